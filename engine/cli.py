@@ -1,0 +1,167 @@
+"""The headless verbs: their arguments, and which function of ``engine.commands`` answers each.
+
+Nothing heavy is imported here: ``--help`` and ``--version`` answer at once.
+"""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from engine import __version__
+from engine.errors import UserError
+
+__all__ = ["build_parser", "main"]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; ``args.run`` is ``module:function`` under ``engine.commands``."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    common.add_argument(
+        "--home", metavar="DIR", default=None, help="home folder (default: $TUNEBENCH_HOME or .)"
+    )
+    settings = argparse.ArgumentParser(add_help=False)
+    settings.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="change one recipe value, e.g. train.learning_rate=1e-4; may be repeated",
+    )
+
+    parser = argparse.ArgumentParser(
+        prog="tunebench",
+        description="Fine-tune language models from the terminal. Without a verb: the workbench.",
+        epilog="'tunebench VERB --help' tells a verb's options. 'tunebench demo' is the quickest tour.",
+    )
+    parser.add_argument("--version", action="version", version=f"tunebench {__version__}")
+    parser.add_argument("--home", metavar="DIR", default=None, help="home folder of the workbench")
+    parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+
+    def verb(
+        name: str, run: str, help: str, *parents: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=help, description=help, parents=[common, *parents])
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = verb("demo", "demo:demo", "the whole way on the built-in catalogue", settings)
+    sub.add_argument("--rows", type=int, default=20_000, metavar="N", help="catalogue lines")
+    sub.add_argument("--seed", type=int, default=0, help="seed of the catalogue")
+
+    sub = verb("clean", "data:clean", "clean, split and report a data source", settings)
+    sub.add_argument("source", metavar="SOURCE", help="data file, or builtin:catalogue")
+    sub.add_argument("--recipe", metavar="R", help="take the rules from this recipe")
+    sub.add_argument("--name", metavar="NAME", help="name of the cleaned dataset")
+
+    sub = verb("preview", "data:preview", "what the model will see of a row", settings)
+    sub.add_argument("dataset", metavar="DATASET", help="name or folder of a cleaned dataset")
+    sub.add_argument("--recipe", metavar="R", help="take model, format and length from this recipe")
+    sub.add_argument("--split", default="train", choices=["train", "validation", "test"])
+    sub.add_argument("--row", type=int, default=0, metavar="N", help="which row (0 is the first)")
+    sub.add_argument("--stats", action="store_true", help="token lengths of the whole split")
+
+    sub = verb("train", "train:train", "train a recipe and follow the run", settings)
+    sub.add_argument("recipe", metavar="RECIPE", help="built-in recipe or TOML file")
+    sub.add_argument("--name", metavar="NAME", help="name of the run (default: the recipe's)")
+    sub.add_argument("--detach", action="store_true", help="start the run and return at once")
+    sub.add_argument("--dry-run", action="store_true", help="resolve and check, start nothing")
+
+    for name, help in (
+        ("stop", "end a run after its current step, with a checkpoint"),
+        ("resume", "go on with a run from its last whole checkpoint"),
+        ("tail", "follow a run's journal"),
+    ):
+        sub = verb(name, f"train:{name}", help)
+        sub.add_argument("ref", metavar="RUN", help="id, name or unique beginning of either")
+        if name == "stop":
+            sub.add_argument("--kill", action="store_true", help="at once, nothing saved")
+        if name == "resume":
+            sub.add_argument("--detach", action="store_true", help="return at once")
+
+    sub = verb("generate", "generate:generate", "answer prompts with runs or models", settings)
+    sub.add_argument("refs", nargs="+", metavar="RUN|MODEL", help="several: side by side")
+    sub.add_argument("--prompt", action="append", default=[], metavar="P", help="may be repeated")
+    sub.add_argument("--prompts", metavar="FILE", help="one prompt a line")
+    sub.add_argument("--base", action="store_true", help="the first run's base model beside it")
+
+    sub = verb("evaluate", "generate:evaluate", "the loss of a run on its test split")
+    sub.add_argument("ref", metavar="RUN")
+
+    sub = verb("export", "export:export", "take a run's result out of the home")
+    sub.add_argument("ref", metavar="RUN")
+    sub.add_argument("--to", required=True, choices=["adapter", "merged"], help="what to write")
+    sub.add_argument("--out", required=True, metavar="DIR", help="folder to write; must not exist")
+
+    _runs_parser(verbs, common)
+    sub = verb("queue", "train:queue", "runs that wait for a free device")
+    sub.add_argument("action", nargs="?", default="list", choices=["list"])
+
+    verb("reindex", "runs:reindex", "rebuild runs.db from the journals")
+    verb("doctor", "system:doctor", "what is installed, what works, what to do")
+    verb("recipes", "system:recipes", "the built-in recipes").add_argument(
+        "name", nargs="?", metavar="RECIPE", help="print this one as TOML"
+    )
+    return parser
+
+
+def _runs_parser(verbs: "argparse._SubParsersAction", common: argparse.ArgumentParser) -> None:
+    help = "the history: list, show, compare, note, remove"
+    runs = verbs.add_parser("runs", help=help, description=help, parents=[common])
+    runs.set_defaults(run="runs:list_runs")
+    actions = runs.add_subparsers(title="actions", metavar="ACTION")
+
+    def action(name: str, run: str, help: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=help, description=help, parents=[common])
+        sub.set_defaults(run=run)
+        return sub
+
+    action("list", "runs:list_runs", "all runs, newest first")
+    action("show", "runs:show", "one run whole").add_argument("ref", metavar="RUN")
+    for name, help in (
+        ("compare", "metrics of several runs side by side"),
+        ("diff", "only what differs between two recipes"),
+    ):
+        action(name, f"runs:{name}", help).add_argument("refs", nargs="+", metavar="RUN")
+    for name, field, help in (
+        ("note", "text", "write a note on a run"),
+        ("tag", "tags", "add tags to a run (-TAG takes one away)"),
+    ):
+        sub = action(name, f"runs:{name}", help)
+        sub.add_argument("ref", metavar="RUN")
+        sub.add_argument(field, nargs="+")
+    sub = action("rm", "runs:remove", "delete a run's folder; asks first")
+    sub.add_argument("ref", metavar="RUN")
+    sub.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit status: 0 only for success, 2 for wrong usage."""
+    from engine.commands.output import Output
+    from engine.home import private_umask
+
+    args = build_parser().parse_args(argv)
+    private_umask()
+    module, _, function = args.run.partition(":")
+    out = Output(args.json)
+    try:
+        command = getattr(importlib.import_module(f"engine.commands.{module}"), function)
+        return command(args, out)
+    except UserError as error:
+        out.note(f"tunebench: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        out.note("tunebench: interrupted")
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Where a command's words go: results to stdout, progress and errors to stderr."""
+
+import json
+import sys
+from typing import Any
+
+from engine.text import safe
+
+__all__ = ["Output"]
+
+
+class Output:
+    """``--json``: one document on stdout and nothing else there. Else lines for people."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.interactive = sys.stderr.isatty()
+
+    def line(self, text: str = "") -> None:
+        """One line for people; not printed with ``--json``. Outside text is made safe here."""
+        if not self.as_json:
+            print(safe(text), flush=True)
+
+    def document(self, value: Any) -> None:
+        """The one JSON document; not printed without ``--json``."""
+        if self.as_json:
+            print(json.dumps(value, ensure_ascii=False, indent=2, default=str), flush=True)
+
+    def progress(self, text: str) -> None:
+        """A line that replaces the one before, on stderr and only on a terminal."""
+        if self.interactive:
+            print(f"\r\x1b[K{safe(text)}", end="", file=sys.stderr, flush=True)
+
+    def progress_done(self) -> None:
+        """Take the progress line away."""
+        if self.interactive:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        """A line on stderr, also with ``--json``: warnings, and what is going on."""
+        self.progress_done()
+        print(safe(text), file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""From a dirty pile to rows: read, clean, split, format, preview."""

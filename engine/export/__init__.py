@@ -1,0 +1,1 @@
+"""Takes a trained model out of the home."""

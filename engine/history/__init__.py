@@ -1,0 +1,1 @@
+"""``runs.db``: the index over all journals. Rebuilt from them at any time."""

@@ -1,0 +1,74 @@
+"""Where things live: one home folder with ``runs.db``, ``runs/``, ``datasets/`` and ``queue/``."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import UserError
+
+__all__ = ["Home", "open_home", "private_umask"]
+
+
+def private_umask() -> None:
+    """Files 0600 and folders 0700 from here on: a home holds training data."""
+    os.umask(0o077)
+
+
+@dataclass(frozen=True)
+class Home:
+    """A home folder. The properties are paths; nothing is created by naming them."""
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        """``runs.db``: the index over all journals. May be deleted; ``reindex`` rebuilds it."""
+        return self.path / "runs.db"
+
+    @property
+    def runs(self) -> Path:
+        return self.path / "runs"
+
+    @property
+    def datasets(self) -> Path:
+        return self.path / "datasets"
+
+    @property
+    def queue(self) -> Path:
+        return self.path / "queue"
+
+    @property
+    def journal(self) -> Path:
+        """``journal.jsonl``: notes, tags, stars, votes and saved prompts, one event a line."""
+        return self.path / "journal.jsonl"
+
+
+def open_home(path: str | os.PathLike[str] | None = None) -> Home:
+    """The home at ``path``, else ``$TUNEBENCH_HOME``, else the current folder; folders are made.
+
+    Raises :class:`UserError` when it cannot be written to.
+    """
+    chosen = Path(path or os.environ.get("TUNEBENCH_HOME") or ".").expanduser().resolve()
+    home = Home(chosen)
+    try:
+        chosen.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (home.runs, home.datasets, home.queue):
+            folder.mkdir(mode=0o700, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{chosen}: not a folder; name another one with --home DIR") from None
+    except OSError as error:
+        raise UserError(
+            f"{chosen}: cannot be used as home ({error.strerror}); name another one with --home DIR"
+        ) from None
+    return home
+
+
+def runtime_folder() -> Path:
+    """The folder for sockets: ``$XDG_RUNTIME_DIR/tunebench``, else one of ours under /tmp, 0700."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(base) / "tunebench" if base else Path(f"/tmp/tunebench-{os.getuid()}")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    info = folder.stat()
+    if info.st_uid != os.getuid() or info.st_mode & 0o077:
+        raise UserError(f"{folder}: belongs to somebody else or is open to others; remove it")
+    return folder

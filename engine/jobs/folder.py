@@ -1,0 +1,66 @@
+"""The folder of one run: which file is where."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.recipe import Recipe
+
+__all__ = ["RunFolder"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``runs/<id>/``. The properties are paths; nothing is created by naming them."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def identity(self) -> Path:
+        """``run.json``: id, name, parent, created; written once, before the first attempt."""
+        return self.path / "run.json"
+
+    @property
+    def recipe_file(self) -> Path:
+        """``recipe.toml``: every value, as resolved when the run was made."""
+        return self.path / "recipe.toml"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """``worker.log``: whatever supervisor and worker print."""
+        return self.path / "worker.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def control(self) -> Path:
+        return self.path / "control"
+
+    @property
+    def checkpoints(self) -> Path:
+        """``checkpoints/step-<n>/``, each with a ``manifest.json`` that makes it whole."""
+        return self.path / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        """The result: PEFT adapter (or the whole model), tokenizer and chat template."""
+        return self.path / "adapter"
+
+    def read_identity(self) -> dict[str, Any]:
+        return json.loads(self.identity.read_text(encoding="utf-8"))
+
+    def read_recipe(self) -> Recipe:
+        import tomllib
+
+        return Recipe.model_validate(tomllib.loads(self.recipe_file.read_text(encoding="utf-8")))

@@ -1,0 +1,1 @@
+"""Readings of GPUs and host, package versions, and the doctor."""

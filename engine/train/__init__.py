@@ -1,0 +1,1 @@
+"""Loads a model and trains it. Only worker processes import these modules: torch lives here."""

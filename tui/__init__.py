@@ -1,0 +1,1 @@
+"""The terminal workbench. Imports ``engine``, never torch, transformers, datasets or unsloth."""

@@ -1,0 +1,31 @@
+"""The ``tunebench`` program: a verb runs headless, no verb opens the workbench."""
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status of the verb, or of the workbench."""
+    from engine import cli
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = cli.build_parser().parse_args(words)
+    if hasattr(args, "run"):
+        return cli.main(words)
+    from engine.errors import UserError
+
+    try:
+        from tui.app import run_app
+
+        return run_app(home=args.home, mouse=not args.no_mouse)
+    except UserError as error:
+        from engine.text import safe
+
+        print(f"tunebench: {safe(str(error))}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
