@@ -1,4 +1,4 @@
-"""Requests to a running worker: ``control/<n>.json``, renamed into place, acknowledged in the journal.
+"""Requests to a running worker: ``control/<n>.json``, acknowledged in the journal.
 
 Whoever wants something of a run writes a file here; the supervisor turns ``stop`` and ``kill`` into
 signals, the worker takes the rest once a step.

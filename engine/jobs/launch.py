@@ -1,7 +1,7 @@
 """Makes runs and starts their supervisors; the one place where an attempt begins.
 
-The launcher takes both locks of a run before it starts anything and hands them to the supervisor, so
-that two launchers can never start two supervisors, and the loser hears of it at once.
+The launcher takes both locks of a run before it starts anything and hands them to the supervisor,
+so that two launchers can never start two supervisors, and the loser hears of it at once.
 """
 
 import json

@@ -1,15 +1,15 @@
 """Who is alive: file locks that the kernel frees however their holder dies.
 
-``runs/<id>/lock`` is one open file description, inherited from the launcher by the supervisor and from
-it by the worker: it is held as long as one of them lives. ``runs/<id>/supervisor.lock`` is held by the
-supervisor alone, so that a worker without a supervisor can be seen. No process ids are guessed.
+``runs/<id>/lock`` is one open file description, inherited from the launcher by the supervisor and
+from it by the worker: it is held as long as one of them lives. ``runs/<id>/supervisor.lock`` is held
+by the supervisor alone, so that a worker without one can be seen. No process ids are guessed.
 """
 
 import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.jobs.folder import RunFolder
@@ -65,16 +65,14 @@ def has_supervisor(folder: RunFolder) -> bool:
 def keep_from_children(fd: int) -> None:
     """Let no child of this process inherit ``fd``, neither over exec nor over a bare fork.
 
-    Data-loader workers are forked without exec, so close-on-exec alone would let one of them hold the
-    run's lock after its worker died.
+    Data-loader workers are forked without exec, so close-on-exec alone would let one of them hold
+    the run's lock after its worker died.
     """
     os.set_inheritable(fd, False)
 
     def close() -> None:
-        try:
+        with suppress(OSError):
             os.close(fd)
-        except OSError:
-            pass
 
     os.register_at_fork(after_in_child=close)
 

@@ -1,8 +1,8 @@
 """Watches over one attempt of one run: ``python -m engine.jobs.supervisor RUN_DIR``.
 
-It starts the worker, turns requests into signals, notes exit code and signal in the journal and ends
-what the worker left behind. With ``--adopt`` it takes over from a supervisor that died: the worker is
-then not its child, so its exit code cannot be known. It imports nothing heavy.
+It starts the worker, turns requests into signals, notes exit code and signal in the journal and
+ends what the worker left behind. With ``--adopt`` it takes over from a supervisor that died: the
+worker is then not its child, so its exit code cannot be known. It imports nothing heavy.
 """
 
 import argparse

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import errno
 import faulthandler
+import importlib
 import os
 import signal
 import sys
@@ -101,9 +102,7 @@ class Requests:
 
 def train_for_real(context: RunContext) -> dict[str, Any]:
     """The training itself: the only import of torch & co. below this package."""
-    from engine.train import session
-
-    return session.run(context)
+    return importlib.import_module("engine.train.session").run(context)
 
 
 def main(arguments: list[str] | None = None, train: Train = train_for_real) -> int:
@@ -198,7 +197,7 @@ def _end_badly(folder: RunFolder, journal: WorkerJournal, error: BaseException) 
 
 
 def _append_end(folder: RunFolder, journal: Journal, type: str, **fields: Any) -> None:
-    """Append; on a full disk give up the reserve first. What still fails is left to the supervisor."""
+    """Append; on a full disk give up the reserve. What still fails is left to the supervisor."""
     try:
         journal.append(type, **fields)
     except OSError as error:

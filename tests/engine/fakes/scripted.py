@@ -1,7 +1,7 @@
-"""A worker without torch: does what ``script.json`` in the run's folder tells it to.
+"""A worker without torch: does what ``script.json`` beside the runs tells it to.
 
-Steps are quick; a file ``gate`` in the run's folder, where the script asks for it, is waited for, so
-that tests decide when the run goes on.
+Steps are quick; a file ``gate`` in the run's folder, where the script asks for it, is waited for,
+so that tests decide when the run goes on.
 """
 
 import json
