@@ -1,4 +1,4 @@
-"""A really tiny Llama and a few hundred product rows, made in a second: what quick tests train on."""
+"""A really tiny Llama and a few hundred product rows, made in a second, for quick tests."""
 
 import json
 import random
@@ -11,9 +11,20 @@ CHAT_TEMPLATE = (
 )
 SPECIAL = ["<|pad|>", "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
 
-KINDS = "kettle lamp chair backpack teapot drill notebook scarf mirror bicycle".split()
-COLOURS = "red blue green black white amber copper silver".split()
-STUFFS = "steel oak cotton leather glass bamboo linen clay".split()
+KINDS = [
+    "kettle",
+    "lamp",
+    "chair",
+    "backpack",
+    "teapot",
+    "drill",
+    "notebook",
+    "scarf",
+    "mirror",
+    "bicycle",
+]
+COLOURS = ["red", "blue", "green", "black", "white", "amber", "copper", "silver"]
+STUFFS = ["steel", "oak", "cotton", "leather", "glass", "bamboo", "linen", "clay"]
 
 
 def rows(count: int = 400, seed: int = 0) -> list[dict[str, str]]:

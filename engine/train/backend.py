@@ -1,4 +1,4 @@
-"""What a backend is: something that loads a recipe's model ready to train. And which one to take."""
+"""What a backend is (it loads a recipe's model ready to train), and which one to take."""
 
 import importlib.util
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class Loaded:
     dtype: str
     """What matrices are multiplied in: float32, bfloat16 or float16."""
     pad_to_multiple_of: int | None
-    """Batches are padded to this, so that compiled kernels see few shapes; None: the longest row."""
+    """Batches are padded to this: compiled kernels see few shapes. None: to the longest row."""
     loss_type: str
     """TRL's ``loss_type`` that fits this backend."""
     notes: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Loaded:
 
 
 class Backend(Protocol):
-    """Loads models for training. Raises :class:`UserError` naming the recipe key that asks too much."""
+    """Loads models for training. Raises UserError naming the recipe key that asks too much."""
 
     name: str
 

@@ -19,7 +19,8 @@ def is_folder(model: str) -> bool:
 def set_environment(home: Home, recipe: Recipe) -> None:
     """No statistics, no telemetry, no progress bars; no network unless the recipe names a hub id.
 
-    Unsloth fetches a statistics file at import, bitsandbytes asks a kernel hub, TRL reports its use.
+    Unsloth fetches a statistics file at import, bitsandbytes asks a kernel hub, TRL
+    reports its use.
     """
     os.environ.update(
         HF_HUB_DISABLE_TELEMETRY="1",

@@ -1,4 +1,4 @@
-"""Turns the rows of a split into what the trainer eats: token ids, and which of them are trained."""
+"""Turns the rows of a split into what the trainer eats: token ids, and which are trained."""
 
 import time
 from collections.abc import Callable

@@ -41,8 +41,8 @@ def write_whole(
 ) -> int:
     """Let ``write`` fill ``temporary``, then ``publish`` it; on any failure nothing is left behind.
 
-    Returns what ``publish`` returns: the bytes written. ``needed`` is the expected size in bytes. Raises OSError (ENOSPC) naming folder and bytes
-    when the disk is or gets full.
+    Returns what ``publish`` returns: the bytes written. ``needed`` is the expected size in bytes.
+    Raises OSError (ENOSPC) naming folder and bytes when the disk is or gets full.
     """
     parent = temporary.parent
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -24,9 +24,10 @@ from engine.train.rows import Encoded, encode
 
 __all__ = ["run"]
 
-PACKAGES = (
-    "tunebench torch transformers trl peft accelerate datasets tokenizers bitsandbytes unsloth"
-).split()
+PACKAGES = [
+    *("tunebench", "torch", "transformers", "trl", "peft", "accelerate"),
+    *("datasets", "tokenizers", "bitsandbytes", "unsloth"),
+]
 
 
 def run(context: RunContext) -> dict[str, Any]:

@@ -24,7 +24,7 @@ __all__ = ["EvaluationGivenUp", "RunTrainer", "resolve_optim", "training_argumen
 
 MEMORY_SECONDS = 2.0
 SPARE_BYTES = 1 << 20
-"""What a checkpoint holds beside weights and optimiser state: trainer state, random state, names."""
+"""What a checkpoint holds beside weights and optimiser state: random state, names and the like."""
 
 
 class EvaluationGivenUp(Exception):

@@ -1,5 +1,6 @@
 """Transformers + PEFT: CUDA or CPU, whole weights or 4 bits."""
 
+import importlib
 from typing import Any
 
 from engine.builtin import model_path
@@ -14,10 +15,8 @@ class TransformersBackend:
     name = "transformers"
 
     def import_libraries(self) -> None:
-        import peft
-        import torch
-        import transformers
-        import trl  # noqa: F401
+        for library in ("transformers", "peft", "trl"):
+            importlib.import_module(library)
 
     def load(self, recipe: Recipe) -> Loaded:
         import transformers
@@ -92,7 +91,7 @@ def quantization(recipe: Recipe, device: str, dtype: str) -> Any:
 
 
 def load_base(recipe: Recipe, device: str, dtype: str) -> tuple[Any, Any]:
-    """Model and tokenizer of ``model.model_name_or_path``, no adapter. Only safetensors are read."""
+    """Model and tokenizer of ``model.model_name_or_path``, no adapter; safetensors only."""
     import torch
     from transformers import AutoModelForCausalLM
 

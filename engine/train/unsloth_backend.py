@@ -1,5 +1,7 @@
 """Unsloth: fused kernels for LoRA on one CUDA GPU."""
 
+import importlib
+
 from engine.builtin import model_path
 from engine.errors import UserError
 from engine.recipe import Recipe
@@ -14,8 +16,8 @@ class UnslothBackend:
 
     def import_libraries(self) -> None:
         # Unsloth patches TRL and Transformers: it must be imported before either.
-        import unsloth  # isort: skip
-        import trl  # noqa: F401
+        for library in ("unsloth", "trl"):
+            importlib.import_module(library)
 
     def load(self, recipe: Recipe) -> Loaded:
         import torch
@@ -50,7 +52,7 @@ class UnslothBackend:
                 load_in_4bit=section.load_in_4bit,
                 full_finetuning=not lora.enabled,
                 use_gradient_checkpointing=checkpointing,
-                # Else a hub id is swapped for another repository with other (pre-quantised) weights.
+                # Else a hub id is swapped for another repository, with pre-quantised weights.
                 use_exact_model_name=True,
                 trust_remote_code=section.trust_remote_code,
                 use_safetensors=True,
