@@ -6,7 +6,6 @@ from pathlib import Path
 
 from engine.builtin import model_path
 from engine.home import Home
-from engine.recipe import Recipe
 
 __all__ = ["is_folder", "set_environment"]
 
@@ -16,8 +15,8 @@ def is_folder(model: str) -> bool:
     return Path(model_path(model)).is_dir()
 
 
-def set_environment(home: Home, recipe: Recipe) -> None:
-    """No statistics, no telemetry, no progress bars; no network unless the recipe names a hub id.
+def set_environment(home: Home, model: str) -> None:
+    """No statistics, no telemetry, no progress bars; no network unless ``model`` is a hub id.
 
     Unsloth fetches a statistics file at import, bitsandbytes asks a kernel hub, TRL
     reports its use.
@@ -34,7 +33,7 @@ def set_environment(home: Home, recipe: Recipe) -> None:
     )
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(home.path / "cache" / "unsloth"))
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-    if is_folder(recipe.model.model_name_or_path):
+    if not model or is_folder(model):
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)

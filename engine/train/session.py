@@ -48,7 +48,7 @@ class _Session:
 
     def run(self) -> dict[str, Any]:
         check_model(self.recipe)
-        set_environment(self.context.home, self.recipe)
+        set_environment(self.context.home, self.recipe.model.model_name_or_path)
         dataset = self._prepare_data()
         with self._phase("importing torch"):
             import torch  # noqa: F401
