@@ -3,11 +3,14 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.recipe import Recipe
+if TYPE_CHECKING:  # pydantic: 20 MB that a supervisor has no use for
+    from engine.recipe import Recipe
 
 __all__ = ["RunFolder"]
+
+LOG_TAIL_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,15 @@ class RunFolder:
         return self.path / "lock"
 
     @property
+    def supervisor_lock(self) -> Path:
+        return self.path / "supervisor.lock"
+
+    @property
+    def reserve(self) -> Path:
+        """A few KiB set aside: given up when the disk is full, so that the end can be written."""
+        return self.path / "reserve"
+
+    @property
     def control(self) -> Path:
         return self.path / "control"
 
@@ -57,10 +69,22 @@ class RunFolder:
         """The result: PEFT adapter (or the whole model), tokenizer and chat template."""
         return self.path / "adapter"
 
+    def log_tail(self, count: int = 20) -> list[str]:
+        """The last lines of the log: outside text, to be made safe before it is shown."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, self.log.stat().st_size - LOG_TAIL_BYTES))
+                text = file.read(LOG_TAIL_BYTES).decode("utf-8", "replace")
+        except OSError:
+            return []
+        return [line.rsplit("\r", 1)[-1] for line in text.rstrip().split("\n")[-count:] if line]
+
     def read_identity(self) -> dict[str, Any]:
         return json.loads(self.identity.read_text(encoding="utf-8"))
 
-    def read_recipe(self) -> Recipe:
+    def read_recipe(self) -> "Recipe":
         import tomllib
+
+        from engine.recipe import Recipe
 
         return Recipe.model_validate(tomllib.loads(self.recipe_file.read_text(encoding="utf-8")))
