@@ -107,7 +107,7 @@ class Models:
         if column.adapter:
             self.tell(f"loading the adapter of {column.label}")
             adapter = base.load_adapter(Path(column.adapter))
-        formatter = Formatter.load(path, recipe.format, recipe.train.max_length)
+        formatter = Formatter.load(path, recipe.format, recipe.train.max_length, section.revision)
         return Voice(column, base, adapter, formatter)
 
 

@@ -28,7 +28,7 @@ def set_environment(home: Home, model: str) -> None:
         UNSLOTH_DISABLE_STATISTICS="1",
         # Padding-free batches are 2x to 3x slower where no variable-length attention kernel loads.
         UNSLOTH_DISABLE_AUTO_PADDING_FREE="1",
-        TOKENIZERS_PARALLELISM="false",
+        TOKENIZERS_PARALLELISM="true",
         WANDB_DISABLED="true",
     )
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(home.path / "cache" / "unsloth"))

@@ -52,7 +52,7 @@ def encode(
     ids: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     left_out, done, told = 0, 0, time.monotonic()
-    for batch in table.select(["prompt", "completion"]).to_batches(max_chunksize=BATCH_ROWS):
+    for batch in table.to_batches(max_chunksize=BATCH_ROWS):
         for example in formatter.examples(batch):
             row = np.asarray(example.input_ids, dtype=np.int32)
             mask = np.asarray(example.completion_mask, dtype=bool)

@@ -14,7 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from engine.builtin import model_path
 from engine.jobs import checkpoints
 from engine.jobs.context import RunContext, Stopped
 from engine.jobs.journal import read_all
@@ -83,13 +82,16 @@ class _Session:
             self.context.phase(words)
 
     def _prepare_data(self) -> Any:
-        from engine.data.prepare import prepare
+        from engine.data.prepare import Cancelled, prepare
 
-        with self._phase("preparing data"):
+        with self._phase("preparing data"), _stopping(Cancelled):
             return prepare(
                 self.context.home,
                 self.recipe,
-                progress=lambda progress: self._progress(f"preparing data: {progress}"),
+                progress=lambda progress: self._progress(
+                    f"preparing data: {progress.phase}, {progress.rows:,} rows, "
+                    f"{progress.fraction:.0%}"
+                ),
                 cancelled=self.context.stop_requested,
             )
 
@@ -98,7 +100,10 @@ class _Session:
 
         recipe = self.recipe
         formatter = Formatter.load(
-            model_path(recipe.model.model_name_or_path), recipe.format, recipe.train.max_length
+            recipe.model.model_name_or_path,
+            recipe.format,
+            recipe.train.max_length,
+            recipe.model.revision,
         )
         limits = {
             "train": 0,
@@ -234,6 +239,14 @@ class _Session:
                 "all steps done" if state.global_step >= state.max_steps else "early stopping"
             ),
         }
+
+
+@contextmanager
+def _stopping(error: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except error:
+        raise Stopped from None
 
 
 def count_parameters(model: Any) -> tuple[int, int]:
