@@ -9,9 +9,9 @@ from typing import Any
 from engine.commands import following
 from engine.commands.output import Output
 from engine.data.dataset import Dataset
-from engine.data.prepare import prepare
+from engine.data.prepare import Progress, prepare
 from engine.data.report import funnel
-from engine.data.sources import catalogue_file
+from engine.data.sources import locate_source
 from engine.demo.compare import Sample, count_named, unseen_rows
 from engine.errors import UserError
 from engine.history.follow import Follower
@@ -37,7 +37,7 @@ def demo(args: argparse.Namespace, out: Output) -> int:
     home = open_home(args.home)
 
     out.line(f"1. Clean: {recipe.data.catalogue_rows:,} lines of the built-in catalogue")
-    dataset = prepare(home, recipe, progress=lambda now: out.progress(f"  {now.words}"))
+    dataset = prepare(home, recipe, progress=lambda now: out.progress(_progress(now)))
     out.progress_done()
     _tell_funnel(dataset, home, recipe, out)
 
@@ -85,6 +85,10 @@ def demo(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
+def _progress(now: Progress) -> str:
+    return f"  {now.phase} {100 * now.fraction:3.0f} %  {now.rows:,} rows"
+
+
 def _tell_funnel(dataset: Dataset, home: Home, recipe: Recipe, out: Output) -> None:
     planted = _planted(home, recipe)
     differing = []
@@ -102,7 +106,7 @@ def _tell_funnel(dataset: Dataset, home: Home, recipe: Recipe, out: Output) -> N
 
 def _planted(home: Home, recipe: Recipe) -> dict[str, dict[str, int]]:
     """What the generator wrote beside the catalogue: group -> rule -> rows."""
-    file = catalogue_file(home, recipe.data)
+    file = locate_source(home, recipe.data)
     counts = json.loads(Path(f"{file}.planted.json").read_text(encoding="utf-8"))
     return {key: value for key, value in counts.items() if isinstance(value, dict)}
 
@@ -136,7 +140,7 @@ def _answers(
     home: Home, dataset: Dataset, row: RunRow, recipe: Recipe, out: Output
 ) -> list[Sample]:
     from engine.generate.client import generate_all
-    from engine.generate.columns import base_of, column_for
+    from engine.generate.columns import base_column, column_for
 
     rows = unseen_rows(dataset.split("test"), UNSEEN_TITLES)
     if not rows:
@@ -144,15 +148,16 @@ def _answers(
     tuned = column_for(home, row.id)
     answers = generate_all(
         home,
-        [base_of(tuned), tuned],
+        [base_column(tuned), tuned],
         [title for title, _ in rows],
         recipe.generate,
-        progress=lambda words: out.progress(f"  {words}"),
+        on_status=lambda words: out.progress(f"  {words}"),
     )
     out.progress_done()
+    texts = [answer["text"].strip() for answer in answers]
     return [
-        Sample(title, *(answer["text"] for answer in pair), reference)
-        for (title, reference), pair in zip(rows, answers, strict=True)
+        Sample(title, before, after, reference)
+        for (title, reference), before, after in zip(rows, texts[::2], texts[1::2], strict=True)
     ]
 
 
