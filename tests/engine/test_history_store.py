@@ -366,3 +366,16 @@ def test_nothing_new_in_200_runs_costs_next_to_nothing(home: Home) -> None:
         f"opened again with the list {again * 1e3:.1f} ms"
     )
     assert min(times) < 0.1
+
+
+def test_a_phase_told_while_running_neither_begins_anew_nor_undoes_steps(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=9, end=None)
+    journal = Journal(folder.journal, attempt=2)
+    journal.append("state", state="running", max_steps=9, resume_step=8)
+    journal.append("metrics", step=9, loss=1.0)
+    journal.append("state", state="running", phase="saving the adapter")
+    opened = open_store(home)
+    ingest_all(home, opened, live=False)
+    row = queries.get_run(opened, "one")
+    assert (row.step, row.max_steps, row.phase) == (9, 9, "saving the adapter")
+    assert queries.series(opened, folder.id, ["loss"])["loss"][0].size == 9
