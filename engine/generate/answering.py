@@ -1,4 +1,4 @@
-"""Answers prompts with loaded voices: columns that share a base go through the model as one batch."""
+"""Answers prompts with loaded voices: columns that share a base are one batch."""
 
 import time
 from collections.abc import Callable, Iterable
