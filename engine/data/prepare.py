@@ -135,7 +135,8 @@ def prepare(
                 f"{home.datasets}: the disk is full; the unfinished dataset was removed; make room "
                 "or name another folder with --home DIR"
             ) from None
-        raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        where = error.filename or folder
+        raise UserError(f"{where}: cannot be used ({error.strerror or error})") from None
     return open_dataset(home, name)
 
 
