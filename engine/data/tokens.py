@@ -140,11 +140,15 @@ class Formatter:
         """One row as it is trained."""
         return next(self.examples([(prompt, completion)]))
 
-    def examples(self, rows: "_Rows | Iterable[tuple[str, str]]") -> Iterator[Example]:
+    def examples(
+        self, rows: "_Rows | Iterable[tuple[str, str]]", *, whole: bool = True
+    ) -> Iterator[Example]:
         """Examples of many rows, tokenised in batches on all cores.
 
         ``rows`` is an Arrow table or record batch with the columns prompt and completion, or pairs
-        of them.
+        of them. With ``whole=False`` the ids and masks are the same but come sooner, because text
+        behind ``max_length`` is not tokenised: ``length`` is then only the least that it can be,
+        and ``offsets`` is empty. That is enough for training.
         """
         if hasattr(rows, "column"):
             columns = (rows.column(name).to_pylist() for name in ("prompt", "completion"))
@@ -153,12 +157,20 @@ class Formatter:
         while batch := list(islice(pairs, BATCH)):
             texts = [self.texts(prompt, completion) for prompt, completion in batch]
             prompts = self._prompt_parts(
-                [prompt for prompt, _ in batch], [before for before, _ in texts]
+                [prompt for prompt, _ in batch], [before for before, _ in texts], whole
             )
-            completions = self._completion_parts(
-                [completion for _, completion in batch], [after for _, after in texts]
-            )
-            yield from map(self._join, prompts, completions)
+            completions = [completion for _, completion in batch]
+            afters = [after for _, after in texts]
+            if whole or not self._words_apart:
+                answers = self._completion_parts(completions, afters, whole)
+            else:
+                rooms = [max(1, self.max_length - len(prompt.ids)) for prompt in prompts]
+                answers = self._first_parts(completions, afters, rooms)
+            for prompt, answer in zip(prompts, answers, strict=True):
+                example = self._join(prompt, answer)
+                if not whole:
+                    example.offsets = []
+                yield example
 
     def _join(self, prompt: _Part, completion: _Part) -> Example:
         ids = prompt.ids + completion.ids
@@ -235,18 +247,23 @@ class Formatter:
             and self._special_text.search(text) is not None
         )
 
-    def _encode(self, texts: list[str]) -> "list[Encoding]":
-        return self._tokenizer.encode_batch(texts, add_special_tokens=False)
+    def _encode(self, texts: list[str], places: bool = True) -> list[_Part]:
+        """Parts of texts that may name special tokens; with no offsets when not ``places``."""
+        if not places:
+            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            return [_Part(text, e.ids, []) for text, e in zip(texts, encodings, strict=True)]
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [_Part(text, e.ids, e.offsets) for text, e in zip(texts, encodings, strict=True)]
 
-    def _prompt_parts(self, prompts: list[str], texts: list[str]) -> list[_Part]:
+    def _prompt_parts(
+        self, prompts: list[str], texts: list[str], places: bool = True
+    ) -> list[_Part]:
         section = self._section
         guard = self._spells_special(section.instruction) or self._spells_special(section.system)
         parts = []
-        for prompt, text, encoding in zip(prompts, texts, self._encode(texts), strict=True):
+        for prompt, part in zip(prompts, self._encode(texts, places), strict=True):
             if guard or self._spells_special(prompt):
                 part = self._apart(self._frames[0], prompt)
-            else:
-                part = _Part(text, encoding.ids, encoding.offsets)
             # A template that writes the beginning-of-text itself gets no second one.
             if self._adds_bos and self._chat is None:
                 assert self.bos_id is not None
@@ -254,14 +271,45 @@ class Formatter:
             parts.append(part)
         return parts
 
-    def _completion_parts(self, completions: list[str], texts: list[str]) -> list[_Part]:
+    def _completion_parts(
+        self, completions: list[str], texts: list[str], places: bool = True
+    ) -> list[_Part]:
         return [
-            self._apart(self._frames[1], completion)
-            if self._spells_special(completion)
-            else _Part(text, encoding.ids, encoding.offsets)
-            for completion, text, encoding in zip(
-                completions, texts, self._encode(texts), strict=True
-            )
+            self._apart(self._frames[1], completion) if self._spells_special(completion) else part
+            for completion, part in zip(completions, self._encode(texts, places), strict=True)
+        ]
+
+    def _first_parts(
+        self, completions: list[str], texts: list[str], rooms: list[int]
+    ) -> list[_Part]:
+        """As :meth:`_completion_parts`, but of long texts only what more than fills the room."""
+        heads = [
+            text if self._spells_special(completion) else _head(text, room)
+            for completion, text, room in zip(completions, texts, rooms, strict=True)
+        ]
+        parts = self._completion_parts(completions, heads, places=False)
+        again = [
+            place
+            for place, part in enumerate(parts)
+            if len(heads[place]) < len(texts[place]) and len(part.ids) <= rooms[place]
+        ]
+        redone = self._completion_parts(
+            [completions[n] for n in again], [texts[n] for n in again], places=False
+        )
+        for place, part in zip(again, redone, strict=True):
+            parts[place] = part
+        for place, text in enumerate(texts):
+            if len(heads[place]) < len(text):
+                parts[place] = parts[place]._replace(text=text)
+        return parts
+
+    @cached_property
+    def _words_apart(self) -> bool:
+        """Whether the tokenizer never joins what lies on both sides of a space."""
+        before = self._tokenizer.pre_tokenizer
+        return before is not None and [span for _, span in before.pre_tokenize_str("ab cd")] == [
+            (0, 2),
+            (2, 5),
         ]
 
     @cached_property
@@ -321,3 +369,14 @@ class Formatter:
             return self._tokenizer.encode(text, add_special_tokens=False)
         finally:
             self._tokenizer.encode_special_tokens = False
+
+
+def _head(text: str, tokens: int) -> str:
+    """A beginning of ``text`` that ends before a lone space, most likely of ``tokens`` tokens."""
+    most = max(256, 8 * tokens)
+    if len(text) <= most:
+        return text
+    at = text.rfind(" ", 1, most)
+    while at > 0 and (text[at - 1].isspace() or text[at + 1].isspace()):
+        at = text.rfind(" ", 1, at)
+    return text[:at] if at > 0 else text
