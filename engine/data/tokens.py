@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from engine.data.templates import ChatTemplate
+from engine.data.layouts import COMPLETION, INSTRUCTION, PROMPT, SYSTEM, Layout
 from engine.data.tokenizer_files import TokenizerFiles, load_tokenizer_files
 from engine.errors import UserError
 from engine.recipe import FormatSection
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Example", "Formatter"]
 
 BATCH = 1000
-_PROMPT, _COMPLETION, _INSTRUCTION, _SYSTEM = (f"\ue000{chr(0xE0F0 + n)}\ue001" for n in range(4))
-_MARKS = re.compile("(\ue000[\ue0f0-\ue0f3]\ue001)")
-"""Private-use characters that stand for a row's texts where the template puts them."""
-_ALPACA = (
-    "Below is an instruction that describes a task, paired with an input that provides further "
-    "context. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Input:\n{prompt}\n\n### Response:\n"
-)
-_ALPACA_BARE = "### Input:\n{prompt}\n\n### Response:\n"
 
 
 class _Rows(Protocol):
@@ -74,16 +65,6 @@ class Formatter:
         self.max_length = max_length
         self.where = files.where
         self._tokenizer = files.tokenizer
-        self._section = section
-        self._chat: ChatTemplate | None = None
-        if section.template == "chat":
-            if files.chat_template is None:
-                raise UserError(
-                    f"{files.where}: the tokenizer has no chat template; set format.template to "
-                    "alpaca or plain"
-                )
-            self._chat = ChatTemplate(files.chat_template, files.special_tokens, files.where)
-        self._eos = files.special_tokens.get("eos_token", "")
         eos_id, pad_id = files.token_id("eos_token"), files.token_id("pad_token")
         if eos_id is None:
             raise UserError(f"{files.where}: the tokenizer names no eos_token")
@@ -97,9 +78,13 @@ class Formatter:
             for number, token in self._tokenizer.get_added_tokens_decoder().items()
             if token.special and token.content
         }
+        self._layout = Layout(files, section, self._special)
+        self._own = (section.instruction, section.system)
+        self._is_chat = section.template == "chat"
         longest_first = sorted(self._special, key=len, reverse=True)
         self._special_text = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._first_characters = {token[0] for token in self._special}
+        self._guarded = any(map(self._spells_special, self._own))
         self.stop_ids = {self.eos_id}
         """Tokens after which an answer is complete: eos, and what ends a turn of the template."""
         ends = self._encode([self.texts("a", "b")[1]])[0].ids[-1:]
@@ -127,6 +112,10 @@ class Formatter:
     def token(self, number: int) -> str:
         """The vocabulary's own spelling of a token."""
         return self._tokenizer.id_to_token(number) or f"<{number}>"
+
+    def texts(self, prompt: str, completion: str | None) -> tuple[str, str]:
+        """Prompt text and completion text (with its end token); "" for no completion."""
+        return self._layout.texts(prompt, completion)
 
     def prompt(self, prompt: str) -> str:
         """The text that the model is given to go on from."""
@@ -187,60 +176,6 @@ class Formatter:
             offsets[:most],
         )
 
-    # Texts.
-
-    def texts(self, prompt: str, completion: str | None) -> tuple[str, str]:
-        """Prompt text and completion text (with its end token); "" for no completion."""
-        instruction = self._section.instruction
-        if self._chat is not None:
-            return self._chat_texts(prompt, completion)
-        if self._section.template == "alpaca":
-            layout = _ALPACA if instruction else _ALPACA_BARE
-            before = layout.replace("{instruction}", instruction).replace("{prompt}", prompt)
-        else:
-            before = f"{instruction}\n{prompt}\n" if instruction else f"{prompt}\n"
-        return before, "" if completion is None else completion + self._eos
-
-    def _chat_texts(self, prompt: str, completion: str | None) -> tuple[str, str]:
-        before, whole = self._render(prompt, completion)
-        if completion is None:
-            return before, ""
-        if not whole.startswith(before):
-            raise UserError(
-                f"{self.where}: the chat template writes the prompt in another way when an answer "
-                "follows; set format.template to alpaca or plain"
-            )
-        after = whole[len(before) :]
-        if self._end is None:
-            return before, after + self._eos
-        # The answer ends with its end token: the model has nothing to learn from the line break
-        # that some templates put behind it.
-        return before, after[: len(after) - self._end]
-
-    def _render(self, prompt: str, completion: str | None) -> tuple[str, str]:
-        assert self._chat is not None
-        section = self._section
-        asked = f"{section.instruction}\n\n{prompt}" if section.instruction else prompt
-        messages = [{"role": "system", "content": section.system}] if section.system else []
-        messages.append({"role": "user", "content": asked})
-        before = self._chat.render(messages, add_generation_prompt=True)
-        if completion is None:
-            return before, ""
-        messages.append({"role": "assistant", "content": completion})
-        return before, self._chat.render(messages, add_generation_prompt=False)
-
-    @cached_property
-    def _end(self) -> int | None:
-        """Characters of white space behind the template's end-of-turn token; None without one."""
-        before, whole = self._render("a", _COMPLETION)
-        tail = whole.removeprefix(before).partition(_COMPLETION)[2]
-        bare = tail.rstrip()
-        if any(bare.endswith(token) for token in self._special):
-            return len(tail) - len(bare)
-        return None
-
-    # Tokens.
-
     def _spells_special(self, text: str) -> bool:
         return (
             any(character in text for character in self._first_characters)
@@ -258,14 +193,12 @@ class Formatter:
     def _prompt_parts(
         self, prompts: list[str], texts: list[str], places: bool = True
     ) -> list[_Part]:
-        section = self._section
-        guard = self._spells_special(section.instruction) or self._spells_special(section.system)
         parts = []
         for prompt, part in zip(prompts, self._encode(texts, places), strict=True):
-            if guard or self._spells_special(prompt):
-                part = self._apart(self._frames[0], prompt)
+            if self._guarded or self._spells_special(prompt):
+                part = self._apart(self._layout.frames[0], prompt)
             # A template that writes the beginning-of-text itself gets no second one.
-            if self._adds_bos and self._chat is None:
+            if self._adds_bos and not self._is_chat:
                 assert self.bos_id is not None
                 part = _Part(part.text, [self.bos_id, *part.ids], [(0, 0), *part.offsets])
             parts.append(part)
@@ -275,7 +208,9 @@ class Formatter:
         self, completions: list[str], texts: list[str], places: bool = True
     ) -> list[_Part]:
         return [
-            self._apart(self._frames[1], completion) if self._spells_special(completion) else part
+            self._apart(self._layout.frames[1], completion)
+            if self._spells_special(completion)
+            else part
             for completion, part in zip(completions, self._encode(texts, places), strict=True)
         ]
 
@@ -312,36 +247,14 @@ class Formatter:
             (2, 5),
         ]
 
-    @cached_property
-    def _frames(self) -> tuple[list[str], list[str]]:
-        """Prompt and completion text cut into the format's own pieces and marks for the row's."""
-        section = self._section
-        marked = section.model_copy(
-            update={
-                "instruction": _INSTRUCTION if section.instruction else "",
-                "system": _SYSTEM if section.system else "",
-            }
-        )
-        self._section = marked
-        try:
-            before, after = self.texts(_PROMPT, _COMPLETION)
-        finally:
-            self._section = section
-        return _MARKS.split(before), _MARKS.split(after)
-
     def _apart(self, frame: list[str], outside: str) -> _Part:
         """Tokens of a text with special tokens only where the format itself has them.
 
         The text between two of the format's special tokens is tokenised as one piece, as the
         tokenizer itself does, but with special tokens in it taken as plain text.
         """
-        section = self._section
-        values = {
-            _PROMPT: outside,
-            _COMPLETION: outside,
-            _INSTRUCTION: section.instruction,
-            _SYSTEM: section.system,
-        }
+        instruction, system = self._own
+        values = {PROMPT: outside, COMPLETION: outside, INSTRUCTION: instruction, SYSTEM: system}
         text, places = "", []
         for piece in frame:
             if piece not in values:

@@ -189,7 +189,7 @@ def test_special_tokens_come_from_the_format_only(small: Path, template: str, wh
 def test_a_hostile_row_is_tokenised_as_its_neighbours_are(small: Path) -> None:
     # Only the spelling of a special token is treated apart; the text around keeps its tokens.
     formatter = load(small, template="chat")
-    frame = formatter._frames[0]
+    frame = formatter._layout.frames[0]
     apart = formatter._apart(frame, ROWS[0][0])
     assert apart.ids == formatter.prompt_ids(ROWS[0][0])
 
