@@ -93,7 +93,7 @@ def write(
             elif kind == "memory":
                 connection.execute(PUT_MEMORY, (row.id, line, *stamp, *_values(event, MEMORY)))
             else:
-                if kind == "state" and "resume_step" in event:
+                if kind == "state" and "max_steps" in event:
                     flush()
                     _running(connection, row.id, event)
                 text = json.dumps(event, ensure_ascii=False)
@@ -123,7 +123,7 @@ def _metrics(run: str, stamp: tuple[Any, Any], event: Event) -> tuple[Any, ...]:
 
 def _running(connection: sqlite3.Connection, run: str, event: Event) -> None:
     """The first step of an attempt: what earlier attempts did past its checkpoint is undone."""
-    attempt, resumed = event.get("attempt") or 1, _whole(event["resume_step"])
+    attempt, resumed = event.get("attempt") or 1, _whole(event.get("resume_step") or 0)
     if attempt > 1:
         for table in ("metrics", "evaluations", "samples"):
             connection.execute(

@@ -373,9 +373,10 @@ def test_a_phase_told_while_running_neither_begins_anew_nor_undoes_steps(home: H
     journal = Journal(folder.journal, attempt=2)
     journal.append("state", state="running", max_steps=9, resume_step=8)
     journal.append("metrics", step=9, loss=1.0)
-    journal.append("state", state="running", phase="saving the adapter")
+    journal.append("state", state="running", phase="saving the adapter", resume_step=9)
     opened = open_store(home)
     ingest_all(home, opened, live=False)
     row = queries.get_run(opened, "one")
     assert (row.step, row.max_steps, row.phase) == (9, 9, "saving the adapter")
+    assert row.resume_step == 8
     assert queries.series(opened, folder.id, ["loss"])["loss"][0].size == 9
