@@ -158,6 +158,8 @@ def _attempt(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     recipe = folder.read_recipe()
     _environment(recipe.model.model_name_or_path)
+    if attempt > 1:
+        journal.append("state", state="starting", phase="checking the checkpoints")
     context = RunContext(
         home=Home(folder.path.parent.parent),
         folder=folder,

@@ -196,8 +196,7 @@ def test_an_adopted_run_obeys(tmp_path: Path, action: str) -> None:
     assert launch.adopt(folder)
     control.request(folder, action)
     row = runs.ended(folder)
-    # How a process ended that is nobody's child cannot be known: lost, not killed.
-    assert row.state == {"stop": "stopped", "kill": "lost"}[action]
+    assert row.state == {"stop": "stopped", "kill": "killed"}[action]
     assert row.exit_code is None
 
 
