@@ -51,7 +51,8 @@ def append_surely(folder: RunFolder, attempt: int, type: str, **fields: Any) -> 
                 folder.reserve.unlink(missing_ok=True)
                 continue
             if not folder.path.exists() or time.monotonic() >= deadline:
-                print(f"supervisor: the journal cannot be written: {error}", flush=True)
+                with contextlib.suppress(OSError):
+                    print(f"supervisor: the journal cannot be written: {error}", flush=True)
                 return False
             time.sleep(1.0)
 
