@@ -1,8 +1,9 @@
 """The playground's worker: ``python -m engine.generate.server HOME``.
 
-It holds the models and streams answers. It listens on a Unix socket before it imports torch, so that its first viewer hears from it at once.
-One thread talks to the viewers, the main thread does the work, one request after the other. It ends
-with its last viewer, whatever it is doing: nothing in it needs saving.
+It holds the models and streams answers. It listens on a Unix socket before it imports torch, so
+that its first viewer hears from it at once. One thread talks to the viewers, the main thread does
+the work, one request after the other. It ends with its last viewer, whatever it is doing: nothing
+in it needs saving.
 """
 
 import argparse

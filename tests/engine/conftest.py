@@ -1,14 +1,10 @@
 """What several tests of the engine share: a really tiny model, and rows for it."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-assert _spec and _spec.loader
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
+from tests import tiny
 
 
 @pytest.fixture(scope="session")
