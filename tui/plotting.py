@@ -71,7 +71,7 @@ class Options:
 
 @dataclass
 class Frame:
-    """A drawn chart: ``width`` x ``height`` characters, each with a style number (>= 0: a series)."""
+    """A drawn chart: characters, each with a style number (>= 0: the series)."""
 
     chars: npt.NDArray[np.uint32]
     styles: npt.NDArray[np.int16]
