@@ -40,7 +40,8 @@ def _screen(module: str, name: str) -> Callable[[], Screen]:
 class WorkbenchApp(App[int], inherit_bindings=False):
     """The terminal workbench over one home.
 
-    ``feed`` and ``clock`` are injected by tests; ``clock`` returns seconds since the epoch.
+    ``feed``, ``clock`` (seconds since the epoch) and ``read_system`` are injected by tests;
+    ``start`` is the id of the first screen.
     """
 
     CSS_PATH = "app.tcss"
@@ -54,7 +55,6 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         "play": _screen("play", "PlayScreen"),
         "system": _screen("system", "SystemScreen"),
     }
-    DEFAULT_MODE = "train"
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny-w"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-tiny-h"), (20, "-short"), (32, "-tall")]  # noqa: RUF012
 
@@ -66,7 +66,9 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         clock: Callable[[], float] = time.time,
         home_words: str | None = None,
         read_system: Callable[[], Reading] | None = None,
+        start: str = "train",
     ) -> None:
+        self.DEFAULT_MODE = start  # type: ignore[misc]  # read by App.__init__
         super().__init__()
         self.home = home
         self.home_words = _short(home) if home_words is None else home_words

@@ -16,7 +16,7 @@ from textual.message import Message
 from engine.home import Home
 
 if TYPE_CHECKING:
-    from engine.history.queries import RunRow
+    from engine.history.row import RunRow
 
 __all__ = ["Changed", "Feed", "RunDetail", "Snapshot", "StoreFeed"]
 

@@ -13,7 +13,7 @@ from tui.screens.confirm import ConfirmScreen
 from tui.words import bytes_words
 
 if TYPE_CHECKING:
-    from engine.history.queries import RunRow
+    from engine.history.row import RunRow
 
 __all__ = ["RunActions"]
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -15,16 +14,17 @@ from engine.text import clip
 from tui import acts, keymap
 from tui.feed import ENDS, RunDetail, Snapshot
 from tui.screens.acting import RunActions
+from tui.screens.base import block
 from tui.widgets.chart import Chart
-from tui.widgets.curves import WEIGHTS, loss_colours, loss_lines, metric_line
+from tui.widgets.curves import loss_colours, loss_lines, metric_line, next_weight, weight_for
 from tui.widgets.gauge import Bar, Gauge
 from tui.widgets.log import LogTail
 from tui.widgets.recipeform import RecipeForm
 from tui.widgets.runstate import RunState
-from tui.words import bytes_words
+from tui.words import bytes_words, of_bytes
 
 if TYPE_CHECKING:
-    from engine.history.queries import RunRow
+    from engine.history.row import RunRow
     from engine.recipe import Recipe
 
 __all__ = ["TrainScreen"]
@@ -61,16 +61,18 @@ class TrainScreen(RunActions):
 
     SCREEN = "train"
     BINDINGS = keymap.bindings("train")
+    AUTO_FOCUS = ""
 
     def __init__(self) -> None:
         super().__init__()
         self._shown: str | None = None
         self._picked: str | None = None
-        self._weight = 0.9
+        self._weight: float | None = None
         self._log_y = False
         self._paused = False
         self._detail: RunDetail | None = None
         self._reading = False
+        self._machine: acts.Reading | None = None
 
     def compose_body(self) -> ComposeResult:
         with Horizontal(id="train", classes="-live"):
@@ -78,9 +80,8 @@ class TrainScreen(RunActions):
             with Vertical(id="live"):
                 yield RunState(id="state")
                 yield Chart("loss", id="loss")
-                with Horizontal(id="small"):
-                    yield Chart("learning rate", id="rate", y_zero=True)
-                    yield Gauge(id="memory")
+                yield Chart("learning rate", id="rate", y_zero=True)
+                yield Gauge(id="memory")
                 yield LogTail(id="log", classes="pane", empty="no log yet")
             yield Static("", id="none", classes="empty", markup=False)
 
@@ -131,7 +132,7 @@ class TrainScreen(RunActions):
         )
         if snapshot.error:
             words = f"The history cannot be read:\n{clip(snapshot.error, 300)}"
-        self.query_one("#none", Static).update(Text(words))
+        self.query_one("#none", Static).update(block(words))
 
     def _show_detail(self) -> None:
         detail = self._detail
@@ -141,16 +142,18 @@ class TrainScreen(RunActions):
         self.query_one("#state", RunState).show(detail, self.workbench.clock())
         count = len(detail.series["loss"][0]) if "loss" in detail.series else 0
         key = (row.id, row.attempt, row.step, count, len(detail.evaluations))
-        lines = loss_lines(detail, self._weight)
+        weight = weight_for(count) if self._weight is None else self._weight
+        lines = loss_lines(detail, weight)
         self.query_one("#loss", Chart).show(
             lines,
-            (*key, self._weight),
+            (*key, weight),
             colours=loss_colours(lines),
             log_y=self._log_y,
             title="loss" + ("  held" if self._paused else ""),
         )
         self.query_one("#rate", Chart).show(metric_line(detail, "learning_rate"), key)
         self.query_one("#log", LogTail).show(detail.log)
+        self._show_machine()
 
     def _tick(self) -> None:
         """Once a second: elapsed times of a live run; repaints only if a word changed."""
@@ -172,12 +175,18 @@ class TrainScreen(RunActions):
             self._reading = False
 
     def on_read(self, message: Read) -> None:
-        reading = message.reading
+        self._machine = message.reading
+        self._show_machine()
+
+    def _show_machine(self) -> None:
+        reading = self._machine
+        if reading is None:
+            return
         bars, title = [], "GPU"
         for index, name, used, total, busy in reading.gpus[:2]:
             title = f"GPU {index} {name}" if len(reading.gpus) == 1 else "GPUs"
             share = used / total if used is not None and total else None
-            bars.append(Bar("memory", share, f"{bytes_words(used)} of {bytes_words(total)}"))
+            bars.append(Bar("memory", share, of_bytes(used, total)))
             busy_words = f"{busy} %" if busy is not None else "not told"
             bars.append(Bar("busy", busy / 100 if busy is not None else None, busy_words))
         if not reading.gpus:
@@ -187,14 +196,14 @@ class TrainScreen(RunActions):
                     Bar(
                         "memory",
                         reading.host_used / reading.host_total,
-                        f"{bytes_words(reading.host_used)} of {bytes_words(reading.host_total)}",
+                        of_bytes(reading.host_used, reading.host_total),
                     )
                 )
             if reading.cpu is not None:
                 bars.append(Bar("CPU", reading.cpu / 100, f"{reading.cpu:.0f} %"))
         row = self._detail.row if self._detail else None
         if row is not None and (row.memory_bytes or row.peak_memory_bytes):
-            peak = f" (peak {bytes_words(row.peak_memory_bytes)})" if row.peak_memory_bytes else ""
+            peak = f", peak {bytes_words(row.peak_memory_bytes)}" if row.peak_memory_bytes else ""
             bars.append(Bar("run", None, f"{bytes_words(row.memory_bytes)}{peak}"))
         self.query_one("#memory", Gauge).show(title, bars)
 
@@ -215,6 +224,13 @@ class TrainScreen(RunActions):
 
     def _view(self, live: bool) -> None:
         self.query_one("#train").set_class(live, "-live")
+
+    def action_maximise(self) -> None:
+        """The loss, unless something else has the focus."""
+        if self.maximized is None and self.focused is None:
+            self.maximize(self.query_one("#loss"))
+        else:
+            super().action_maximise()
 
     def action_next_view(self) -> None:
         self._view(not self.query_one("#train").has_class("-live"))
@@ -263,7 +279,7 @@ class TrainScreen(RunActions):
         self._show_detail()
 
     def action_smoothing(self) -> None:
-        self._weight = WEIGHTS[(WEIGHTS.index(self._weight) + 1) % len(WEIGHTS)]
+        self._weight = next_weight(self._weight, self._detail)
         self._show_detail()
 
     def action_pause(self) -> None:

@@ -7,12 +7,25 @@ from tui.feed import RunDetail
 if TYPE_CHECKING:
     from tui.plotting import Line
 
-__all__ = ["WEIGHTS", "loss_colours", "loss_lines", "metric_line"]
+__all__ = ["WEIGHTS", "loss_colours", "loss_lines", "metric_line", "next_weight", "weight_for"]
 
 WEIGHTS = (0.0, 0.6, 0.9, 0.99)
 """What ``S`` cycles through: the share of the past in the moving average."""
 
 RAW, SMOOTH, VALIDATION, TEST = "#5f87af", "#5fafff", "#ffd75f", "#87d787"
+
+
+def weight_for(points: int) -> float:
+    """The smoothing that a curve of so many points begins with: long ones bear more."""
+    return 0.6 if points < 500 else 0.9 if points < 20_000 else 0.99
+
+
+def next_weight(now: float | None, detail: RunDetail | None) -> float:
+    """The one after ``now`` in :data:`WEIGHTS`; None: after the one it began with."""
+    if now is None:
+        found = detail.series.get("loss") if detail else None
+        now = weight_for(len(found[0]) if found is not None else 0)
+    return WEIGHTS[(WEIGHTS.index(now) + 1) % len(WEIGHTS)]
 
 
 def loss_lines(detail: RunDetail, weight: float) -> "list[Line]":

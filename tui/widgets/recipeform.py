@@ -21,15 +21,22 @@ __all__ = ["FIELDS", "RecipeForm"]
 
 FIELDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("data", ("data.source",)),
-    ("model", ("model.model_name_or_path", "model.load_in_4bit", "lora.r")),
+    ("model", ("model.model_name_or_path", "model.load_in_4bit")),
+    ("lora", ("lora.r", "lora.lora_alpha", "lora.lora_dropout")),
     (
         "train",
         (
             "train.max_length",
             "train.per_device_train_batch_size",
+            "train.gradient_accumulation_steps",
             "train.learning_rate",
             "train.num_train_epochs",
             "train.max_steps",
+            "train.warmup_steps",
+            "train.eval_steps",
+            "train.save_steps",
+            "train.early_stopping_patience",
+            "train.seed",
         ),
     ),
 )

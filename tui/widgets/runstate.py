@@ -14,7 +14,7 @@ from tui.theme import STATES
 from tui.widgets.gauge import bar_text
 
 if TYPE_CHECKING:
-    from engine.history.queries import RunRow
+    from engine.history.row import RunRow
 
 __all__ = ["RunState", "eta", "state_lines"]
 
@@ -84,6 +84,8 @@ class _Head:
             rest.append(words.when(row.ended, self.now))
         elif row.last_event and self.now - row.last_event > SILENT_SECONDS:
             rest.append(f"silent for {words.duration(self.now - row.last_event)}")
+        if row.model and row.device:
+            rest.append(f"{row.model.rsplit('/', 1)[-1]} on {row.device}")
         if rest:
             line.append(
                 clip("  ·  " + "  ·  ".join(rest), max(0, width - line.cell_len)), "#9e9e9e"
