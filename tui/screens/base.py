@@ -42,6 +42,7 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
     """
 
     SCREEN: ClassVar[str]
+    BINDINGS = keymap.bindings("")
 
     @property
     def workbench(self) -> "WorkbenchApp":
