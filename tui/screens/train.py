@@ -302,7 +302,8 @@ class TrainScreen(RunActions):
         from tui.screens.review import review_rows
 
         try:
-            rows = review_rows(self.workbench.home, recipe, name, changes)
+            machine = self.workbench.read_system()
+            rows = review_rows(self.workbench.home, recipe, name, changes, machine)
         except UserError as error:
             self.app.call_from_thread(self.workbench.say, str(error), "error")
             return
