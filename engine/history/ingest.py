@@ -1,7 +1,8 @@
 """Brings ``runs.db`` up to date with the journals, from the byte where the last reader stopped.
 
-New lines go in together with the new offset, in one transaction a run, so two viewers at once neither
-lose nor double a line. When nothing changed, this costs one directory listing and a stat a run.
+New lines go in together with the new offset, in one transaction a run, so two viewers at once
+neither lose nor double a line. When nothing changed, this costs one directory listing and a stat a
+run.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from engine.jobs.lock import has_supervisor, is_alive
 __all__ = ["ingest", "ingest_all", "reindex"]
 
 LIMIT_LINES = 20_000
+CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 512
 GRACE_SECONDS = 5.0
 """A run just made is not lost while its supervisor starts."""
@@ -32,15 +34,17 @@ ADOPT_SECONDS = 10.0
 
 HOME = ""
 MISSING = (0, 0, 0, 0)
+UNREAD = -1
+"""The time of a journal with lines yet to read: equal to none, so the next call goes on."""
 Identity = tuple[int, int, int, int]
 
 
 def ingest(home: Home, store: Store, limit_lines: int = LIMIT_LINES, live: bool = True) -> set[str]:
     """Read what is new; returns the ids of runs that changed ("" for notes and tags).
 
-    At most about ``limit_lines`` lines a call; ``store.more`` says whether there is more. With ``live``
-    also finds lost runs, and gives workers without a supervisor a new one. Nothing is read while
-    another process writes to the database for long: the next call does.
+    At most about ``limit_lines`` lines a call; ``store.more`` says whether there is more. With
+    ``live`` also finds lost runs, and gives workers without a supervisor a new one. Nothing is read
+    while another process writes to the database for long: the next call does.
     """
     with store.lock:
         store.more = False
@@ -138,7 +142,7 @@ def _ingest_journal(home: Home, store: Store, run: str, identity: Identity, limi
         offset, line, unreadable = _position(connection, run, path, identity)
         row = (tables.load_row(connection, run) or _new_row(folder)) if run else None
         while True:
-            lines = read_lines(path, offset)
+            lines = read_lines(path, offset, CHUNK_BYTES)
             if row is None:
                 tables.write_home(connection, lines.events)
             else:
@@ -150,7 +154,7 @@ def _ingest_journal(home: Home, store: Store, run: str, identity: Identity, limi
             unreadable += lines.unreadable
             offset = lines.offset
             if read >= limit:
-                identity = (*identity[:3], -1)  # equal to none: the next call goes on
+                identity = (*identity[:3], UNREAD)
                 store.more = True
                 break
         if row is not None:
@@ -178,7 +182,7 @@ def _position(
 
 
 def _head(path: Path, offset: int) -> str:
-    """Digest of the journal's beginning: file systems give a new file the inode of a deleted one."""
+    """Digest of the journal's beginning: a new file may get the inode of a deleted one."""
     try:
         with path.open("rb") as file:
             head = file.read(min(offset, HEAD_BYTES))
@@ -212,8 +216,10 @@ def _look_at_living(home: Home, store: Store, live: bool) -> set[str]:
     if not live:
         return changed
     reap()
-    for run in unended:
+    for run in list(unended):
         folder = RunFolder(home.runs / run)
+        if store.known.get(run, MISSING)[3] == UNREAD:
+            continue  # its end may be among the lines to come
         if is_alive(folder):
             _adopt(store, folder)
         elif _is_lost(home, store, folder):

@@ -1,6 +1,7 @@
 """Opens ``runs.db``: the index over all journals, which may be deleted or break without a loss.
 
-Plain sqlite3 on the way that every viewer takes; sqlite-utils is imported only to change the schema.
+Plain sqlite3 on the way that every viewer takes; sqlite-utils is imported only to change the
+schema.
 """
 
 import sqlite3
@@ -48,7 +49,7 @@ class Store:
         self.busy_seconds = busy_seconds
         self.lock = threading.RLock()
         self.warnings: list[str] = []
-        """What a viewer should tell: a broken file was moved aside, a journal has unreadable lines."""
+        """What a viewer should tell, such as that a broken file was moved aside."""
         self.more = False
         """True when the last ingest stopped at its limit: call it again."""
         self.known: dict[str, tuple[int, int, int, int]] = {}
@@ -100,7 +101,7 @@ class Store:
 
     def recover(self, why: BaseException | str) -> None:
         """Move a broken file aside and begin a new one; ingesting fills it again."""
-        with self.lock, locked(self.path.with_name(self.path.name + ".lock")):
+        with self.lock, locked(_lock_file(self.path)):
             broken = self._file_identity() == self._inode or self._inode is None
             self.close()
             if broken and self.path.exists():
@@ -111,10 +112,10 @@ class Store:
                     if old.exists():
                         old.rename(f"{aside}{suffix}")
                 self.warnings.append(
-                    f"{self.path} could not be read ({why}); it was moved to {aside.name} and is "
-                    "rebuilt from the journals"
+                    f"{self.path} could not be read ({why}); it was moved to {aside.name} "
+                    "and is rebuilt from the journals"
                 )
-            self.connection = self._open()
+        self.connection = self._open()
 
     def close(self) -> None:
         with self.lock:
@@ -171,8 +172,8 @@ def _applied(connection: sqlite3.Connection) -> tuple[str, ...]:
 def _migrate(connection: sqlite3.Connection, path: Path, applied: Sequence[str]) -> None:
     if unknown := [name for name in applied if name not in MIGRATIONS]:
         raise UserError(
-            f"{path}: was written by a newer tunebench (it has {unknown[-1]}); update tunebench, or "
-            "move the file away: it is rebuilt from the journals"
+            f"{path}: was written by a newer tunebench (it has {unknown[-1]}); update tunebench, "
+            "or move the file away: it is rebuilt from the journals"
         )
     pandas = sys.modules.get("pandas")
     if pandas is None:
@@ -184,20 +185,26 @@ def _migrate(connection: sqlite3.Connection, path: Path, applied: Sequence[str])
     finally:
         if pandas is None:
             del sys.modules["pandas"]
-    connection.execute("PRAGMA journal_mode = WAL")
-    # Two viewers that start at once: the second waits here, then finds nothing left to do.
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        migrations.apply(Database(connection))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    # Two viewers that start at once: the second waits here, then finds nothing left to do. SQLite's
+    # own lock is not enough, because changing the journal mode does not wait for it.
+    with locked(_lock_file(path)):
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            migrations.apply(Database(connection))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
 
 
 def open_store(home: Home, busy_seconds: float = BUSY_SECONDS) -> Store:
-    """Open (or make, or rebuild) the home's ``runs.db``. Raises UserError when it cannot be used."""
+    """Open (or make, or rebuild) the home's ``runs.db``; UserError when it cannot be used."""
     try:
         return Store(home, busy_seconds)
     except sqlite3.Error as error:

@@ -89,7 +89,7 @@ class TrainScreen(RunActions):
         self.query_one("#log", LogTail).border_title = "worker.log"
         self.set_interval(CLOCK_SECONDS, self._tick)
         self.set_interval(READ_SECONDS, self._read)
-        self._read()
+        self.workbench.when_painted(self._read)
 
     # --- what is shown
 

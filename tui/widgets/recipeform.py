@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.text import Text
 from textual import work
@@ -16,6 +16,7 @@ from tui.widgets.field import Field, Toggle
 
 if TYPE_CHECKING:
     from engine.recipe import Recipe
+    from tui.app import WorkbenchApp
 
 __all__ = ["FIELDS", "RecipeForm"]
 
@@ -96,7 +97,7 @@ class RecipeForm(VerticalScroll, can_focus=False):
     def on_mount(self) -> None:
         self.add_class("pane")
         self.border_title = "Recipe"
-        self.call_after_refresh(self.load, self._start)
+        cast("WorkbenchApp", self.app).when_painted(lambda: self.load(self._start))
 
     def field(self, key: str) -> Field:
         return next(field for field in self.query(Field) if field.key == key)
