@@ -72,7 +72,16 @@ ACTIONS: tuple[Action, ...] = (
     # --- Play
     Action("send", ("ctrl+j", "f5"), "send the prompt", "play", "send", "Play", priority=True),
     Action("halt", ("ctrl+x",), "stop the answers", "play", "halt", "Play", priority=True),
-    Action("choose", ("c",), "choose the models", "play", "models", "Play"),
+    Action(
+        "next_row",
+        ("n",),
+        "the next test row as prompt, with its reference",
+        "play",
+        "test row",
+        "Play",
+    ),
+    Action("write", ("i", "enter"), "write a prompt", "play", "prompt", "Play"),
+    Action("choose", ("c",), "choose the run that answers", "play", "run", "Play"),
     # --- System
     Action("reload", ("r",), "read everything again", "system", "reload", "System"),
     # --- everywhere
