@@ -27,7 +27,7 @@ class ConfirmScreen(ModalScreen[bool], inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
-            box.border_title = Text(clip(self._title, 60)).plain.replace("[", r"\[")
+            box.border_title = Text(clip(self._title, 60))
             for line in self._lines:
                 yield Static(Text(safe(line[:2000])), markup=False)
             yield Static(
