@@ -161,5 +161,3 @@ def _pane(id: str, title: str) -> LinesView:
     pane = LinesView(id=id, classes="pane")
     pane.border_title = title
     return pane
-
-

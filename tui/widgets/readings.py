@@ -51,7 +51,9 @@ def _one_gpu(
     if gpu.memory_total and gpu.memory_used is not None:
         share = gpu.memory_used / gpu.memory_total
     percent = "" if share is None else f" ({share:.0%})"
-    figures = f" {units.bytes_words(gpu.memory_used)} of {units.bytes_words(gpu.memory_total)}{percent}"
+    figures = (
+        f" {units.bytes_words(gpu.memory_used)} of {units.bytes_words(gpu.memory_total)}{percent}"
+    )
     runs += [("\n   memory  ", QUIET), *bar(share, 24), (figures, PLAIN)]
     busy = None if gpu.utilisation is None else gpu.utilisation / 100
     words = "not told" if gpu.utilisation is None else f"{gpu.utilisation} %"
