@@ -19,9 +19,18 @@ __all__ = ["build_parser", "main"]
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; ``args.run`` is ``module:function`` under ``engine.commands``."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    # SUPPRESS: a value given before the verb must not be reset by the verb's own default.
     common.add_argument(
-        "--home", metavar="DIR", default=None, help="home folder (default: $TUNEBENCH_HOME or .)"
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print one JSON document on stdout",
+    )
+    common.add_argument(
+        "--home",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="home folder (default: $TUNEBENCH_HOME or .)",
     )
     settings = argparse.ArgumentParser(add_help=False)
     settings.add_argument(
@@ -36,10 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tunebench",
         description="Fine-tune language models from the terminal. Without a verb: the workbench.",
-        epilog="'tunebench VERB --help' tells a verb's options. 'tunebench demo' is the quickest tour.",
+        epilog="'tunebench VERB --help' tells a verb's options; 'tunebench demo' is a quick tour.",
     )
     parser.add_argument("--version", action="version", version=f"tunebench {__version__}")
-    parser.add_argument("--home", metavar="DIR", default=None, help="home folder of the workbench")
+    parser.add_argument("--home", metavar="DIR", default=None, help="home folder")
+    parser.set_defaults(json=False)
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 

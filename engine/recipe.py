@@ -1,7 +1,7 @@
 """The one typed description of an experiment: TOML in, checked, TOML out.
 
-Field names are those of Transformers, TRL and PEFT wherever they have one. Every field says its unit
-and default; unknown keys are refused with the nearest known one.
+Field names are those of Transformers, TRL and PEFT wherever they have one. Every field says its
+unit and default; unknown keys are refused with the nearest known one.
 """
 
 import difflib

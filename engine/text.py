@@ -57,8 +57,8 @@ def steady(text: str) -> str:
 def clip(text: str, cells: int, end: str = "…") -> str:
     """The beginning of one line of outside text, safe, in at most ``cells`` terminal cells.
 
-    Only as much of ``text`` is looked at as can be shown, so a 100 MB line costs nothing. Widths are
-    Rich's, the same that Textual lays out by. Joiners and variation selectors are dropped, because
+    Only as much of ``text`` is looked at as can be shown, so a 100 MB line costs nothing. Widths
+    are Rich's, the same that Textual lays out by. Joiners and variation selectors are dropped:
     terminals disagree on the width of what they join.
     """
     if cells <= 0:

@@ -18,7 +18,7 @@ __all__ = ["SCHEMA_VERSION", "Journal", "Lines", "read_lines"]
 
 SCHEMA_VERSION = 1
 SYNC_SECONDS = 1.0
-"""Metrics are synced to disk at most this often: an fsync costs 0.17 ms here, 10 ms on bad disks."""
+"""Metrics are synced to disk at most this often: an fsync costs 0.2 to 10 ms."""
 
 DURABLE = frozenset({"state", "checkpoint", "evaluation", "error", "control", "exit", "note"})
 """Event types that are synced at once: rare, and what a later viewer must not miss."""
@@ -41,7 +41,7 @@ class Journal:
             os.write(self._fd, b"\n")
 
     def append(self, type: str, **fields: Any) -> None:
-        """Add one event. Non-finite numbers are written as the strings "NaN", "Infinity", "-Infinity".
+        """Add one event. NaN and infinities are written as strings: JSON has none.
 
         Raises OSError when the disk is full: nothing then claims to have been written.
         """

@@ -1,0 +1,100 @@
+"""What a cleaning found, as numbers and as the funnel that people read."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+__all__ = ["CleanReport", "funnel"]
+
+_DROP_WORDS = {
+    "malformed": "not one JSON object",
+    "missing_field": "prompt or completion missing",
+    "not_text": "prompt or completion not text",
+    "empty_prompt": "empty prompt",
+    "empty_completion": "empty completion",
+    "duplicate_completion": "completion seen before",
+    "duplicate_prompt": "prompt seen before",
+    "duplicate_both": "prompt and completion seen before",
+}
+_REPAIR_WORDS = {
+    "invalid_utf8": "not UTF-8, read as Windows-1252",
+    "lone_surrogate": "half a surrogate pair",
+    "nan": "NaN or Infinity",
+    "number_overflow": "whole number over 64 bits",
+    "duplicate_key": "column twice, last one taken",
+    "number_as_text": "number taken as text",
+}
+_CHANGE_WORDS = {
+    "html": "entities and tags",
+    "unicode": "Unicode normal form",
+    "control": "control and zero-width characters",
+    "whitespace": "white space",
+    "lowercase": "lower case",
+}
+
+
+@dataclass
+class CleanReport:
+    """The counts of one cleaning. Every row read is either kept or under one name of ``dropped``."""
+
+    rows_read: int = 0
+    """Lines that are not blank."""
+    rows_kept: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Rule -> rows, in rule order, zeros included."""
+    repaired: int = 0
+    """Rows that reading had to repair: the sum of ``repairs``."""
+    repairs: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, int] = field(default_factory=dict)
+    """Normalising rule -> rows whose prompt or completion it changed; kept or not."""
+    train: int = 0
+    validation: int = 0
+    test: int = 0
+    leakage_before: int = 0
+    """Rows of test whose title would occur in train had lines been dealt out at random."""
+    leakage_after: int = 0
+    """Rows of validation and test whose title or description occurs in train, as written."""
+    seconds: float = 0.0
+    peak_rss_bytes: int = 0
+    fingerprint: str = ""
+    paths: dict[str, str] = field(default_factory=dict)
+    file_repairs: dict[str, int] = field(default_factory=dict)
+    """What was wrong with the file as a whole: bom, truncated_gzip, trailing_garbage, ..."""
+    warnings: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "CleanReport":
+        known = {item.name for item in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+
+def funnel(report: CleanReport) -> list[tuple[str, int, str]]:
+    """The report as rows of (name, count, words), from what was read to what is written.
+
+    Names are ``rows_read``, ``dropped.RULE``, ``repaired.KIND``, ``changed.RULE``, ``rows_kept``,
+    ``train``, ``validation``, ``test``, ``leakage_before`` and ``leakage_after``.
+    """
+    rows = [("rows_read", report.rows_read, "lines that are not blank")]
+    rows += [
+        (f"repaired.{kind}", count, _REPAIR_WORDS.get(kind, ""))
+        for kind, count in report.repairs.items()
+    ]
+    rows += [
+        (f"changed.{rule}", count, _CHANGE_WORDS.get(rule, ""))
+        for rule, count in report.changed.items()
+    ]
+    rows += [
+        (f"dropped.{rule}", count, _DROP_WORDS.get(rule, ""))
+        for rule, count in report.dropped.items()
+    ]
+    rows += [
+        ("rows_kept", report.rows_kept, "clean rows"),
+        ("train", report.train, "rows"),
+        ("validation", report.validation, "rows"),
+        ("test", report.test, "rows"),
+        ("leakage_before", report.leakage_before, "test titles in train, were lines split at random"),
+        ("leakage_after", report.leakage_after, "validation and test rows seen in train"),
+    ]
+    return rows

@@ -1,0 +1,94 @@
+"""The recipe: what is refused, in which words, and that TOML out is TOML in."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.errors import UsageError
+from engine.recipe import Recipe, builtin_recipes, load_recipe
+
+
+def test_reference_experiment_is_what_it_says() -> None:
+    recipe = load_recipe("amazon-titles")
+    assert (recipe.data.prompt_column, recipe.data.completion_column) == ("title", "content")
+    assert (recipe.split.train, recipe.split.test) == (150_000, 30_000)
+    assert recipe.model.load_in_4bit and recipe.model.bnb_4bit_quant_type == "nf4"
+    assert recipe.lora.r == 8 and len(recipe.lora.target_modules) == 7
+    assert recipe.lora.lora_dropout > 0
+    assert recipe.train.max_length == 128
+    assert recipe.train.per_device_train_batch_size == 32
+    assert recipe.train.num_train_epochs == 1
+    assert recipe.train.learning_rate == 3e-4
+    assert recipe.train.early_stopping_patience > 0
+
+
+@pytest.mark.parametrize("name", builtin_recipes())
+def test_toml_round_trip(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    file = tmp_path / "resolved.toml"
+    file.write_text(recipe.to_toml(), encoding="utf-8")
+    assert load_recipe(str(file)) == recipe
+
+
+def test_every_field_is_documented() -> None:
+    for name, field in Recipe.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            for inner, described in field.annotation.model_fields.items():
+                assert described.description, f"{name}.{inner}"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("train.learning_rate=abc", "train.learning_rate"),
+        ("train.learning_rat=1", "did you mean 'learning_rate'?"),
+        ("trian.learning_rate=1", "did you mean 'train'?"),
+        ("train=1", "train"),
+        ("train.max_length", "section.key=value"),
+        ("split.train=10", "all three as counts or all three as shares"),
+        ("split.train=0.99", "more than 1"),
+        ("train.save_steps=41", "multiple of eval_steps"),
+        ("model.backend=jax", "'auto', 'unsloth' or 'transformers'"),
+        ("name=a/b", "name"),
+    ],
+)
+def test_bad_settings_name_the_key(setting: str, words: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        load_recipe("demo", [setting])
+    assert words in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+def test_settings_are_toml_values_or_bare_words() -> None:
+    recipe = load_recipe(
+        "demo",
+        ["train.learning_rate=1e-4", "lora.target_modules=['q_proj']", "model.backend=unsloth"],
+    )
+    assert recipe.train.learning_rate == 1e-4
+    assert recipe.lora.target_modules == ["q_proj"]
+    assert recipe.model.backend == "unsloth"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[train]\nlearning_rte = 1\n", "did you mean 'learning_rate'?"),
+        ("[train\n", "not valid TOML"),
+        ("[trian]\n", "did you mean 'train'?"),
+        ("version = 2\n", "version"),
+        ("train = 3\n", "train"),
+    ],
+)
+def test_bad_files_name_the_file(text: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError) as failure:
+        load_recipe(str(file))
+    assert str(file) in str(failure.value) and words in str(failure.value)
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such recipe file"):
+        load_recipe(str(tmp_path / "none.toml"))
+    with pytest.raises(UsageError, match="is a directory"):
+        load_recipe(str(tmp_path))
