@@ -69,6 +69,7 @@ class Answer:
 class PlayScreen(WorkbenchScreen):
     SCREEN = "play"
     BINDINGS = keymap.bindings("play")
+    AUTO_FOCUS = ""
     DEFAULT_CSS = """
     PlayScreen #nothing { display: none; }
     PlayScreen.-nothing #nothing { display: block; }
