@@ -1,8 +1,10 @@
 """The workbench: five screens on keys 1-5, one feed, one table of actions."""
 
 import gc
+import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from textual.app import App, SystemCommand
@@ -11,7 +13,8 @@ from textual.screen import Screen
 
 from engine.home import Home, open_home, private_umask
 from engine.text import safe_line
-from tui import keymap
+from tui import acts, keymap
+from tui.acts import Reading
 from tui.feed import Changed, Feed, Snapshot, StoreFeed
 from tui.filters import UnsafeText
 from tui.screens.base import WorkbenchScreen, available
@@ -37,7 +40,8 @@ def _screen(module: str, name: str) -> Callable[[], Screen]:
 class WorkbenchApp(App[int], inherit_bindings=False):
     """The terminal workbench over one home.
 
-    ``feed`` and ``clock`` are injected by tests; ``clock`` returns seconds since the epoch.
+    ``feed``, ``clock`` (seconds since the epoch) and ``read_system`` are injected by tests;
+    ``start`` is the id of the first screen.
     """
 
     CSS_PATH = "app.tcss"
@@ -51,7 +55,6 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         "play": _screen("play", "PlayScreen"),
         "system": _screen("system", "SystemScreen"),
     }
-    DEFAULT_MODE = "train"
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny-w"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-tiny-h"), (20, "-short"), (32, "-tall")]  # noqa: RUF012
 
@@ -62,12 +65,16 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         feed: Feed | None = None,
         clock: Callable[[], float] = time.time,
         home_words: str | None = None,
+        read_system: Callable[[], Reading] | None = None,
+        start: str = "train",
     ) -> None:
+        self.DEFAULT_MODE = start  # type: ignore[misc]  # read by App.__init__
         super().__init__()
         self.home = home
-        self.home_words = str(home.path) if home_words is None else home_words
+        self.home_words = _short(home) if home_words is None else home_words
         self.feed: Feed = feed or StoreFeed(home)
         self.clock = clock
+        self.read_system: Callable[[], Reading] = read_system or partial(acts.read_system, home)
         self.snapshot = Snapshot()
         self._unsafe = UnsafeText()
         self._interrupted = float("-inf")
@@ -174,6 +181,12 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
 
 _MOVES = {action.id for action in keymap.of_screen("") if action.group == "Moving"}
+
+
+def _short(home: Home) -> str:
+    """The home's path as people write it: below their own home folder with a tilde."""
+    path, own = str(home.path), os.path.expanduser("~")
+    return "~" + path[len(own) :] if path == own or path.startswith(own + os.sep) else path
 
 
 def run_app(home: str | None, mouse: bool = True) -> int:

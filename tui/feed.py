@@ -16,13 +16,13 @@ from textual.message import Message
 from engine.home import Home
 
 if TYPE_CHECKING:
-    from engine.history.queries import RunRow
+    from engine.history.row import RunRow
 
 __all__ = ["Changed", "Feed", "RunDetail", "Snapshot", "StoreFeed"]
 
 TICK_SECONDS = 0.5
 ENDS = frozenset({"finished", "stopped", "failed", "killed", "lost"})
-SERIES = ["loss", "learning_rate", "grad_norm", "tokens_per_second", "memory_bytes"]
+SERIES = ["loss", "learning_rate", "step_seconds"]
 LOG_BYTES = 64 << 10
 LOG_LINES = 200
 
@@ -38,7 +38,7 @@ class RunDetail:
     samples: list[dict[str, Any]] = field(default_factory=list)
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     notices: list[dict[str, Any]] = field(default_factory=list)
-    """The latest warnings and errors of the journal."""
+    """The attempt's latest warnings and errors: dicts with ``type`` and ``text``."""
     recipe: str = ""
     """recipe.toml as it is in the run's folder."""
     log: list[str] = field(default_factory=list)
@@ -124,7 +124,8 @@ class StoreFeed:
                 snapshot = reader.failed(error)
             if snapshot is not None and not self._stopped:
                 post(Changed(snapshot))
-            self._wake.wait(max(0.05, TICK_SECONDS - (time.monotonic() - began)))
+            if not reader.more:
+                self._wake.wait(max(0.05, TICK_SECONDS - (time.monotonic() - began)))
 
 
 class _Reader:
@@ -155,6 +156,11 @@ class _Reader:
         }
         self._last = Snapshot(rows, details, loaded=True)
         return self._last
+
+    @property
+    def more(self) -> bool:
+        """There is more to ingest: look again at once."""
+        return self._store is not None and self._store.more
 
     def failed(self, error: Exception) -> Snapshot | None:
         words = str(error) or type(error).__name__
@@ -189,7 +195,7 @@ class _Reader:
             [
                 event
                 for event in queries.events(store, row.id, 50)
-                if event.get("type") in ("warning", "error")
+                if event["type"] in ("warning", "error") and event["attempt"] == row.attempt
             ],
             recipe.read_text("utf-8", "replace") if recipe.exists() else "",
             log_tail(self._folder(row.id) / "worker.log"),

@@ -71,7 +71,7 @@ class Options:
 
 @dataclass
 class Frame:
-    """A drawn chart: ``width`` x ``height`` characters, each with a style number (>= 0: a series)."""
+    """A drawn chart: characters, each with a style number (>= 0: the series)."""
 
     chars: npt.NDArray[np.uint32]
     styles: npt.NDArray[np.int16]
@@ -140,9 +140,9 @@ def ema(y: Floats, weight: float) -> Floats:
     return made
 
 
-def nice_step(span: float, count: int) -> float:
+def nice_step(span: float, count: float) -> float:
     """The 1-2-5 step that cuts ``span`` into at most ``count`` pieces."""
-    raw = span / max(1, count)
+    raw = span / max(1.0, count)
     if not (raw > 0 and math.isfinite(raw)):
         return 1.0
     power = 10.0 ** math.floor(math.log10(raw))
@@ -152,7 +152,7 @@ def nice_step(span: float, count: int) -> float:
     return power * 10
 
 
-def nice_ticks(low: float, high: float, count: int) -> list[float]:
+def nice_ticks(low: float, high: float, count: float) -> list[float]:
     """Round values inside [low, high], at most about ``count`` of them."""
     step = nice_step(high - low, count)
     first = math.ceil(low / step - 1e-9)
@@ -160,7 +160,7 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
     return [index * step for index in range(first, min(last, first + 64) + 1)]
 
 
-def log_ticks(low: float, high: float, count: int) -> list[float]:
+def log_ticks(low: float, high: float, count: float) -> list[float]:
     """Decades inside [low, high] > 0, with 2 and 5 between them when there is room."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for factors in ((1, 2, 5), (1, 3), (1,)):
@@ -170,7 +170,7 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
             break
     if len(ticks) < 2:
         ticks = [tick for tick in nice_ticks(low, high, count) if tick > 0] or ticks
-    return ticks[:: max(1, -(-len(ticks) // max(1, count)))]
+    return ticks[:: max(1, math.ceil(len(ticks) / max(1.0, count)))]
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
@@ -254,6 +254,8 @@ def _x_range(lines: Sequence[_Kept]) -> tuple[float, float] | None:
     low, high = float(min(a for a, _ in ends)), float(max(b for _, b in ends))
     if high <= low:
         return low - 0.5, high + 0.5
+    if 0 < low <= 0.05 * (high - low):
+        low = 0.0
     step = nice_step(high - low, 40)
     return low, low + math.ceil((high - low) / step - 1e-9) * step
 
@@ -293,7 +295,7 @@ def _write(frame: Frame, y: int, x: int, text: str, style: int) -> None:
 def _draw_y_axis(frame: Frame, y_range: tuple[float, float], height: int, options: Options) -> int:
     """Labels, axis and guides; returns the column where the plot begins."""
     low, high = y_range
-    count = max(3, min(8, height // 2))
+    count = max(1.0, (height - 1) / (1.75 if height < 12 else 2.5))
     if options.log_y:
         values = log_ticks(10**low, 10**high, count)
         places = [math.log10(value) for value in values]
@@ -321,7 +323,7 @@ def _draw_y_axis(frame: Frame, y_range: tuple[float, float], height: int, option
 def _draw_x_axis(frame: Frame, x_range: tuple[float, float], left: int, y: int) -> None:
     low, high = x_range
     width = frame.chars.shape[1] - left
-    ticks = nice_ticks(low, high, max(2, min(8, width // 10)))
+    ticks = nice_ticks(low, high, max(2, min(10, width // 8)))
     if all(abs(tick - round(tick)) < 1e-9 for tick in (low, high)):
         ticks = [tick for tick in ticks if abs(tick - round(tick)) < 1e-9]
     used = -1

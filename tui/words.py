@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-__all__ = ["NOTHING", "bytes_words", "duration", "loss", "number", "rate", "when"]
+__all__ = ["NOTHING", "bytes_words", "duration", "loss", "number", "of_bytes", "rate", "when"]
 
 NOTHING = "–"
 """Shown where there is no value yet."""
@@ -62,6 +62,16 @@ def bytes_words(value: Any) -> str:
             return f"{found:.0f} {unit}" if unit != "GiB" else f"{found:.1f} {unit}"
         found /= 1024
     return f"{found:.1f} TiB"
+
+
+def of_bytes(part: Any, whole: Any) -> str:
+    """A part of a whole in the unit of the whole: 5.0/16.0 GiB."""
+    words = bytes_words(whole)
+    found = _finite(part)
+    if found is None or words == NOTHING:
+        return f"{bytes_words(part)} of {words}"
+    size = 1024 ** ("B", "KiB", "MiB", "GiB", "TiB").index(words.split()[1])
+    return f"{found / size:.{1 if '.' in words else 0}f}/{words}"
 
 
 def duration(seconds: Any) -> str:

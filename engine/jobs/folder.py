@@ -3,9 +3,10 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.recipe import Recipe
+if TYPE_CHECKING:  # pydantic: 20 MB that a supervisor has no use for
+    from engine.recipe import Recipe
 
 __all__ = ["RunFolder"]
 
@@ -44,6 +45,15 @@ class RunFolder:
         return self.path / "lock"
 
     @property
+    def supervisor_lock(self) -> Path:
+        return self.path / "supervisor.lock"
+
+    @property
+    def reserve(self) -> Path:
+        """A few KiB set aside: given up when the disk is full, so that the end can be written."""
+        return self.path / "reserve"
+
+    @property
     def control(self) -> Path:
         return self.path / "control"
 
@@ -60,7 +70,9 @@ class RunFolder:
     def read_identity(self) -> dict[str, Any]:
         return json.loads(self.identity.read_text(encoding="utf-8"))
 
-    def read_recipe(self) -> Recipe:
+    def read_recipe(self) -> "Recipe":
         import tomllib
+
+        from engine.recipe import Recipe
 
         return Recipe.model_validate(tomllib.loads(self.recipe_file.read_text(encoding="utf-8")))

@@ -18,7 +18,7 @@ __all__ = ["SCHEMA_VERSION", "Journal", "Lines", "read_lines"]
 
 SCHEMA_VERSION = 1
 SYNC_SECONDS = 1.0
-"""Metrics are synced to disk at most this often: an fsync costs 0.2 to 10 ms."""
+"""Metrics are synced to disk at most this often: 0.17 ms here, 10 ms on bad disks."""
 
 DURABLE = frozenset({"state", "checkpoint", "evaluation", "error", "control", "exit", "note"})
 """Event types that are synced at once: rare, and what a later viewer must not miss."""
@@ -35,13 +35,29 @@ class Journal:
         self.attempt = attempt
         self._lock = threading.Lock()
         self._synced = 0.0
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._torn = False
+        self._fd = -1
+        self._open()
+
+    def _open(self) -> None:
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         size = os.fstat(self._fd).st_size
-        if size and os.pread(self._fd, 1, size - 1) != b"\n":
-            os.write(self._fd, b"\n")
+        self._torn = bool(size) and os.pread(self._fd, 1, size - 1) != b"\n"
+
+    def _reopen_if_gone(self) -> None:
+        """Somebody removed or replaced the file: go on in the one that readers will open."""
+        ours = os.fstat(self._fd)
+        try:
+            theirs = os.stat(self.path)
+        except FileNotFoundError:
+            theirs = None
+        if theirs is None or (theirs.st_ino, theirs.st_dev) != (ours.st_ino, ours.st_dev):
+            gone = self._fd
+            self._open()
+            os.close(gone)
 
     def append(self, type: str, **fields: Any) -> None:
-        """Add one event. NaN and infinities are written as strings: JSON has none.
+        """Add one event. Non-finite numbers become the strings "NaN", "Infinity", "-Infinity".
 
         Raises OSError when the disk is full: nothing then claims to have been written.
         """
@@ -50,13 +66,24 @@ class Journal:
         line = json.dumps(event, ensure_ascii=False, separators=(",", ":"), default=str)
         data = line.encode("utf-8", "replace") + b"\n"
         with self._lock:
-            written = os.write(self._fd, data)
-            while written < len(data):  # a full disk may take half a line, then raise
-                written += os.write(self._fd, data[written:])
             now = time.monotonic()
-            if type in DURABLE or now - self._synced >= SYNC_SECONDS:
+            sync = type in DURABLE or now - self._synced >= SYNC_SECONDS
+            if sync:
+                self._reopen_if_gone()
+            self._write(b"\n" + data if self._torn else data)
+            if sync:
                 os.fsync(self._fd)
                 self._synced = now
+
+    def _write(self, data: bytes) -> None:
+        written = 0
+        try:
+            while written < len(data):  # a full disk may take half a line, then raise
+                written += os.write(self._fd, data[written:])
+            self._torn = False
+        except OSError:
+            self._torn = self._torn or written > 0
+            raise
 
     def close(self) -> None:
         with self._lock:

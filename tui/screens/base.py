@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from rich.cells import cell_len
+from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.screen import Screen
@@ -11,11 +13,12 @@ from textual.widgets import Input, Static, TextArea
 from tui import keymap
 from tui.feed import Snapshot
 from tui.widgets.bars import FooterBar, HeaderBar
+from tui.widgets.field import Toggle
 
 if TYPE_CHECKING:
     from tui.app import WorkbenchApp
 
-__all__ = ["TooSmall", "WorkbenchScreen", "available", "hints"]
+__all__ = ["TooSmall", "WorkbenchScreen", "available", "block", "hints"]
 
 
 class TooSmall(Static):
@@ -39,6 +42,7 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
     """
 
     SCREEN: ClassVar[str]
+    BINDINGS = keymap.bindings("")
 
     @property
     def workbench(self) -> "WorkbenchApp":
@@ -96,7 +100,7 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
 
     @property
     def _in_form(self) -> bool:
-        return isinstance(self.focused, Input)
+        return isinstance(self.focused, Input | Toggle)
 
     def action_down(self) -> None:
         if self._in_form:
@@ -145,6 +149,13 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
             self.minimize()
         elif isinstance(self.focused, Input | TextArea):
             self.set_focus(None)
+
+
+def block(words: str) -> Text:
+    """Lines that are centred together, not each for itself."""
+    lines = words.split("\n")
+    width = max(cell_len(line) for line in lines)
+    return Text("\n".join(line + " " * (width - cell_len(line)) for line in lines))
 
 
 def available(screen: Screen) -> list[keymap.Action]:

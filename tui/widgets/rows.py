@@ -1,4 +1,4 @@
-"""A table of live rows that asks for the rows it shows and nothing else: 20 rows or 2 million cost the same.
+"""A table of live rows that draws what is in sight and nothing else: any number costs the same.
 
 Textual's DataTable measures every cell it is given (3 s for 10,000 rows); here widths are fixed and
 cells are cut by terminal cells when their row is drawn.
@@ -26,7 +26,7 @@ Cell = str | tuple[str, str]
 
 @dataclass(frozen=True)
 class Column:
-    """``width`` in terminal cells; 0: what is left (the last column, where outside text belongs)."""
+    """``width`` in cells; 0: what is left (for the last column, where outside text belongs)."""
 
     title: str
     width: int = 0
@@ -122,9 +122,7 @@ class Rows(Widget, can_focus=True):
 
     def _line(self, cells: Sequence[Cell], width: int, style: Style, plain: bool) -> Strip:
         segments: list[Segment] = []
-        for column, cell_width, cell in zip(
-            self.columns, self._widths(width), cells, strict=False
-        ):
+        for column, cell_width, cell in zip(self.columns, self._widths(width), cells, strict=False):
             text, colour = cell if isinstance(cell, tuple) else (cell, "")
             text = clip(text, cell_width)
             pad = max(0, cell_width - cell_len(text))
@@ -170,7 +168,11 @@ class Rows(Widget, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)
-        if offset is not None and offset.y >= 1 and (index := self._top + offset.y - 1) < self.count:
+        if (
+            offset is not None
+            and offset.y >= 1
+            and (index := self._top + offset.y - 1) < self.count
+        ):
             if index == self.cursor and event.chain > 1:
                 self.post_message(self.Selected(self, index))
             self.move(index)

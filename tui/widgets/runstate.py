@@ -14,7 +14,7 @@ from tui.theme import STATES
 from tui.widgets.gauge import bar_text
 
 if TYPE_CHECKING:
-    from engine.history.queries import RunRow
+    from engine.history.row import RunRow
 
 __all__ = ["RunState", "eta", "state_lines"]
 
@@ -32,7 +32,9 @@ def eta(detail: RunDetail) -> float | None:
     if not seconds:
         return None
     during = [
-        found for found in detail.evaluations if found.get("which") == "during" and found.get("step")
+        found
+        for found in detail.evaluations
+        if found.get("which") == "during" and found.get("step")
     ]
     spent = sum(found.get("seconds") or 0.0 for found in during)
     each = spent / max(found["step"] for found in during) if during else 0.0
@@ -82,8 +84,12 @@ class _Head:
             rest.append(words.when(row.ended, self.now))
         elif row.last_event and self.now - row.last_event > SILENT_SECONDS:
             rest.append(f"silent for {words.duration(self.now - row.last_event)}")
+        if row.model and row.device:
+            rest.append(f"{row.model.rsplit('/', 1)[-1]} on {row.device}")
         if rest:
-            line.append(clip("  ·  " + "  ·  ".join(rest), max(0, width - line.cell_len)), "#9e9e9e")
+            line.append(
+                clip("  ·  " + "  ·  ".join(rest), max(0, width - line.cell_len)), "#9e9e9e"
+            )
         return line
 
 
@@ -104,9 +110,13 @@ def state_lines(detail: RunDetail, width: int, now: float) -> list[Text]:
     _pair(best, "validation", words.loss(row.eval_loss))
     where = f" at step {row.best_step}" if row.best_step is not None else ""
     _pair(best, "best", words.loss(row.best_eval_loss) + where)
-    tests = {found.get("which"): found for found in detail.evaluations if found.get("split") == "test"}
+    tests = {
+        found.get("which"): found for found in detail.evaluations if found.get("split") == "test"
+    }
     if {"before", "after"} <= tests.keys():
-        change = f"{words.loss(tests['before'].get('loss'))} → {words.loss(tests['after'].get('loss'))}"
+        change = (
+            f"{words.loss(tests['before'].get('loss'))} → {words.loss(tests['after'].get('loss'))}"
+        )
         _pair(best, "test", change)
     elif row.checkpoint and row.state not in ENDS:
         _pair(best, "checkpoint", clip(_checkpoint(row.checkpoint), 24), False)
@@ -148,7 +158,9 @@ def _end_lines(detail: RunDetail, width: int) -> list[Text]:
     if row.state in ENDS:
         end = Text(no_wrap=True, overflow="ellipsis", end="")
         if row.state != "finished" or row.exit_code:
-            _pair(end, "exit code", str(row.exit_code) if row.exit_code is not None else words.NOTHING)
+            _pair(
+                end, "exit code", str(row.exit_code) if row.exit_code is not None else words.NOTHING
+            )
             _pair(end, "signal", _signal(row.signal))
         elif row.reason:
             _pair(end, "ended by", clip(row.reason, 30))
@@ -165,7 +177,7 @@ def _end_lines(detail: RunDetail, width: int) -> list[Text]:
     elif detail.notices:
         notice = detail.notices[-1]
         mark, colour = ("✗", "#ff8787") if notice.get("type") == "error" else ("!", "#ffaf5f")
-        message = str(notice.get("message") or "")
+        message = str(notice.get("text") or "")
         lines.append(Text(clip(f"{mark} {message}", width), colour, no_wrap=True, end=""))
     return lines
 

@@ -1,0 +1,253 @@
+"""Brings ``runs.db`` up to date with the journals, from the byte where the last reader stopped.
+
+New lines go in together with the new offset, in one transaction a run, so two viewers at once neither
+lose nor double a line. When nothing changed, this costs one directory listing and a stat a run.
+"""
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import time
+import tomllib
+from pathlib import Path
+
+from engine.errors import UserError
+from engine.history import tables
+from engine.history.row import ENDS, RunRow, is_ended, mark_lost
+from engine.history.store import Store, is_broken, is_busy
+from engine.home import Home
+from engine.jobs.folder import RunFolder
+from engine.jobs.journal import read_lines
+from engine.jobs.launch import adopt, reap
+from engine.jobs.lock import has_supervisor, is_alive
+
+__all__ = ["ingest", "ingest_all", "reindex"]
+
+LIMIT_LINES = 20_000
+HEAD_BYTES = 512
+GRACE_SECONDS = 5.0
+"""A run just made is not lost while its supervisor starts."""
+ADOPT_SECONDS = 10.0
+
+HOME = ""
+MISSING = (0, 0, 0, 0)
+Identity = tuple[int, int, int, int]
+
+
+def ingest(home: Home, store: Store, limit_lines: int = LIMIT_LINES, live: bool = True) -> set[str]:
+    """Read what is new; returns the ids of runs that changed ("" for notes and tags).
+
+    At most about ``limit_lines`` lines a call; ``store.more`` says whether there is more. With ``live``
+    also finds lost runs, and gives workers without a supervisor a new one. Nothing is read while
+    another process writes to the database for long: the next call does.
+    """
+    with store.lock:
+        store.more = False
+        try:
+            if store.refresh():
+                store.more = True
+            return _ingest(home, store, limit_lines, live)
+        except sqlite3.DatabaseError as error:
+            if is_busy(error):
+                store.more = True
+                return set()
+            if not is_broken(error):
+                raise
+            store.recover(error)
+            return _ingest(home, store, limit_lines, live)
+
+
+def ingest_all(home: Home, store: Store, live: bool = True) -> set[str]:
+    """:func:`ingest` until there is nothing more (or the database stays locked)."""
+    changed = ingest(home, store, live=live)
+    for _ in range(10_000):
+        if not store.more:
+            break
+        changed |= ingest(home, store, live=live)
+    return changed
+
+
+def reindex(home: Home, store: Store) -> int:
+    """Forget everything and read every journal from its first line; returns the number of runs.
+
+    One transaction: other viewers see the old history until the new one is whole.
+    """
+    with store.lock:
+        store.refresh()
+        with store.transaction() as connection:
+            for table in (*tables.RUN_TABLES, "runs", "journals", "notes", "tags", "datasets"):
+                connection.execute(f"DELETE FROM {table}")
+            store.known.clear()
+            store.unended.clear()
+            _ingest(home, store, limit_lines=1 << 62, live=False)
+        ingest(home, store)
+        return int(store.query("SELECT count(*) FROM runs")[0][0])
+
+
+def _ingest(home: Home, store: Store, limit_lines: int, live: bool) -> set[str]:
+    there = _journals(home)
+    changed: set[str] = set()
+    budget = limit_lines
+    for run, identity in there.items():
+        if store.known.get(run) == identity:
+            continue
+        if budget <= 0:
+            store.more = True
+            break
+        budget -= _ingest_journal(home, store, run, identity, budget)
+        changed.add(run)
+    if gone := [run for run in store.known if run not in there]:
+        with store.transaction() as connection:
+            for run in gone:
+                tables.forget(connection, run)
+                store.known.pop(run)
+                changed.add(run)
+    return changed | _look_at_living(home, store, live)
+
+
+def _journals(home: Home) -> dict[str, Identity]:
+    there: dict[str, Identity] = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(home.runs) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            identity = _identity(f"{entry.path}/events.jsonl")
+            if identity == MISSING and not os.path.exists(f"{entry.path}/run.json"):
+                continue
+            there[entry.name] = identity
+    if (own := _identity(str(home.journal))) != MISSING:
+        there[HOME] = own
+    return there
+
+
+def _identity(path: str) -> Identity:
+    try:
+        info = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return MISSING
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
+
+
+def _ingest_journal(home: Home, store: Store, run: str, identity: Identity, limit: int) -> int:
+    """Read one journal from where it was left; returns the number of lines."""
+    folder = RunFolder(home.runs / run)
+    path = folder.journal if run else home.journal
+    read = 0
+    with store.transaction() as connection:
+        offset, line, unreadable = _position(connection, run, path, identity)
+        row = (tables.load_row(connection, run) or _new_row(folder)) if run else None
+        while True:
+            lines = read_lines(path, offset)
+            if row is None:
+                tables.write_home(connection, lines.events)
+            else:
+                unreadable += tables.write(connection, row, lines.events, line)
+            if lines.offset == offset:
+                break
+            read += len(lines.events) + lines.unreadable
+            line += len(lines.events)
+            unreadable += lines.unreadable
+            offset = lines.offset
+            if read >= limit:
+                identity = (*identity[:3], -1)  # equal to none: the next call goes on
+                store.more = True
+                break
+        if row is not None:
+            tables.save_row(connection, row)
+        values = (run, *identity, _head(path, offset), offset, line, unreadable)
+        marks = ", ".join("?" * len(values))
+        connection.execute(f"INSERT OR REPLACE INTO journals VALUES ({marks})", values)
+    store.known[run] = identity
+    return read
+
+
+def _position(
+    connection: sqlite3.Connection, run: str, path: Path, identity: Identity
+) -> tuple[int, int, int]:
+    """(offset, lines, unreadable) to go on from; of a replaced journal everything is forgotten."""
+    sql = "SELECT device, inode, head, offset, lines, unreadable FROM journals WHERE run = ?"
+    found = connection.execute(sql, (run,)).fetchone()
+    if found:
+        device, inode, head, offset, lines, unreadable = found
+        same_file = (device, inode) == identity[:2] and identity[2] >= offset
+        if same_file and _head(path, offset) == head:
+            return offset, lines, unreadable
+    tables.forget(connection, run)
+    return 0, 0, 0
+
+
+def _head(path: Path, offset: int) -> str:
+    """Digest of the journal's beginning: file systems give a new file the inode of a deleted one."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(min(offset, HEAD_BYTES))
+    except FileNotFoundError:
+        head = b""
+    return hashlib.blake2b(head, digest_size=16).hexdigest()
+
+
+def _new_row(folder: RunFolder) -> RunRow:
+    row = RunRow(id=folder.id, name=folder.id)
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        identity = folder.read_identity()
+        row.name = str(identity.get("name") or folder.id)
+        row.parent, row.recipe = identity.get("parent"), identity.get("recipe")
+        row.created = identity.get("created")
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        recipe = tomllib.loads(folder.recipe_file.read_text(encoding="utf-8"))
+        row.model = recipe.get("model", {}).get("model_name_or_path")
+        data = recipe.get("data", {})
+        row.dataset = data.get("name") or data.get("source")
+    return row
+
+
+def _look_at_living(home: Home, store: Store, live: bool) -> set[str]:
+    """Runs without an end: which of them still live? Returns those that changed."""
+    marks = ", ".join("?" * len(ENDS))
+    sql = f"SELECT id, state FROM runs WHERE state NOT IN ({marks})"
+    unended = dict(store.connection.execute(sql, tuple(ENDS)).fetchall())
+    changed = {run for run in store.unended if run not in unended}  # another viewer's finding
+    store.unended = unended
+    if not live:
+        return changed
+    reap()
+    for run in unended:
+        folder = RunFolder(home.runs / run)
+        if is_alive(folder):
+            _adopt(store, folder)
+        elif _is_lost(home, store, folder):
+            changed.add(run)
+    return changed
+
+
+def _adopt(store: Store, folder: RunFolder) -> None:
+    if has_supervisor(folder):
+        return
+    now = time.monotonic()
+    if now - store.adopted.get(folder.id, -ADOPT_SECONDS) >= ADOPT_SECONDS:
+        store.adopted[folder.id] = now
+        with contextlib.suppress(UserError, OSError):
+            adopt(folder)
+
+
+def _is_lost(home: Home, store: Store, folder: RunFolder) -> bool:
+    """True when a dead run's journal, read to its end, has none; the run is then marked so."""
+    identity = _identity(str(folder.journal))
+    if store.known.get(folder.id) != identity and folder.path.exists():
+        _ingest_journal(home, store, folder.id, identity, LIMIT_LINES)
+        if store.known.get(folder.id) != identity:
+            return True  # it has more lines; the next call looks again
+    with store.transaction() as connection:
+        row = tables.load_row(connection, folder.id)
+        if row is None or is_ended(row):
+            return True
+        seen = max(row.created or 0.0, row.last_event or 0.0)
+        if 0 <= time.time() - seen < GRACE_SECONDS and row.state == "queued":
+            return False
+        if row.state == "queued" and (home.queue / f"{folder.id}.json").exists():
+            return False
+        mark_lost(row)
+        tables.save_row(connection, row)
+        store.unended.pop(folder.id, None)
+    return True

@@ -1,0 +1,122 @@
+"""What screens and commands ask of ``runs.db``."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import UserError
+from engine.history.row import RunRow
+from engine.history.store import Store
+from engine.history.tables import METRICS, SELECT_RUN, row_of
+
+if TYPE_CHECKING:
+    import numpy
+
+__all__ = [
+    "checkpoints",
+    "evaluations",
+    "events",
+    "get_run",
+    "list_runs",
+    "memory",
+    "notes",
+    "samples",
+    "series",
+    "tags",
+]
+
+
+def list_runs(store: Store) -> list[RunRow]:
+    """Every run, newest first."""
+    return [row_of(row) for row in store.query(f"{SELECT_RUN} ORDER BY created DESC, id DESC")]
+
+
+def get_run(store: Store, ref: str) -> RunRow:
+    """The run with this id, name or unique beginning of either; UserError when none or several."""
+    if found := store.query(f"{SELECT_RUN} WHERE id = ? OR name = ?", (ref, ref)):
+        return row_of(found[0])
+    begins = f"{SELECT_RUN} WHERE substr(id, 1, ?) = ? OR substr(name, 1, ?) = ?"
+    found = store.query(begins, (len(ref), ref, len(ref), ref))
+    if len(found) == 1:
+        return row_of(found[0])
+    if found:
+        names = ", ".join(sorted(f"{row[1]} ({row[0]})" for row in found)[:5])
+        raise UserError(f"{ref!r} could be any of {names}; write more of it")
+    raise UserError(f"no run {ref!r} in {store.home.runs}; 'tunebench runs' lists them")
+
+
+def series(
+    store: Store, run: str, names: Sequence[str]
+) -> "dict[str, tuple[numpy.ndarray, numpy.ndarray]]":
+    """Each named metric as (steps, values), float64, in order of steps.
+
+    ``names`` are columns of the table ``metrics`` (``loss``, ``learning_rate``, ...), or ``eval_loss``
+    for the validation loss. Steps without a value are left out; a value that is no finite number is NaN.
+    """
+    import numpy
+
+    found = {}
+    for name in names:
+        if name == "eval_loss":
+            sql = (
+                "SELECT step, loss FROM evaluations WHERE run = ? AND split = 'validation' "
+                "AND loss IS NOT NULL ORDER BY step, t"
+            )
+        elif name in METRICS:
+            sql = f"SELECT step, {name} FROM metrics WHERE run = ? AND {name} IS NOT NULL ORDER BY step"
+        else:
+            raise ValueError(f"{name!r} is no metric; there are {', '.join(METRICS)}, eval_loss")
+        rows = store.query(sql, (run,))
+        steps = numpy.fromiter((row[0] for row in rows), numpy.float64, len(rows))
+        values = (row[1] if isinstance(row[1], int | float) else numpy.nan for row in rows)
+        found[name] = (steps, numpy.fromiter(values, numpy.float64, len(rows)))
+    return found
+
+
+def _dicts(store: Store, table: str, columns: str, run: str, tail: str) -> list[dict[str, Any]]:
+    rows = store.query(f"SELECT {columns} FROM {table} WHERE run = ? {tail}", (run,))
+    names = columns.split(", ")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def evaluations(store: Store, run: str) -> list[dict[str, Any]]:
+    """Evaluations in order: step, split, which, attempt, t, loss, rows, tokens, seconds, accuracy."""
+    columns = "step, split, which, attempt, t, loss, rows, tokens, seconds, mean_token_accuracy"
+    return _dicts(store, "evaluations", columns, run, "ORDER BY t, step")
+
+
+def samples(store: Store, run: str) -> list[dict[str, Any]]:
+    """What the model wrote while it trained: step, attempt, t, prompt, text, reference."""
+    columns = "step, attempt, t, prompt, text, reference"
+    return _dicts(store, "samples", columns, run, "ORDER BY step, t")
+
+
+def checkpoints(store: Store, run: str) -> list[dict[str, Any]]:
+    """Checkpoints ever written: step, attempt, t, path, bytes, seconds, best (0 or 1)."""
+    columns = "step, attempt, t, path, bytes, seconds, best"
+    return _dicts(store, "checkpoints", columns, run, "ORDER BY t")
+
+
+def memory(store: Store, run: str, limit: int = 1000) -> list[dict[str, Any]]:
+    """The last readings, oldest first: t, device, used_bytes, total_bytes, peak_bytes, utilisation."""
+    columns = "t, device, used_bytes, total_bytes, peak_bytes, utilisation"
+    return _dicts(store, "memory", columns, run, f"ORDER BY line DESC LIMIT {int(limit)}")[::-1]
+
+
+def events(store: Store, run: str, limit: int = 200) -> list[dict[str, Any]]:
+    """The last states, warnings, errors, ..., oldest first: t, attempt, type, text, event (a dict)."""
+    columns = "t, attempt, type, text, event"
+    found = _dicts(store, "events", columns, run, f"ORDER BY line DESC LIMIT {int(limit)}")[::-1]
+    return [{**event, "event": json.loads(event["event"])} for event in found]
+
+
+def notes(store: Store, run: str) -> list[dict[str, Any]]:
+    """Notes on a run, oldest first: id, t, text."""
+    return _dicts(store, "notes", "id, t, text", run, "ORDER BY t")
+
+
+def tags(store: Store, run: str) -> list[str]:
+    """A run's tags, sorted."""
+    return [
+        tag for (tag,) in store.query("SELECT tag FROM tags WHERE run = ? ORDER BY tag", (run,))
+    ]

@@ -1,0 +1,253 @@
+"""One run as the history knows it, and how its journal's events add up to it.
+
+No database here: a command that follows a run folds its journal the same way as ``runs.db`` does.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["ENDS", "RunRow", "fold", "is_ended", "mark_lost", "scalar"]
+
+ENDS = frozenset({"finished", "stopped", "failed", "killed", "lost"})
+
+Event = dict[str, Any]
+
+
+@dataclass
+class RunRow:
+    """A row of the table ``runs``; field names are its columns. Times are Unix seconds."""
+
+    id: str
+    name: str = ""
+    parent: str | None = None
+    recipe: str | None = None
+    created: float | None = None
+    state: str = "queued"
+    phase: str = ""
+    started: float | None = None
+    ended: float | None = None
+    attempt: int = 1
+    step: int | None = None
+    max_steps: int | None = None
+    resume_step: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    tokens_per_second: float | None = None
+    step_seconds: float | None = None
+    train_loss: float | None = None
+    eval_loss: float | None = None
+    best_eval_loss: float | None = None
+    best_step: int | None = None
+    test_loss_before: float | None = None
+    test_loss: float | None = None
+    memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+    total_parameters: int | None = None
+    trainable_parameters: int | None = None
+    train_rows: int | None = None
+    validation_rows: int | None = None
+    test_rows: int | None = None
+    model: str | None = None
+    dataset: str | None = None
+    fingerprint: str | None = None
+    backend: str | None = None
+    device: str | None = None
+    gpu: str | None = None
+    dtype: str | None = None
+    optim: str | None = None
+    git_commit: str | None = None
+    versions: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    signal_name: str | None = None
+    checkpoint: str | None = None
+    best_checkpoint: str | None = None
+    adapter: str | None = None
+    reason: str | None = None
+    error_kind: str | None = None
+    last_event: float | None = None
+
+
+def is_ended(row: RunRow) -> bool:
+    return row.state in ENDS
+
+
+RUNNING = (
+    "max_steps",
+    "resume_step",
+    "total_parameters",
+    "trainable_parameters",
+    "train_rows",
+    "validation_rows",
+    "test_rows",
+    "backend",
+    "device",
+    "dtype",
+    "optim",
+    "gpu",
+    "dataset",
+    "fingerprint",
+    "git_commit",
+)
+METRICS = (
+    "step",
+    "epoch",
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "tokens_per_second",
+    "step_seconds",
+    "memory_bytes",
+)
+
+
+def fold(row: RunRow, event: Event) -> None:
+    """Bring ``row`` up to date with one more event of the run's journal."""
+    attempt = event.get("attempt") or 1
+    if not isinstance(attempt, int) or attempt < row.attempt:
+        return
+    if attempt > row.attempt:
+        row.attempt = attempt
+        row.state, row.phase, row.ended = "queued", "", None
+        row.exit_code = row.signal = row.signal_name = row.reason = row.error_kind = None
+    time = event.get("t")
+    if isinstance(time, int | float):
+        row.last_event = float(time)
+    handler = _HANDLERS.get(event["type"])
+    if handler:
+        handler(row, event)
+
+
+def mark_lost(row: RunRow) -> None:
+    """Nobody holds the run's lock, and its journal has no end."""
+    row.state = "lost"
+    row.ended = row.last_event or row.created
+    row.reason = (
+        "the worker vanished without a word: killed together with its supervisor, or the machine "
+        "restarted"
+    )
+
+
+def _copy(row: RunRow, event: Event, keys: tuple[str, ...]) -> None:
+    for key in keys:
+        if key in event:
+            setattr(row, key, _plain(event[key]))
+
+
+def _plain(value: Any) -> Any:
+    """The journal's "NaN" and "Infinity" as floats, containers as JSON."""
+    if value in ("NaN", "Infinity", "-Infinity"):
+        return float(value)
+    return json.dumps(value) if isinstance(value, dict | list) else value
+
+
+def scalar(value: Any) -> Any:
+    """What a column of SQLite can hold: non-finite numbers and containers as text."""
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else float(value)
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def _state(row: RunRow, event: Event) -> None:
+    state = str(event.get("state"))
+    if row.state in ENDS - {"lost"} and state not in ENDS:
+        return  # a late "stopping" of the supervisor
+    row.state = state
+    if state == "starting":
+        row.phase = str(event.get("phase") or "")
+        row.started = row.started or row.last_event
+    elif state == "running":
+        row.phase = ""
+        _copy(row, event, RUNNING)
+        row.step = row.resume_step or 0
+        if "versions" in event:
+            row.versions = json.dumps(event["versions"])
+    elif state in ENDS:
+        row.phase, row.ended = "", row.last_event
+        _copy(row, event, ("checkpoint", "best_checkpoint", "adapter", "train_loss", "reason"))
+        steps = event.get("steps", event.get("step"))
+        row.step = steps if isinstance(steps, int) else row.step
+        if state == "finished" and row.best_eval_loss is None:
+            row.best_eval_loss = _plain(event.get("eval_loss"))
+
+
+def _metrics(row: RunRow, event: Event) -> None:
+    if row.state == "lost":
+        row.state, row.ended, row.reason = "running", None, None
+    _copy(row, event, METRICS)
+    _peak(row, event.get("peak_memory_bytes"))
+
+
+def _peak(row: RunRow, peak: Any) -> None:
+    if isinstance(peak, int | float):
+        row.peak_memory_bytes = int(max(peak, row.peak_memory_bytes or 0))
+
+
+def _evaluation(row: RunRow, event: Event) -> None:
+    loss, split, which = _plain(event.get("loss")), event.get("split"), event.get("which")
+    if split == "validation":
+        row.eval_loss = loss
+        better = row.best_eval_loss is None or (loss is not None and loss < row.best_eval_loss)
+        if which != "before" and better:
+            row.best_eval_loss, row.best_step = loss, event.get("step")
+    elif split == "test" and which == "before":
+        row.test_loss_before = loss
+    elif split == "test":
+        row.test_loss = loss
+
+
+def _checkpoint(row: RunRow, event: Event) -> None:
+    row.checkpoint = event.get("path")
+    if event.get("best"):
+        row.best_checkpoint = event.get("path")
+
+
+def _memory(row: RunRow, event: Event) -> None:
+    row.memory_bytes = event.get("used_bytes", row.memory_bytes)
+    _peak(row, event.get("peak_bytes"))
+
+
+def _error(row: RunRow, event: Event) -> None:
+    row.reason, row.error_kind = str(event.get("message")), str(event.get("kind"))
+
+
+def _control(row: RunRow, event: Event) -> None:
+    if event.get("action") == "kill":
+        row.reason = "killed on request"
+
+
+def _exit(row: RunRow, event: Event) -> None:
+    _copy(row, event, ("exit_code", "signal", "signal_name"))
+    if row.state in ENDS - {"lost"}:
+        return
+    row.phase, row.ended = "", row.last_event
+    if row.signal is not None:
+        row.state = "killed"
+        row.reason = row.reason or f"killed by {row.signal_name or row.signal} from outside"
+        if row.signal_name == "SIGKILL" and row.reason.endswith("outside"):
+            row.reason += " (perhaps for want of host memory)"
+    elif row.exit_code is None:
+        mark_lost(row)
+    else:
+        row.state = "failed"
+        row.reason = row.reason or f"ended with exit status {row.exit_code} without saying why"
+
+
+_HANDLERS = {
+    "state": _state,
+    "metrics": _metrics,
+    "evaluation": _evaluation,
+    "checkpoint": _checkpoint,
+    "memory": _memory,
+    "error": _error,
+    "control": _control,
+    "exit": _exit,
+}

@@ -1,0 +1,206 @@
+"""Opens ``runs.db``: the index over all journals, which may be deleted or break without a loss.
+
+Plain sqlite3 on the way that every viewer takes; sqlite-utils is imported only to change the schema.
+"""
+
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UserError
+from engine.home import Home
+from engine.jobs.lock import locked
+
+__all__ = ["MIGRATIONS", "Store", "is_busy", "open_store"]
+
+MIGRATIONS = ("m001_first",)
+"""Names of the migrations that this program knows, in order."""
+
+BUSY_SECONDS = 5.0
+
+
+def is_busy(error: BaseException) -> bool:
+    """True when another process holds the database's write lock: try again later."""
+    return isinstance(error, sqlite3.OperationalError) and (
+        "locked" in str(error) or "busy" in str(error)
+    )
+
+
+def is_broken(error: BaseException) -> bool:
+    """True when the file is no database, or a damaged one."""
+    text = str(error)
+    return isinstance(error, sqlite3.DatabaseError) and (
+        "not a database" in text or "malformed" in text or "disk I/O error" in text
+    )
+
+
+class Store:
+    """An open ``runs.db``. Usable from several threads of one process: every use takes ``lock``."""
+
+    def __init__(self, home: Home, busy_seconds: float = BUSY_SECONDS) -> None:
+        self.home = home
+        self.path: Path = home.database
+        self.busy_seconds = busy_seconds
+        self.lock = threading.RLock()
+        self.warnings: list[str] = []
+        """What a viewer should tell: a broken file was moved aside, a journal has unreadable lines."""
+        self.more = False
+        """True when the last ingest stopped at its limit: call it again."""
+        self.known: dict[str, tuple[int, int, int, int]] = {}
+        """Journal identities as last ingested: (device, inode, size, mtime_ns) by run."""
+        self.unended: dict[str, str] = {}
+        """State by run, of the runs that have no end yet."""
+        self.adopted: dict[str, float] = {}
+        self._inode: tuple[int, int] | None = None
+        self.connection: sqlite3.Connection = self._open_sound()
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a SELECT. A database found broken is rebuilt, and asked again."""
+        with self.lock:
+            try:
+                return self.connection.execute(sql, parameters).fetchall()
+            except sqlite3.DatabaseError as error:
+                if not is_broken(error):
+                    raise
+                from engine.history.ingest import ingest_all
+
+                self.recover(error)
+                ingest_all(self.home, self)
+                return self.connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction from its first moment (or the one that is open already)."""
+        with self.lock:
+            if self.connection.in_transaction:
+                yield self.connection
+                return
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    def refresh(self) -> bool:
+        """Open the file anew when somebody removed or replaced it; True when that was so."""
+        with self.lock:
+            if self._file_identity() == self._inode:
+                return False
+            self.close()
+            self.connection = self._open_sound()
+            return True
+
+    def recover(self, why: BaseException | str) -> None:
+        """Move a broken file aside and begin a new one; ingesting fills it again."""
+        with self.lock, locked(self.path.with_name(self.path.name + ".lock")):
+            broken = self._file_identity() == self._inode or self._inode is None
+            self.close()
+            if broken and self.path.exists():
+                stamp = time.strftime("%Y%m%d-%H%M%S")
+                aside = self.path.with_name(f"{self.path.name}.broken-{stamp}")
+                for suffix in ("", "-wal", "-shm"):
+                    old = Path(f"{self.path}{suffix}")
+                    if old.exists():
+                        old.rename(f"{aside}{suffix}")
+                self.warnings.append(
+                    f"{self.path} could not be read ({why}); it was moved to {aside.name} and is "
+                    "rebuilt from the journals"
+                )
+            self.connection = self._open()
+
+    def close(self) -> None:
+        with self.lock:
+            self.known.clear()
+            self.unended.clear()
+            connection = getattr(self, "connection", None)
+            if connection is not None:
+                connection.close()
+
+    def _file_identity(self) -> tuple[int, int] | None:
+        try:
+            info = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return info.st_dev, info.st_ino
+
+    def _open_sound(self) -> sqlite3.Connection:
+        try:
+            return self._open()
+        except sqlite3.DatabaseError as error:
+            if not is_broken(error):
+                raise UserError(f"{self.path}: cannot be opened ({error})") from None
+            self._inode = self._file_identity()
+            self.recover(error)
+            return self.connection
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self.busy_seconds, isolation_level=None, check_same_thread=False
+        )
+        try:
+            applied = _applied(connection)
+            if applied != MIGRATIONS:
+                _migrate(connection, self.path, applied)
+            # Journals are the truth: losing the last transactions in a power cut costs nothing.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            self._inode = self._file_identity()
+            rows = connection.execute("SELECT run, device, inode, size, mtime_ns FROM journals")
+            self.known = {run: identity for run, *rest in rows if (identity := tuple(rest))}
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _applied(connection: sqlite3.Connection) -> tuple[str, ...]:
+    has_table = "SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'"
+    if not connection.execute(has_table).fetchone():
+        return ()
+    names = "SELECT name FROM _sqlite_migrations WHERE migration_set = 'tunebench' ORDER BY rowid"
+    return tuple(name for (name,) in connection.execute(names))
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, applied: Sequence[str]) -> None:
+    if unknown := [name for name in applied if name not in MIGRATIONS]:
+        raise UserError(
+            f"{path}: was written by a newer tunebench (it has {unknown[-1]}); update tunebench, or "
+            "move the file away: it is rebuilt from the journals"
+        )
+    pandas = sys.modules.get("pandas")
+    if pandas is None:
+        sys.modules["pandas"] = None  # type: ignore[assignment]
+    try:
+        from sqlite_utils import Database
+
+        from engine.history.migrations import migrations
+    finally:
+        if pandas is None:
+            del sys.modules["pandas"]
+    connection.execute("PRAGMA journal_mode = WAL")
+    # Two viewers that start at once: the second waits here, then finds nothing left to do.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        migrations.apply(Database(connection))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def open_store(home: Home, busy_seconds: float = BUSY_SECONDS) -> Store:
+    """Open (or make, or rebuild) the home's ``runs.db``. Raises UserError when it cannot be used."""
+    try:
+        return Store(home, busy_seconds)
+    except sqlite3.Error as error:
+        raise UserError(f"{home.database}: cannot be used ({error})") from None
+    except OSError as error:
+        raise UserError(f"{home.database}: cannot be written ({error.strerror})") from None

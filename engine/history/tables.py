@@ -1,0 +1,198 @@
+"""How journal events become rows of ``runs.db``, and what belongs to a run there."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+from typing import Any
+
+from engine.history.row import RunRow, fold, scalar
+
+__all__ = ["RUN_TABLES", "forget", "load_row", "row_of", "save_row", "write", "write_home"]
+
+RUN_TABLES = ("metrics", "evaluations", "samples", "checkpoints", "memory", "events")
+
+COLUMNS = tuple(field.name for field in fields(RunRow))
+SELECT_RUN = f"SELECT {', '.join(COLUMNS)} FROM runs"
+
+METRICS = (
+    "epoch",
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "step_seconds",
+    "tokens",
+    "tokens_per_second",
+    "mean_token_accuracy",
+    "memory_bytes",
+    "peak_memory_bytes",
+)
+EVALUATIONS = ("split", "which", "loss", "rows", "tokens", "seconds", "mean_token_accuracy")
+SAMPLES = ("prompt", "text", "reference")
+CHECKPOINTS = ("path", "bytes", "seconds", "best")
+MEMORY = ("device", "used_bytes", "total_bytes", "peak_bytes", "utilisation")
+COMMON = frozenset({"v", "t", "type", "attempt", "step"})
+
+Event = dict[str, Any]
+
+
+def _upsert(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
+    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    values = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
+    return (
+        f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT ({', '.join(key)}) "
+        f"DO UPDATE SET {values} WHERE excluded.attempt >= {table}.attempt"
+    )
+
+
+_STEP = ("run", "step", "attempt", "t")
+_LINE = ("run", "line", "attempt", "t")
+PUT_METRICS = _upsert("metrics", (*_STEP, *METRICS, "extra"), ("run", "step"))
+PUT = {
+    "evaluation": _upsert("evaluations", (*_STEP, *EVALUATIONS), ("run", "step", "split", "which")),
+    "sample": _upsert("samples", (*_STEP, *SAMPLES), ("run", "step", "prompt")),
+    "checkpoint": _upsert("checkpoints", (*_STEP, *CHECKPOINTS), ("run", "path")),
+}
+FIELDS = {"evaluation": EVALUATIONS, "sample": SAMPLES, "checkpoint": CHECKPOINTS}
+PUT_MEMORY = _upsert("memory", (*_LINE, *MEMORY), ("run", "line"))
+PUT_EVENT = _upsert("events", (*_LINE, "type", "text", "event"), ("run", "line"))
+PUT_DATASET = (
+    "INSERT OR IGNORE INTO datasets (fingerprint, name, train_rows, validation_rows, test_rows, "
+    "first_used) VALUES (?, ?, ?, ?, ?, ?)"
+)
+PUT_RUN = (
+    f"INSERT OR REPLACE INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+)
+
+
+def write(
+    connection: sqlite3.Connection, row: RunRow, events: Sequence[Event], first_line: int
+) -> int:
+    """Insert a run's events and fold them into ``row``; returns how many made no sense.
+
+    ``first_line`` is the number of the first event among the journal's readable lines.
+    """
+    metrics: list[tuple[Any, ...]] = []
+    senseless = 0
+
+    def flush() -> None:
+        connection.executemany(PUT_METRICS, metrics)
+        metrics.clear()
+
+    for line, event in enumerate(events, first_line):
+        kind = event["type"]
+        stamp = (event.get("attempt") or 1, event.get("t"))
+        try:
+            if kind == "metrics":
+                metrics.append(_metrics(row.id, stamp, event))
+            elif kind in PUT:
+                values = _values(event, FIELDS[kind])
+                connection.execute(
+                    PUT[kind], (row.id, int(event.get("step") or 0), *stamp, *values)
+                )
+            elif kind == "memory":
+                connection.execute(PUT_MEMORY, (row.id, line, *stamp, *_values(event, MEMORY)))
+            else:
+                if kind == "state" and event.get("state") == "running":
+                    flush()
+                    _running(connection, row.id, event)
+                text = json.dumps(event, ensure_ascii=False)
+                connection.execute(PUT_EVENT, (row.id, line, *stamp, kind, words(event), text))
+            fold(row, event)
+        except (KeyError, TypeError, ValueError, AttributeError, sqlite3.InterfaceError):
+            senseless += 1
+    flush()
+    return senseless
+
+
+def _values(event: Event, names: Sequence[str]) -> list[Any]:
+    return [scalar(event.get(name)) for name in names]
+
+
+def _metrics(run: str, stamp: tuple[Any, Any], event: Event) -> tuple[Any, ...]:
+    extra = {k: v for k, v in event.items() if k not in COMMON and k not in METRICS}
+    text = json.dumps(extra, ensure_ascii=False) if extra else None
+    return (run, int(event["step"]), *stamp, *_values(event, METRICS), text)
+
+
+def _running(connection: sqlite3.Connection, run: str, event: Event) -> None:
+    """The first step of an attempt: what earlier attempts did past its checkpoint is undone."""
+    attempt, resumed = event.get("attempt") or 1, event.get("resume_step") or 0
+    if attempt > 1:
+        for table in ("metrics", "evaluations", "samples"):
+            connection.execute(
+                f"DELETE FROM {table} WHERE run = ? AND attempt < ? AND step > ?",
+                (run, attempt, resumed),
+            )
+    if event.get("fingerprint"):
+        names = ("fingerprint", "dataset", "train_rows", "validation_rows", "test_rows", "t")
+        connection.execute(PUT_DATASET, _values(event, names))
+
+
+def words(event: Event) -> str:
+    """One line for people about a state, warning, error, control, exit or note."""
+    kind = event["type"]
+    if kind == "state":
+        parts = [event.get("state"), event.get("phase"), event.get("reason")]
+        return ": ".join(str(part) for part in parts if part)
+    if kind == "exit":
+        if event.get("signal") is not None:
+            return f"ended by {event.get('signal_name') or event['signal']}"
+        code = event.get("exit_code")
+        return "ended; exit status unknown" if code is None else f"ended with exit status {code}"
+    if kind == "control":
+        return f"{event.get('action') or 'unreadable request'} taken"
+    return str(event.get("message") or event.get("text") or kind)
+
+
+def write_home(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
+    """Insert notes and tags from the home's own journal."""
+    for event in events:
+        run, kind, time = event.get("run"), event["type"], event.get("t")
+        if kind == "note":
+            connection.execute(
+                "INSERT OR REPLACE INTO notes (id, run, t, text) VALUES (?, ?, ?, ?)",
+                (str(event.get("id")), run, time, str(event.get("text"))),
+            )
+        elif kind == "tag":
+            connection.execute(
+                "INSERT OR IGNORE INTO tags (run, tag, t) VALUES (?, ?, ?)",
+                (run, str(event.get("tag")), time),
+            )
+        elif kind == "untag":
+            tag = (run, str(event.get("tag")))
+            connection.execute("DELETE FROM tags WHERE run = ? AND tag = ?", tag)
+
+
+def row_of(values: Sequence[Any]) -> RunRow:
+    """A row of :data:`SELECT_RUN`; the texts "NaN" and "Infinity" in number columns are floats."""
+    row = RunRow(*values)
+    for name in NUMBERS:
+        value = getattr(row, name)
+        if isinstance(value, str):
+            setattr(row, name, float(value))
+    return row
+
+
+NUMBERS = tuple(field.name for field in fields(RunRow) if field.type == float | None)
+
+
+def load_row(connection: sqlite3.Connection, run: str) -> RunRow | None:
+    values = connection.execute(f"{SELECT_RUN} WHERE id = ?", (run,)).fetchone()
+    return row_of(values) if values else None
+
+
+def save_row(connection: sqlite3.Connection, row: RunRow) -> None:
+    connection.execute(PUT_RUN, [scalar(value) for value in astuple(row)])
+
+
+def forget(connection: sqlite3.Connection, run: str) -> None:
+    """Remove everything of one journal: of a run, or ("") the notes and tags."""
+    if run:
+        for table in RUN_TABLES:
+            connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
+        connection.execute("DELETE FROM runs WHERE id = ?", (run,))
+    else:
+        connection.execute("DELETE FROM notes")
+        connection.execute("DELETE FROM tags")
+    connection.execute("DELETE FROM journals WHERE run = ?", (run,))

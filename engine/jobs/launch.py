@@ -1,0 +1,278 @@
+"""Makes runs and starts their supervisors; the one place where an attempt begins.
+
+The launcher takes both locks of a run before it starts anything and hands them to the supervisor,
+so that two launchers can never start two supervisors, and the loser hears of it at once.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import site
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import engine
+from engine.errors import UserError
+from engine.home import Home
+from engine.jobs import control
+from engine.jobs.folder import RunFolder
+from engine.jobs.journal import SCHEMA_VERSION, Journal, read_all
+from engine.jobs.lock import acquire, is_alive, locked
+from engine.recipe import Recipe
+
+__all__ = ["adopt", "create_run", "find_run", "launch", "reap", "resume", "run_folders"]
+
+WORKER = "engine.jobs.worker"
+RESERVE_BYTES = 64 << 10
+LOCK_SECONDS = 3.0
+"""A supervisor that has noted the end still clears up for about a second."""
+
+_supervisors: list["subprocess.Popen[bytes]"] = []
+
+
+def run_folders(home: Home) -> list[RunFolder]:
+    """Every run of the home, oldest first."""
+    try:
+        names = sorted(os.listdir(home.runs))
+    except FileNotFoundError:
+        return []
+    return [RunFolder(home.runs / name) for name in names if not name.startswith(".")]
+
+
+def create_run(
+    home: Home, recipe: Recipe, name: str | None = None, parent: str | None = None
+) -> RunFolder:
+    """Make a run's folder: identity, recipe, and a journal that says ``queued``. Starts nothing.
+
+    Without ``name`` the recipe's is taken, with -2, -3, ... when it is. Raises UserError when an
+    explicit ``name`` is taken, or the folder cannot be written.
+    """
+    recipe = _absolute(recipe)
+    try:
+        home.runs.mkdir(mode=0o700, exist_ok=True)
+        with locked(home.runs / ".lock"):
+            name = _free_name(home, recipe, name)
+            return _write(home, recipe, name, parent)
+    except OSError as error:
+        raise UserError(f"{home.runs}: the run cannot be written ({error.strerror})") from None
+
+
+def _write(home: Home, recipe: Recipe, name: str, parent: str | None) -> RunFolder:
+    now = time.time()
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    folder = RunFolder(home.runs / f"{stamp}-{secrets.token_hex(2)}")
+    while folder.path.exists():
+        folder = RunFolder(home.runs / f"{stamp}-{secrets.token_hex(2)}")
+    new = RunFolder(home.runs / f".new-{folder.id}")
+    new.path.mkdir(mode=0o700)
+    try:
+        identity = {
+            "v": SCHEMA_VERSION,
+            "id": folder.id,
+            "name": name,
+            "parent": parent,
+            "created": now,
+            "recipe": recipe.name,
+        }
+        new.identity.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+        new.recipe_file.write_text(recipe.to_toml(), encoding="utf-8")
+        new.reserve.write_bytes(os.urandom(RESERVE_BYTES))
+        new.control.mkdir(mode=0o700)
+        journal = Journal(new.journal, attempt=1)
+        journal.append("state", state="queued")
+        journal.close()
+        os.rename(new.path, folder.path)
+    except BaseException:
+        shutil.rmtree(new.path, ignore_errors=True)
+        raise
+    return folder
+
+
+def _absolute(recipe: Recipe) -> Recipe:
+    """Files and folders that the recipe names relative to the current folder, made absolute."""
+    source, model = recipe.data.source, recipe.model.model_name_or_path
+    if not source.startswith("builtin:") and Path(source).expanduser().exists():
+        source = str(Path(source).expanduser().absolute())
+    if not model.startswith("builtin:") and Path(model).expanduser().exists():
+        model = str(Path(model).expanduser().absolute())
+    return recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"source": source}),
+            "model": recipe.model.model_copy(update={"model_name_or_path": model}),
+        }
+    )
+
+
+def _names(home: Home) -> dict[str, RunFolder]:
+    names: dict[str, RunFolder] = {}
+    for folder in run_folders(home):
+        try:
+            names[str(folder.read_identity()["name"])] = folder
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return names
+
+
+def _free_name(home: Home, recipe: Recipe, name: str | None) -> str:
+    taken = _names(home)
+    if name is not None:
+        if not name or len(name) > 64 or not all(c.isalnum() or c in "_.-" for c in name):
+            raise UserError(f"--name {name!r}: use letters, digits, '.', '_' and '-', at most 64")
+        if name in taken:
+            raise UserError(
+                f"a run named {name!r} exists already ({taken[name].id}); give another --name, "
+                f"or go on with that one: tunebench resume {name}"
+            )
+        return name
+    name, number = recipe.name, 1
+    while name in taken:
+        number += 1
+        name = f"{recipe.name}-{number}"
+    return name
+
+
+def find_run(home: Home, ref: str) -> RunFolder:
+    """The run with this id or name, or the only one whose id or name begins with ``ref``.
+
+    Raises UserError when there is none, or several.
+    """
+    names = _names(home)
+    if ref in names:
+        return names[ref]
+    folders = {folder.id: folder for folder in run_folders(home)}
+    if ref in folders:
+        return folders[ref]
+    found = {f.id: f for key, f in (*folders.items(), *names.items()) if key.startswith(ref)}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        raise UserError(f"{ref!r} could be any of {', '.join(sorted(found)[:5])}; write more of it")
+    raise UserError(f"no run {ref!r} in {home.runs}; 'tunebench runs' lists them")
+
+
+def launch(folder: RunFolder, attempt: int = 1) -> None:
+    """Start the supervisor, and through it the worker, of an attempt; returns at once.
+
+    It lives in a session of its own, whatever becomes of this process and its terminal. Raises
+    UserError when the run is alive.
+    """
+    _start(folder, attempt, _take_locks(folder))
+
+
+def resume(home: Home, folder: RunFolder) -> int:
+    """Go on with a run that ended before it was done, as its next attempt; returns its number.
+
+    Raises UserError when the run is alive, finished or incomplete on disk.
+    """
+    name = folder.id
+    if not folder.recipe_file.exists():
+        raise UserError(f"{folder.recipe_file}: is missing; run {name} cannot be resumed")
+    locks = _take_locks(folder)
+    try:
+        attempt, state = 0, ""
+        for event in read_all(folder.journal):
+            attempt = max(attempt, int(event.get("attempt") or 0))
+            if event["type"] == "state":
+                state = str(event.get("state"))
+        if state == "finished":
+            raise UserError(f"run {name} is finished: there is nothing to resume")
+        attempt += 1
+        try:
+            journal = Journal(folder.journal, attempt)
+            journal.append("state", state="queued")
+            journal.close()
+            if not folder.reserve.exists():
+                folder.reserve.write_bytes(os.urandom(RESERVE_BYTES))
+        except OSError as error:
+            raise UserError(f"{folder.path}: cannot be written ({error.strerror})") from None
+    except BaseException:
+        for fd in locks:
+            os.close(fd)
+        raise
+    _start(folder, attempt, locks)
+    return attempt
+
+
+def _take_locks(folder: RunFolder) -> tuple[int, int]:
+    """(lock, supervisor's lock), both held."""
+    own = acquire(folder.supervisor_lock, LOCK_SECONDS)
+    lock = acquire(folder.lock, LOCK_SECONDS) if own is not None else None
+    if own is None or lock is None:
+        if own is not None:
+            os.close(own)
+        raise UserError(
+            f"run {folder.id} is running; 'tunebench tail {folder.id}' follows it, "
+            f"'tunebench stop {folder.id}' ends it"
+        )
+    return lock, own
+
+
+def _start(folder: RunFolder, attempt: int, locks: tuple[int, int]) -> None:
+    lock, own = locks
+    try:
+        control.clear(folder)
+        arguments = ["--lock-fd", str(lock), "--supervisor-fd", str(own), "--worker", WORKER]
+        _spawn(folder, attempt, locks, *arguments)
+    finally:
+        os.close(lock)
+        os.close(own)
+
+
+def adopt(folder: RunFolder) -> bool:
+    """Start a supervisor for a living worker that has none. False: somebody else was quicker."""
+    own = acquire(folder.supervisor_lock, 0)
+    if own is None:
+        return False
+    try:
+        attempt = max((int(e.get("attempt") or 1) for e in read_all(folder.journal)), default=1)
+        _spawn(folder, attempt, (own,), "--supervisor-fd", str(own), "--adopt")
+    finally:
+        os.close(own)
+    return True
+
+
+def _spawn(folder: RunFolder, attempt: int, fds: tuple[int, ...], *arguments: str) -> None:
+    environment: dict[str, Any] = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    source = str(Path(engine.__file__).parents[1])
+    if source not in (*site.getsitepackages(), site.getusersitepackages()):
+        paths = [source, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+        environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    command = [sys.executable, "-P", "-m", "engine.jobs.supervisor", str(folder.path.absolute())]
+    log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        process = subprocess.Popen(
+            [*command, "--attempt", str(attempt), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            pass_fds=fds,
+            start_new_session=True,
+            umask=0o077,
+        )
+    except OSError as error:
+        raise UserError(f"{sys.executable}: cannot be started ({error.strerror})") from None
+    finally:
+        os.close(log)
+    reap()
+    _supervisors.append(process)
+
+
+def reap() -> None:
+    """Forget supervisors of ours that ended, so that a long-lived viewer keeps no zombies."""
+    _supervisors[:] = [process for process in _supervisors if process.poll() is None]
+
+
+def wait_until_dead(folder: RunFolder, seconds: float) -> bool:
+    """Wait until nobody holds the run's locks; False when somebody still does after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while is_alive(folder):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    reap()
+    return True

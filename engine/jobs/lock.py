@@ -1,0 +1,88 @@
+"""Who is alive: file locks that the kernel frees however their holder dies.
+
+``runs/<id>/lock`` is one open file description, inherited from the launcher by the supervisor and
+from it by the worker: it is held as long as one of them lives. ``runs/<id>/supervisor.lock`` is held
+by the supervisor alone, so that a worker without one can be seen. No process ids are guessed.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from engine.jobs.folder import RunFolder
+
+__all__ = ["acquire", "has_supervisor", "is_alive", "keep_from_children", "locked"]
+
+PROBE_SECONDS = 1.0
+"""How long :func:`acquire` tries again: viewers hold a lock for an instant while they look."""
+
+
+def acquire(path: Path, seconds: float = PROBE_SECONDS) -> int | None:
+    """Take the lock at ``path`` and return its file descriptor (close-on-exec), or None.
+
+    None: somebody still held it after ``seconds``.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(fd)
+                return None
+            time.sleep(0.01)
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def is_alive(folder: RunFolder) -> bool:
+    """True while the run's worker, or the supervisor that has yet to note its end, lives."""
+    return _is_held(folder.lock) or _is_held(folder.supervisor_lock)
+
+
+def has_supervisor(folder: RunFolder) -> bool:
+    """True while a supervisor watches over the run."""
+    return _is_held(folder.supervisor_lock)
+
+
+def keep_from_children(fd: int) -> None:
+    """Let no child of this process inherit ``fd``, neither over exec nor over a bare fork.
+
+    Data-loader workers are forked without exec, so close-on-exec alone would let one of them hold
+    the run's lock after its worker died.
+    """
+    os.set_inheritable(fd, False)
+
+    def close() -> None:
+        with suppress(OSError):
+            os.close(fd)
+
+    os.register_at_fork(after_in_child=close)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file at ``path``, waiting for it: for short sections only."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,210 @@
+"""Watches over one attempt of one run: ``python -m engine.jobs.supervisor RUN_DIR``.
+
+It starts the worker, turns requests into signals, notes exit code and signal in the journal and
+ends what the worker left behind. With ``--adopt`` it takes over from a supervisor that died: the
+worker is then not its child, so its exit code cannot be known. It imports nothing heavy.
+"""
+
+import argparse
+import contextlib
+import errno
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from engine.jobs import control, processes
+from engine.jobs.folder import RunFolder
+from engine.jobs.journal import Journal, read_all
+from engine.jobs.lock import acquire
+
+__all__ = ["main"]
+
+TICK_SECONDS = 0.2
+GRACE_SECONDS = 1.0
+DISK_FULL_SECONDS = 600.0
+
+
+def append(folder: RunFolder, attempt: int, type: str, **fields: Any) -> None:
+    """One line in the run's journal, opened anew: a worker killed in mid-line left it torn."""
+    journal = Journal(folder.journal, attempt)
+    try:
+        journal.append(type, **fields)
+    finally:
+        with contextlib.suppress(OSError):
+            journal.close()
+
+
+def append_surely(folder: RunFolder, attempt: int, type: str, **fields: Any) -> bool:
+    """:func:`append`; on a full disk gives up the reserve, then tries again for ten minutes."""
+    deadline = time.monotonic() + DISK_FULL_SECONDS
+    while True:
+        try:
+            append(folder, attempt, type, **fields)
+            return True
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT) and folder.reserve.exists():
+                folder.reserve.unlink(missing_ok=True)
+                continue
+            if not folder.path.exists() or time.monotonic() >= deadline:
+                print(f"supervisor: the journal cannot be written: {error}", flush=True)
+                return False
+            time.sleep(1.0)
+
+
+class Requests:
+    """What was asked of the run, by file or by a SIGTERM to the supervisor."""
+
+    def __init__(self, folder: RunFolder, attempt: int) -> None:
+        self.folder = folder
+        self.attempt = attempt
+        self.terminated = False
+        self._seen: set[int] = set()
+        self._stopping = False
+        signal.signal(signal.SIGTERM, self._on_term)
+
+    def _on_term(self, *_: object) -> None:
+        self.terminated = True
+
+    def forward(self, pidfd: int) -> None:
+        """Send the signals that new requests ask for to the worker."""
+        stop, self.terminated = self.terminated, False
+        for number in control.pending(self.folder, self._seen):
+            self._seen.add(number)
+            action, _ = control.read(self.folder, number)
+            if action == "kill":
+                self._note("control", number=number, action=action, taken=True)
+                _send(pidfd, signal.SIGKILL)
+            stop = stop or action == "stop"
+        if stop:
+            if not self._stopping:
+                self._stopping = True
+                self._note("state", state="stopping")
+            _send(pidfd, signal.SIGTERM)
+
+    def _note(self, type: str, **fields: Any) -> None:
+        with contextlib.suppress(OSError):  # obeying matters more than noting it
+            append(self.folder, self.attempt, type, **fields)
+
+
+def _send(pidfd: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)
+
+
+def _python(module: str, *arguments: str) -> list[str]:
+    # -P: the current folder is the user's; a json.py there must not become the standard library's.
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def supervise(folder: RunFolder, attempt: int, lock: int, worker: str) -> None:
+    """Start the worker, wait for its end, note it, end its descendants."""
+    processes.become_subreaper()
+    requests = Requests(folder, attempt)
+    # A stop that comes before the worker can handle it waits: the mask is inherited, and lifted by
+    # the worker once its handler is there.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    child = subprocess.Popen(
+        _python(worker, str(folder.path), "--attempt", str(attempt), "--lock-fd", str(lock)),
+        start_new_session=True,
+        pass_fds=(lock,),
+        stdin=subprocess.DEVNULL,
+    )
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    _wait(child.pid, requests)
+    code = child.wait()
+    ended: dict[str, Any] = {"exit_code": code, "signal": None, "signal_name": None}
+    if code < 0:
+        ended = {"exit_code": None, "signal": -code, "signal_name": signal.Signals(-code).name}
+    append_surely(folder, attempt, "exit", **ended, by="supervisor")
+    processes.end_all(lambda: processes.descendants(os.getpid()), GRACE_SECONDS)
+
+
+def _wait(pid: int, requests: Requests) -> None:
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        while not poll.poll(TICK_SECONDS * 1000):
+            requests.forward(pidfd)
+    finally:
+        os.close(pidfd)
+
+
+def find_worker(folder: RunFolder, attempt: int) -> int | None:
+    """The process id of the attempt's worker, if the process that noted it still lives.
+
+    Sure, not guessed: same host, same start time, and it has the run's lock file open.
+    """
+    found = None
+    for event in read_all(folder.journal):
+        if event["type"] == "state" and "pid" in event and event.get("attempt") == attempt:
+            found = event
+    if not found or found.get("host") != os.uname().nodename:
+        return None
+    pid, ticks = found["pid"], found.get("start_ticks")
+    if not isinstance(pid, int) or processes.start_ticks(pid) != ticks:
+        return None
+    return pid if processes.holds_file(pid, folder.lock) else None
+
+
+def adopt(folder: RunFolder, attempt: int) -> None:
+    """Wait for the end of a worker whose supervisor died, and note it."""
+    requests = Requests(folder, attempt)
+    while (lock := acquire(folder.lock, 0)) is None:
+        if (pid := find_worker(folder, attempt)) is None:
+            time.sleep(TICK_SECONDS)  # it has not noted its process id yet, or lives elsewhere
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            _wait(pid, requests)
+        processes.end_all(lambda leader=pid: processes.in_session(leader), GRACE_SECONDS)  # type: ignore[misc]
+    if not _has_exit(folder, attempt):
+        append_surely(
+            folder, attempt, "exit", exit_code=None, signal=None, signal_name=None, by="adopted"
+        )
+    os.close(lock)
+
+
+def _has_exit(folder: RunFolder, attempt: int) -> bool:
+    return any(
+        e["type"] == "exit" and e.get("attempt") == attempt for e in read_all(folder.journal)
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0, or 1 when another supervisor has the run."""
+    parser = argparse.ArgumentParser(prog="engine.jobs.supervisor", description=__doc__)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--lock-fd", type=int, help="the run's lock, already held")
+    parser.add_argument("--supervisor-fd", type=int, help="the supervisor's lock, already held")
+    parser.add_argument("--worker", default="engine.jobs.worker", help="module that is the worker")
+    parser.add_argument("--adopt", action="store_true")
+    args = parser.parse_args(arguments)
+    for ignored in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(ignored, signal.SIG_IGN)
+    os.umask(0o077)
+    folder = RunFolder(args.run_dir.absolute())
+    own = args.supervisor_fd if args.supervisor_fd is not None else acquire(folder.supervisor_lock)
+    if own is None:
+        print("supervisor: another one watches over this run", flush=True)
+        return 1
+    os.set_inheritable(own, False)
+    if args.adopt:
+        adopt(folder, args.attempt)
+        return 0
+    lock = args.lock_fd if args.lock_fd is not None else acquire(folder.lock)
+    if lock is None:
+        print("supervisor: a worker of this run lives", flush=True)
+        return 1
+    supervise(folder, args.attempt, lock, args.worker)
+    os.close(lock)  # before the supervisor's own: never a worker that seems to lack a supervisor
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

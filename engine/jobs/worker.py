@@ -1,0 +1,240 @@
+"""The process that trains one attempt of one run: ``python -m engine.jobs.worker RUN_DIR``.
+
+It says what it does from its first moment, obeys SIGTERM, and writes its own end. What trains is a
+parameter, so that everything around it is tested without torch.
+"""
+
+import argparse
+import contextlib
+import errno
+import faulthandler
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UserError
+from engine.home import Home
+from engine.jobs import checkpoints, control
+from engine.jobs.context import Control, RunContext, Stopped
+from engine.jobs.folder import RunFolder
+from engine.jobs.journal import Journal
+from engine.jobs.lock import acquire, keep_from_children
+from engine.jobs.processes import start_ticks
+
+__all__ = ["main"]
+
+FINISHED, FAILED, STOPPED = 0, 1, 3
+
+QUIET = {
+    "UNSLOTH_DISABLE_STATISTICS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+Train = Callable[[RunContext], dict[str, Any]]
+
+
+class Stop:
+    """Whether the run shall stop, and whether that can wait for the end of a step."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.at_once = True
+        self.announce: Callable[[], None] | None = None
+
+    def on_term(self, *_: object) -> None:
+        self.requested = True
+        if self.at_once:
+            raise Stopped
+
+    def __call__(self) -> bool:
+        if self.requested and self.announce:
+            announce, self.announce = self.announce, None
+            announce()
+        return self.requested
+
+
+class WorkerJournal(Journal):
+    """The run's journal; also knows the last step, and when the first one begins."""
+
+    def __init__(self, folder: RunFolder, attempt: int, stop: Stop) -> None:
+        super().__init__(folder.journal, attempt)
+        self.stop = stop
+        self.step: int | None = None
+
+    def append(self, type: str, **fields: Any) -> None:
+        if type == "state" and fields.get("state") == "running":
+            self.stop.at_once = False
+            if self.stop.requested:
+                raise Stopped
+            self.step = fields.get("resume_step")
+        super().append(type, **fields)
+        if type == "metrics":
+            self.step = fields.get("step")
+
+
+class Requests:
+    """The run's control files, each taken once and acknowledged in the journal."""
+
+    def __init__(self, folder: RunFolder, journal: Journal) -> None:
+        self.folder = folder
+        self.journal = journal
+        self._seen: set[int] = set()
+
+    def take(self) -> list[Control]:
+        taken = []
+        for number in control.pending(self.folder, self._seen):
+            self._seen.add(number)
+            action, fields = control.read(self.folder, number)
+            if action == "kill":  # the supervisor's, who also acknowledges it
+                continue
+            self.journal.append("control", number=number, action=action, taken=True)
+            if action == "note":
+                self.journal.append("note", text=str(fields.get("text", "")))
+            taken.append(Control(number, action, fields))
+        return taken
+
+
+def train_for_real(context: RunContext) -> dict[str, Any]:
+    """The training itself: the only import of torch & co. below this package."""
+    return importlib.import_module("engine.train.session").run(context)
+
+
+def main(arguments: list[str] | None = None, train: Train = train_for_real) -> int:
+    """Run one attempt; returns the exit status: 0 finished, 3 stopped, 1 failed."""
+    parser = argparse.ArgumentParser(prog="engine.jobs.worker", description=__doc__)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--lock-fd", type=int, help="the run's lock, already held")
+    args = parser.parse_args(arguments)
+    stop = Stop()
+    signal.signal(signal.SIGTERM, stop.on_term)
+    for ignored in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(ignored, signal.SIG_IGN)
+    faulthandler.enable()
+    os.umask(0o077)
+    folder = RunFolder(args.run_dir.absolute())
+    lock = args.lock_fd if args.lock_fd is not None else acquire(folder.lock)
+    if lock is None:
+        print("worker: another worker of this run lives", file=sys.stderr)
+        return FAILED
+    keep_from_children(lock)
+    journal = WorkerJournal(folder, args.attempt, stop)
+    stop.announce = lambda: journal.append("state", state="stopping")
+    requests = Requests(folder, journal)
+    try:
+        status = _attempt(folder, args.attempt, journal, stop, requests, train)
+    except BaseException as error:
+        stop.at_once = False
+        status = _end_badly(folder, journal, error)
+    stop.at_once = False
+    with contextlib.suppress(OSError):
+        requests.take()
+        journal.close()
+    return status
+
+
+def _attempt(
+    folder: RunFolder,
+    attempt: int,
+    journal: WorkerJournal,
+    stop: Stop,
+    requests: Requests,
+    train: Train,
+) -> int:
+    journal.append(
+        "state",
+        state="starting",
+        phase="starting",
+        pid=os.getpid(),
+        start_ticks=start_ticks(os.getpid()),
+        host=os.uname().nodename,
+    )
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    recipe = folder.read_recipe()
+    _environment(recipe.model.model_name_or_path)
+    context = RunContext(
+        home=Home(folder.path.parent.parent),
+        folder=folder,
+        recipe=recipe,
+        attempt=attempt,
+        journal=journal,
+        resume_from=checkpoints.latest_whole(folder) if attempt > 1 else None,
+        stop_requested=stop,
+        take_controls=requests.take,
+    )
+    fields = train(context)
+    stop.at_once = False
+    journal.append("state", state="finished", **fields)
+    return FINISHED
+
+
+def _environment(model: str) -> None:
+    """Before any library is imported: no statistics, and no network but for a hub model."""
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    if model.startswith("builtin:") or Path(model).exists():
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _end_badly(folder: RunFolder, journal: WorkerJournal, error: BaseException) -> int:
+    if isinstance(error, Stopped):
+        whole = checkpoints.whole(folder)
+        path = str(whole[-1].relative_to(folder.path)) if whole else None
+        _append_end(folder, journal, "state", state="stopped", step=journal.step, checkpoint=path)
+        return STOPPED
+    kind, reason = describe(error)
+    if kind != "user":
+        traceback.print_exception(error)
+    _append_end(folder, journal, "error", kind=kind, message=reason)
+    _append_end(folder, journal, "state", state="failed", reason=reason, step=journal.step)
+    return FAILED
+
+
+def _append_end(folder: RunFolder, journal: Journal, type: str, **fields: Any) -> None:
+    """Append; on a full disk give up the reserve. What still fails is left to the supervisor."""
+    try:
+        journal.append(type, **fields)
+    except OSError as error:
+        print(f"worker: the journal cannot be written: {error}", file=sys.stderr)
+        if folder.reserve.exists():
+            folder.reserve.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                journal.append(type, **fields)
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """(kind, one line): "user", "out_of_memory", "disk_full" or "crash"."""
+    line = " ".join(str(error).split())[:500] or type(error).__name__
+    if isinstance(error, UserError):
+        return "user", line
+    for link in _chain(error):
+        names = {base.__name__ for base in type(link).__mro__}
+        text = str(link)
+        if names & {"OutOfMemoryError", "MemoryError"} or "can't allocate memory" in text:
+            advice = "make train.per_device_train_batch_size or train.max_length smaller"
+            return "out_of_memory", f"out of memory; {advice} ({line})"
+        full = isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in text or "file write failed" in text:
+            return "disk_full", f"the disk is full; free some space, then resume ({line})"
+    if isinstance(error, SystemExit):
+        return "crash", f"the training code called exit({error.code})"
+    return "crash", f"{type(error).__name__}: {line}"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in links:
+        links.append(link)
+        link = link.__cause__ or link.__context__
+    return links
+
+
+if __name__ == "__main__":
+    sys.exit(main())
