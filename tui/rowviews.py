@@ -67,13 +67,13 @@ def datasets_of(home: Home) -> "list[DatasetInfo]":
 
 
 def sources_of() -> list[Source]:
-    """The sources of the built-in recipes."""
+    """The sources of the built-in recipes, those that are there first."""
     found = []
     for name in builtin_recipes():
         data = load_recipe(name).data
         builtin = data.source.startswith("builtin:")
         found.append(Source(name, data.source, None if builtin else Path(data.source)))
-    return found
+    return sorted(found, key=lambda each: each.path is not None and not each.path.exists())
 
 
 def recipe_for(dataset: "Dataset") -> tuple[Recipe, str]:

@@ -16,7 +16,7 @@ from tui.widgets.field import PlainInput
 __all__ = ["CleanForm"]
 
 FIELDS = (
-    ("source", "source", "a JSON Lines file (.jsonl, .json, .gz), or builtin:catalogue"),
+    ("source", "source", "JSON Lines, plain or .gz; or builtin:catalogue"),
     ("prompt_column", "prompt column", "what the model is given"),
     ("completion_column", "completion column", "what the model shall write"),
     ("name", "dataset name", "empty: the file's name"),
@@ -76,7 +76,7 @@ class CleanForm(ModalScreen[Recipe | None], inherit_bindings=False):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if event.input.id == FIELDS[-1][0]:
-            self.run_worker(self._check(), exclusive=True)
+            self.run_worker(self._check, exclusive=True)
         else:
             self.focus_next()
 

@@ -1,6 +1,8 @@
 """Data: from the raw file to what the model sees."""
 
 import asyncio
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +97,7 @@ class DataScreen(WorkbenchScreen):
         self.query_one("#funnel", FunnelView).show_funnel([])
         self._say([("looking for datasets …", QUIET)])
 
-    async def on_screen_resume(self) -> None:
-        await super().on_screen_resume()
+    def on_screen_resume(self) -> None:
         self._timer.resume()
         self.action_reload()
 
@@ -115,7 +116,7 @@ class DataScreen(WorkbenchScreen):
     # --- the list on the left
 
     def action_reload(self) -> None:
-        self.run_worker(self._load_list(), group="list", exclusive=True)
+        self.run_worker(self._load_list, group="list", exclusive=True)
 
     async def _load_list(self) -> None:
         try:
@@ -145,16 +146,17 @@ class DataScreen(WorkbenchScreen):
         first = 0 if found else 2
         things.highlighted = first if kept is None else min(kept, len(options) - 1)
         self._loaded = True
-        if self.focused is None:
-            things.focus()
         if not found:
             self._welcome()
         elif self.rows is None:
             await self._open(found[0].name)
+        if self.focused is None:
+            self._focus_view() if found else things.focus()
         self.refresh_bars()
 
     def _welcome(self) -> None:
         self.rows = None
+        self._titles()
         self._say(
             [
                 ("No dataset yet.\n\n", ACCENT),
@@ -171,7 +173,7 @@ class DataScreen(WorkbenchScreen):
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         kind, _, name = str(event.option.id or "").partition(":")
         if kind == "dataset" and (self.rows is None or self.rows.name != name):
-            self.run_worker(self._open(name), group="open", exclusive=True)
+            self.run_worker(partial(self._open, name), group="open", exclusive=True)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         kind, _, name = str(event.option.id or "").partition(":")
@@ -231,7 +233,7 @@ class DataScreen(WorkbenchScreen):
                 empty="No row was dropped." if view == "dropped" else "No rows here.",
             )
         else:
-            self.run_worker(self._preview(), group="preview", exclusive=True)
+            self.run_worker(self._preview, group="preview", exclusive=True)
         self._titles()
         if inside:
             self._focus_view()
@@ -246,11 +248,11 @@ class DataScreen(WorkbenchScreen):
 
     def _titles(self) -> None:
         right = self.query_one("#right")
-        right.border_title = Text(tab_words(self.view, max(10, right.outer_size.width - 6)))
         rows = self.rows
         if rows is None:
-            right.border_subtitle = ""
+            right.border_title, right.border_subtitle = "", ""
             return
+        right.border_title = Text(tab_words(self.view, max(10, right.outer_size.width - 6)))
         view = self.view if self.view in COLUMNS else self._split
         place, count = self._cursor.get(view, 0) + 1, rows.count(view)
         told = f"row {place:,} of {count:,}" if count else "no rows"
@@ -277,7 +279,7 @@ class DataScreen(WorkbenchScreen):
     def action_open(self) -> None:
         """The whole row in place of the table; esc goes back."""
         if self.rows is not None and self.view in COLUMNS and not self._reading:
-            self.run_worker(self._read_row(), group="row", exclusive=True)
+            self.run_worker(self._read_row, group="row", exclusive=True)
 
     async def _read_row(self) -> None:
         rows, view = self.rows, self.view
@@ -322,9 +324,9 @@ class DataScreen(WorkbenchScreen):
         view = self.view if self.view in COLUMNS else self._split
         self._cursor[view] = max(0, min(self._cursor.get(view, 0) + by, rows.count(view) - 1))
         if self._reading:
-            self.run_worker(self._read_row(), group="row", exclusive=True)
+            self.run_worker(self._read_row, group="row", exclusive=True)
         else:
-            self.run_worker(self._preview(), group="preview", exclusive=True)
+            self.run_worker(self._preview, group="preview", exclusive=True)
         self._titles()
 
     async def _preview(self) -> None:
@@ -355,7 +357,7 @@ class DataScreen(WorkbenchScreen):
     # --- finding and jumping
 
     def action_find(self) -> None:
-        self._ask("find", "find in all columns (enter: next match, esc: leave)", self._found)
+        self._ask("find", "find in any column; n and N: next and last match", self._found)
 
     def action_jump(self) -> None:
         self._ask("jump", "line of the source", "")
@@ -383,7 +385,7 @@ class DataScreen(WorkbenchScreen):
         elif what == "jump" and value:
             number = value.replace(",", "").replace("_", "")
             if number.isdecimal() and len(number) < 18:
-                self.run_worker(self._jump(int(number)), group="search", exclusive=True)
+                self.run_worker(partial(self._jump, int(number)), group="search", exclusive=True)
             else:
                 self.workbench.say(f"{clip(value, 30)}: not a line number", "warning")
 
@@ -400,7 +402,7 @@ class DataScreen(WorkbenchScreen):
             self.query_one(PagedTable).go(place)
 
     def _start_search(self, by: int) -> None:
-        self._search = self.run_worker(self._find(by), group="search", exclusive=True)
+        self._search = self.run_worker(partial(self._find, by), group="search", exclusive=True)
 
     async def _find(self, by: int) -> None:
         """Forward or backward from the cursor, in pieces: esc gives up between two of them."""
@@ -410,24 +412,15 @@ class DataScreen(WorkbenchScreen):
             if rows is None:
                 return
             count, here = rows.count(view), self._cursor.get(view, 0)
+            seek = rows.find if by > 0 else rows.find_last
             place = None
-            if by > 0:
-                for start in range(here + 1, count, FIND_ROWS):
-                    stop = min(count, start + FIND_ROWS)
-                    right.border_subtitle = f"searching row {start:,} of {count:,} · esc stops"
-                    place = await asyncio.to_thread(rows.find, view, needle, start, stop)
-                    if place is not None:
-                        break
-            else:
-                for stop in range(here, 0, -FIND_ROWS):
-                    start = max(0, stop - FIND_ROWS)
-                    right.border_subtitle = f"searching row {stop:,} of {count:,} · esc stops"
-                    place = await asyncio.to_thread(rows.find_last, view, needle, start, stop)
-                    if place is not None:
-                        break
+            for start, stop in search_order(here, count, by):
+                right.border_subtitle = f"searching row {start + 1:,} of {count:,} · esc stops"
+                place = await asyncio.to_thread(seek, view, needle, start, stop)
+                if place is not None:
+                    break
             if place is None:
-                where = "after" if by > 0 else "before"
-                self.workbench.say(f"no row {where} this one contains {clip(needle, 30)}")
+                self.workbench.say(f"no other row contains {clip(needle, 30)}")
             elif view == self.view:
                 self.query_one(PagedTable).go(place)
         except (UserError, OSError) as error:
@@ -452,7 +445,7 @@ class DataScreen(WorkbenchScreen):
 
     def _start_cleaning(self, recipe: Recipe | None) -> None:
         if recipe is not None:
-            self.run_worker(self._start(recipe), group="start", exclusive=True)
+            self.run_worker(partial(self._start, recipe), group="start", exclusive=True)
 
     async def _start(self, recipe: Recipe) -> None:
         try:
@@ -466,7 +459,7 @@ class DataScreen(WorkbenchScreen):
 
     def _look_at_job(self) -> None:
         if self._job is not None:
-            self.run_worker(self._follow_job(self._job), group="job", exclusive=True)
+            self.run_worker(partial(self._follow_job, self._job), group="job", exclusive=True)
 
     async def _follow_job(self, job: Path) -> None:
         state = await asyncio.to_thread(background.read_state, job)
@@ -513,6 +506,18 @@ class DataScreen(WorkbenchScreen):
     def _fail(self, error: Exception) -> None:
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         self._say([("✗ ", BAD), (steady(told), PLAIN), ("\n\nr tries again", QUIET)])
+
+
+def search_order(here: int, count: int, by: int) -> Iterator[tuple[int, int]]:
+    """Pieces (start, stop) of all rows but ``here``, the nearest first, round the end."""
+    if by > 0:
+        for first, last in ((here + 1, count), (0, here)):
+            for start in range(first, last, FIND_ROWS):
+                yield start, min(last, start + FIND_ROWS)
+    else:
+        for first, last in ((0, here), (here + 1, count)):
+            for stop in range(last, first, -FIND_ROWS):
+                yield max(first, stop - FIND_ROWS), stop
 
 
 def _label(name: str, note: str, cells: int) -> Text:

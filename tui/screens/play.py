@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from textual.app import ComposeResult
@@ -143,7 +144,7 @@ class PlayScreen(WorkbenchScreen):
         known = tuple(row.id for row in ended)
         if known != self._known:
             self._known = known
-            self.run_worker(self._find_runs(ended), group="choices", exclusive=True)
+            self.run_worker(partial(self._find_runs, ended), group="choices", exclusive=True)
 
     async def _find_runs(self, ended: list[Any]) -> None:
         home = self.workbench.home
@@ -216,7 +217,7 @@ class PlayScreen(WorkbenchScreen):
 
     def action_next_row(self) -> None:
         if self._run is not None and not self._busy:
-            self.run_worker(self._next_row(), group="row", exclusive=True)
+            self.run_worker(self._next_row, group="row", exclusive=True)
 
     async def _next_row(self) -> None:
         assert self._run is not None

@@ -90,8 +90,7 @@ class SystemScreen(WorkbenchScreen):
             self.query_one(f"#{id}", LinesView).show([("reading …", QUIET)])
         self._timer = self.set_interval(REFRESH_SECONDS, self._refresh, pause=True)
 
-    async def on_screen_resume(self) -> None:
-        await super().on_screen_resume()
+    def on_screen_resume(self) -> None:
         self._timer.resume()
         self._refresh()
         if self.focused is None:
@@ -109,7 +108,7 @@ class SystemScreen(WorkbenchScreen):
     def _refresh(self) -> None:
         if not self._reading:
             self._reading = True
-            self.run_worker(self._read(), group="readings", exit_on_error=False)
+            self.run_worker(self._read, group="readings", exit_on_error=False)
 
     async def _read(self) -> None:
         home = self.workbench.home

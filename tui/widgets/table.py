@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -199,6 +200,7 @@ class PagedTable(Widget, can_focus=True):
 
     def on_resize(self, event: events.Resize) -> None:
         self._keep_in_sight()
+        self.refresh()
 
     # --- loading
 
@@ -216,7 +218,7 @@ class PagedTable(Widget, can_focus=True):
         if not self._loading and self._fetch is not None and self._missing() is not None:
             self._loading = True
             # With exit_on_error a source's error would end the workbench.
-            self.run_worker(self._load_in_sight(self._generation), exit_on_error=False)
+            self.run_worker(partial(self._load_in_sight, self._generation), exit_on_error=False)
 
     async def _load_in_sight(self, generation: int) -> None:
         """Loads what is in sight when its turn comes: what was scrolled past is never fetched."""
