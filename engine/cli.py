@@ -140,7 +140,7 @@ def _runs_parser(verbs: "argparse._SubParsersAction", common: argparse.ArgumentP
         action(name, f"runs:{name}", help).add_argument("refs", nargs="+", metavar="RUN")
     for name, field, help in (
         ("note", "text", "write a note on a run"),
-        ("tag", "tags", "add tags to a run (-TAG takes one away)"),
+        ("tag", "tags", "add tags to a run (TAG- takes one away)"),
     ):
         sub = action(name, f"runs:{name}", help)
         sub.add_argument("ref", metavar="RUN")

@@ -72,9 +72,9 @@ class Dataset:
     def page(self, view: str, start: int, count: int) -> list[dict[str, Any]]:
         """At most ``count`` rows of a view from row ``start`` (0-based) on.
 
-        Rows of raw: line, raw. Of dropped: line, rule, evidence, raw (its first 1,000 bytes). Of the
-        others: line, prompt, completion. Raises :class:`UserError` when the raw source is gone or
-        has changed.
+        Rows of raw: line, raw. Of dropped: line, rule, evidence, raw (its first 1,000 bytes). Of
+        the others: line, prompt, completion. Raises :class:`UserError` when the raw source is gone
+        or has changed.
         """
         if start < 0 or count <= 0:
             return []
@@ -150,7 +150,8 @@ def open_dataset(home: Home, name_or_path: str | Path) -> Dataset:
             raise UserError(f"{path}: {lost.name} is missing; clean the source again") from None
         names = ", ".join(sorted(info.parent.name for info in home.datasets.glob(f"*/{MANIFEST}")))
         raise UserError(
-            f"{name_or_path}: no such dataset; there is {names or 'none yet: tunebench clean SOURCE'}"
+            f"{name_or_path}: no such dataset; there is "
+            + (names or "none yet: make one with tunebench clean SOURCE")
         ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None

@@ -153,7 +153,7 @@ class LineReader:
             while not member.eof:
                 try:
                     out = member.decompress(data, BLOCK_BYTES)
-                except isal_zlib.error:
+                except isal_zlib.error:  # type: ignore[misc]
                     yield from self._salvage(start, given)
                     return
                 data = member.unconsumed_tail
@@ -167,8 +167,7 @@ class LineReader:
                     if not member.eof:
                         self.file_repairs["truncated_gzip"] += 1
                         self.warnings.append(
-                            f"{self.path}: the gzip file ends in the middle; "
-                            "what is there was read"
+                            f"{self.path}: the gzip file ends in the middle; what is there was read"
                         )
                         return
             data = member.unused_data

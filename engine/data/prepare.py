@@ -100,8 +100,8 @@ def prepare(
     """The dataset that a recipe describes: the one that is there, or a new one.
 
     A dataset of the same name with the same fingerprint is opened at once; one with another
-    fingerprint is replaced when the new one is whole. Raises :class:`UserError` when the source cannot
-    be used and :class:`Cancelled` when ``cancelled()`` turns true.
+    fingerprint is replaced when the new one is whole. Raises :class:`UserError` when the source
+    cannot be used and :class:`Cancelled` when ``cancelled()`` turns true.
     """
     watch = _Watch(progress, cancelled)
     check_source(recipe)

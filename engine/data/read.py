@@ -1,7 +1,7 @@
 """From lines to rows: parses JSON Lines tolerantly and repairs what can be repaired.
 
-orjson reads the good lines; the standard library's slower and more lenient parser reads what orjson
-refuses. Nothing a line holds stops the reading, and every line that is not blank comes out as a row.
+orjson reads the good lines; the standard library's slower and more lenient parser reads what
+orjson refuses. Nothing a line holds stops the reading: every line that is not blank is a row.
 """
 
 import codecs
@@ -236,12 +236,15 @@ def _texts(number: int, prompt: Any, completion: Any, repair: str | None, line: 
         None if isinstance(value, float) and not math.isfinite(value) else value
         for value in (prompt, completion)
     ]
-    numbers = [isinstance(value, (int, float)) and not isinstance(value, bool) for value in values]
-    if not repair and any(numbers):
+    if not repair and any(map(_is_number, values)):
         repair = "number_as_text"
     if None in values:
         return RawRow(number, None, None, "missing_field", repair, line)
-    if not all(isinstance(value, str) or is_number for value, is_number in zip(values, numbers, strict=True)):
+    if not all(isinstance(value, str) or _is_number(value) for value in values):
         return RawRow(number, None, None, "not_text", repair, line)
     first, second = (_SURROGATE.sub("\ufffd", str(value)) for value in values)
     return RawRow(number, first, second, None, repair, line)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

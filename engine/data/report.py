@@ -34,7 +34,7 @@ _CHANGE_WORDS = {
 
 @dataclass
 class CleanReport:
-    """The counts of one cleaning. Every row read is either kept or under one name of ``dropped``."""
+    """The counts of one cleaning. Every row read is kept or under one name of ``dropped``."""
 
     rows_read: int = 0
     """Lines that are not blank."""
@@ -94,7 +94,11 @@ def funnel(report: CleanReport) -> list[tuple[str, int, str]]:
         ("train", report.train, "rows"),
         ("validation", report.validation, "rows"),
         ("test", report.test, "rows"),
-        ("leakage_before", report.leakage_before, "test titles in train, were lines split at random"),
+        (
+            "leakage_before",
+            report.leakage_before,
+            "test titles in train, had lines been split",
+        ),
         ("leakage_after", report.leakage_after, "validation and test rows seen in train"),
     ]
     return rows

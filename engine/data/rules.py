@@ -1,7 +1,7 @@
 """The cleaning rules on one text: what each one changes, in the order in which they run.
 
-Every rule leaves clean text alone, and the whole chain is repeated until nothing changes any more, so
-cleaning what was cleaned changes nothing.
+Every rule leaves clean text alone, and the whole chain is repeated until nothing changes any more,
+so cleaning what was cleaned changes nothing.
 """
 
 import re
@@ -37,6 +37,12 @@ _AMPERSANDS = re.compile(
 )
 """``&amp;amp;amp;lt;`` unescaped a level at a time is quadratic; all levels at once are not."""
 _TAGS = re.compile(r"(?:<[a-zA-Z/!?][^<>]*>)+")
+_INLINE_TAGS = re.compile(
+    r"(?:<(?:/?(?:a|abbr|b|bdi|bdo|big|cite|code|del|dfn|em|font|i|ins|kbd|mark|q|s|samp|small|span"
+    r"|strike|strong|sub|sup|tt|u|var|wbr)(?:[\s/][^<>]*)?|!--[^<>]*--)>)+",
+    re.IGNORECASE,
+)
+"""Tags that may stand in the middle of a word: nothing takes their place."""
 _CONTROL = re.compile(
     "["
     "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"  # C0 and C1 without white space, DEL
@@ -70,7 +76,7 @@ def html(text: str) -> str:
         if "&" in new:
             new = unescape(_AMPERSANDS.sub("&", new))
         if "<" in new:
-            new = _TAGS.sub(_space_between, new)
+            new = _TAGS.sub(_space_between, _INLINE_TAGS.sub("", new))
         if new == text:
             return text
         text = new

@@ -42,7 +42,7 @@ def check_source(recipe: Recipe) -> None:
 
 
 def dataset_name(data: DataSection) -> str:
-    """The name of the cleaned dataset: the recipe's, else the source's file name without endings."""
+    """The cleaned dataset's name: the recipe's, else the source file's without its endings."""
     if data.name:
         name = data.name
     elif data.source == BUILTIN_CATALOGUE:

@@ -1,7 +1,7 @@
 """Which row goes to which side: fixed pools by the hash of the title, lowest hashes as the sample.
 
-A row's pool depends on its title, the seed and the sizes asked for, never on other rows, so rows added later
-move none from one side to the other. Rows with the same title are always in the same pool.
+A row's pool depends on its title, the seed and the sizes asked for, never on other rows, so rows
+added later move none from one side to the other. Rows with one title are always in one pool.
 """
 
 from typing import TYPE_CHECKING
@@ -40,8 +40,8 @@ def assign(
 ) -> Sides:
     """Sides of all clean rows.
 
-    ``titles`` and ``completions`` are 64-bit hashes (uint64), ``lines`` line numbers (int64), all of
-    the same length. Raises :class:`UserError` when the counts asked for are more than there are.
+    ``titles`` and ``completions`` are 64-bit hashes (uint64), ``lines`` line numbers (int64), all
+    of the same length. Raises :class:`UserError` when the counts asked for are more than there are.
     """
     import numpy as np
 
@@ -75,14 +75,12 @@ def _mix(values: "np.ndarray", seed: int) -> "np.ndarray":
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def _pools(
-    mixed: "np.ndarray", wanted: tuple[float, float, float], by_count: bool
-) -> "np.ndarray":
+def _pools(mixed: "np.ndarray", wanted: tuple[float, float, float], by_count: bool) -> "np.ndarray":
     import numpy as np
 
     whole = sum(wanted) if by_count else max(1.0, sum(wanted))
     place = (mixed >> np.uint64(11)).astype(np.float64) / float(1 << 53)
-    train, validation, test = wanted
+    _, validation, test = wanted
     # Test and validation first: their borders stay put when only the share of train changes.
     pool = np.full(len(mixed), _UNUSED, dtype=np.int8)
     pool[place < (2.0 if sum(wanted) > whole * 0.999999 else sum(wanted) / whole)] = 0

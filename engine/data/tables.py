@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,9 +14,7 @@ from engine.data.split import SIDES
 
 __all__ = ["AUDIT_SCHEMA", "ROW_SCHEMA", "RowWriter", "read_batches", "sync", "write_splits"]
 
-ROW_SCHEMA = pa.schema(
-    [("line", pa.int64()), ("prompt", pa.string()), ("completion", pa.string())]
-)
+ROW_SCHEMA = pa.schema([("line", pa.int64()), ("prompt", pa.string()), ("completion", pa.string())])
 AUDIT_SCHEMA = pa.schema(
     [("line", pa.int64()), ("rule", pa.string()), ("evidence", pa.string()), ("raw", pa.string())]
 )
@@ -45,10 +43,8 @@ class RowWriter:
             self.close()
             return
         # Closing writes the footer, which a full disk refuses as well: keep the first error.
-        try:
+        with suppress(OSError):
             self._writer.close()
-        except OSError:
-            pass
 
     def add(self, *values: Any) -> None:
         """One row, in the order of the schema's columns; the last one is the longest text."""

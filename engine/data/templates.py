@@ -1,4 +1,4 @@
-"""Renders a tokenizer's chat template as Transformers does, in Jinja's sandbox and without torch."""
+"""Renders a tokenizer's chat template as Transformers does, in Jinja's sandbox, without torch."""
 
 import datetime
 import json

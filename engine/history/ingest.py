@@ -1,7 +1,8 @@
 """Brings ``runs.db`` up to date with the journals, from the byte where the last reader stopped.
 
-New lines go in together with the new offset, in one transaction a run, so two viewers at once neither
-lose nor double a line. When nothing changed, this costs one directory listing and a stat a run.
+New lines go in together with the new offset, in one transaction a run, so two viewers at once
+neither lose nor double a line. When nothing changed, this costs one directory listing and a stat a
+run.
 """
 
 import contextlib
@@ -38,9 +39,9 @@ Identity = tuple[int, int, int, int]
 def ingest(home: Home, store: Store, limit_lines: int = LIMIT_LINES, live: bool = True) -> set[str]:
     """Read what is new; returns the ids of runs that changed ("" for notes and tags).
 
-    At most about ``limit_lines`` lines a call; ``store.more`` says whether there is more. With ``live``
-    also finds lost runs, and gives workers without a supervisor a new one. Nothing is read while
-    another process writes to the database for long: the next call does.
+    At most about ``limit_lines`` lines a call; ``store.more`` says whether there is more. With
+    ``live`` also finds lost runs, and gives workers without a supervisor a new one. Nothing is read
+    while another process writes to the database for long: the next call does.
     """
     with store.lock:
         store.more = False
@@ -178,7 +179,7 @@ def _position(
 
 
 def _head(path: Path, offset: int) -> str:
-    """Digest of the journal's beginning: file systems give a new file the inode of a deleted one."""
+    """Digest of the journal's beginning: a new file may get the inode of a deleted one."""
     try:
         with path.open("rb") as file:
             head = file.read(min(offset, HEAD_BYTES))

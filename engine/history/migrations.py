@@ -1,34 +1,36 @@
 """The schema of ``runs.db``, step by step; imported only when a step has to be applied.
 
-Importing sqlite-utils takes 0.3 s, and with it pandas where that is installed (0.6 s, 40 MB more):
+Importing sqlite-utils takes 0.1 s, and with pandas, where that is installed, 0.7 s and 40 MB more:
 ``engine.history.store`` compares names with plain SQL first and comes here only when they differ.
 
-Every table but ``notes``, ``tags`` and ``datasets`` has a column ``run`` (the run's id). All of it is
-rebuilt from journals by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations seconds.
+Every table but ``datasets`` has a column ``run`` (the run's id). All of it is rebuilt from journals
+by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations seconds.
 
 - ``runs``: one row a run; the columns are the fields of :class:`engine.history.row.RunRow`.
-- ``metrics``: one row an optimiser step (of the latest attempt that made it): ``attempt``, ``t``, ``epoch``,
-  ``loss`` (the step's own), ``learning_rate``, ``grad_norm``, ``step_seconds``, ``tokens`` (without
-  padding), ``tokens_per_second``, ``mean_token_accuracy`` (0 to 1), ``memory_bytes``,
-  ``peak_memory_bytes``, ``extra`` (JSON of any further fields). Not-a-number is the text ``NaN``.
-- ``evaluations``: ``step``, ``split`` (validation, test), ``which`` (before, during, after), ``loss``,
-  ``rows``, ``tokens``, ``seconds``, ``mean_token_accuracy``.
-- ``samples``: what the model wrote at ``step`` for ``prompt``; ``reference`` is the row's own completion.
-- ``checkpoints``: ``step``, ``path`` (relative to the run), ``bytes``, ``seconds``, ``best`` (0 or 1).
-- ``memory``: readings of a ``device``: ``used_bytes``, ``total_bytes``, ``peak_bytes``, ``utilisation`` (%).
-- ``events``: all other events (states, warnings, errors, controls, exits, notes): ``line`` (number of
-  the readable line in the journal), ``type``, ``text`` (one line for people), ``event`` (the whole, JSON).
-- ``journals``: how far each journal was read: ``device``, ``inode``, ``size``, ``mtime_ns``, ``head``
-  (digest of the first bytes), ``offset``, ``lines``, ``unreadable``. The home's own is the run ``""``.
-- ``notes`` (``id``, ``run``, ``t``, ``text``) and ``tags`` (``run``, ``tag``, ``t``): from the home's ``journal.jsonl``.
+- ``metrics``: one row an optimiser step (of the latest attempt that made it): ``attempt``, ``t``,
+  ``epoch``, ``loss`` (the step's own), ``learning_rate``, ``grad_norm``, ``step_seconds``,
+  ``tokens`` (without padding), ``tokens_per_second``, ``mean_token_accuracy`` (0 to 1),
+  ``memory_bytes``, ``peak_memory_bytes``, ``extra`` (JSON of any further fields). Not-a-number is
+  the text ``NaN``.
+- ``evaluations``: ``step``, ``split`` (validation, test), ``which`` (before, during, after),
+  ``loss``, ``rows``, ``tokens``, ``seconds``, ``mean_token_accuracy``.
+- ``samples``: what the model wrote at ``step`` for ``prompt``; ``reference`` is the row's own.
+- ``checkpoints``: ``step``, ``path`` (relative to the run), ``bytes``, ``seconds``, ``best``.
+- ``memory``: readings of a ``device``: ``used_bytes``, ``total_bytes``, ``peak_bytes``,
+  ``utilisation`` (percent).
+- ``events``: all other events (states, warnings, errors, controls, exits, notes): ``line`` (number
+  of the readable line in the journal), ``type``, ``text`` (one line for people), ``event`` (JSON).
+- ``journals``: how far each journal was read: ``device``, ``inode``, ``size``, ``mtime_ns``,
+  ``head`` (digest of the first bytes), ``offset``, ``lines``, ``unreadable``. The home's own is the
+  run ``""``.
+- ``notes`` (``id``, ``run``, ``t``, ``text``) and ``tags`` (``run``, ``tag``, ``t``): from the
+  home's ``journal.jsonl``.
 - ``datasets``: fingerprints that runs were trained on: ``name``, rows a split, ``first_used``.
 """
 
 from collections.abc import Sequence
 
 from sqlite_utils import Database, Migrations
-
-from engine.history.row import RunRow
 
 __all__ = ["migrations"]
 
@@ -52,17 +54,64 @@ METRICS = {
     "extra": str,
 }
 
-INTEGERS = """attempt step max_steps resume_step best_step memory_bytes peak_memory_bytes
-total_parameters trainable_parameters train_rows validation_rows test_rows exit_code signal""".split()
-REALS = """created started ended epoch loss learning_rate grad_norm tokens_per_second step_seconds
-train_loss eval_loss best_eval_loss test_loss_before test_loss last_event""".split()
+RUNS = {
+    "id": str,
+    "name": str,
+    "parent": str,
+    "recipe": str,
+    "created": float,
+    "state": str,
+    "phase": str,
+    "started": float,
+    "ended": float,
+    "attempt": int,
+    "step": int,
+    "max_steps": int,
+    "resume_step": int,
+    "epoch": float,
+    "loss": float,
+    "learning_rate": float,
+    "grad_norm": float,
+    "tokens_per_second": float,
+    "step_seconds": float,
+    "train_loss": float,
+    "eval_loss": float,
+    "best_eval_loss": float,
+    "best_step": int,
+    "test_loss_before": float,
+    "test_loss": float,
+    "memory_bytes": int,
+    "peak_memory_bytes": int,
+    "total_parameters": int,
+    "trainable_parameters": int,
+    "train_rows": int,
+    "validation_rows": int,
+    "test_rows": int,
+    "model": str,
+    "dataset": str,
+    "fingerprint": str,
+    "backend": str,
+    "device": str,
+    "gpu": str,
+    "dtype": str,
+    "optim": str,
+    "git_commit": str,
+    "versions": str,
+    "exit_code": int,
+    "signal": int,
+    "signal_name": str,
+    "checkpoint": str,
+    "best_checkpoint": str,
+    "adapter": str,
+    "reason": str,
+    "error_kind": str,
+    "last_event": float,
+}
 
 
 @migrations()
 def m001_first(db: Database) -> None:
-    kinds = {**dict.fromkeys(INTEGERS, int), **dict.fromkeys(REALS, float)}
-    runs = {name: kinds.get(name, str) for name in RunRow.__dataclass_fields__}
-    _create(db, "runs", runs, "id")
+    _create(db, "runs", RUNS, "id")
     _create(db, "metrics", METRICS, ("run", "step"))
     loss = {"loss": float, "rows": int, "tokens": int, "seconds": float}
     evaluations = {"run": str, "step": int, "split": str, "which": str, "attempt": int, "t": float}

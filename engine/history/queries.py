@@ -50,8 +50,9 @@ def series(
 ) -> "dict[str, tuple[numpy.ndarray, numpy.ndarray]]":
     """Each named metric as (steps, values), float64, in order of steps.
 
-    ``names`` are columns of the table ``metrics`` (``loss``, ``learning_rate``, ...), or ``eval_loss``
-    for the validation loss. Steps without a value are left out; a value that is no finite number is NaN.
+    ``names`` are columns of the table ``metrics`` (``loss``, ``learning_rate``, ...), or
+    ``eval_loss`` for the validation loss. Steps without a value are left out; a value that is no
+    finite number is NaN.
     """
     import numpy
 
@@ -63,7 +64,10 @@ def series(
                 "AND loss IS NOT NULL ORDER BY step, t"
             )
         elif name in METRICS:
-            sql = f"SELECT step, {name} FROM metrics WHERE run = ? AND {name} IS NOT NULL ORDER BY step"
+            sql = (
+                f"SELECT step, {name} FROM metrics WHERE run = ? AND {name} IS NOT NULL "
+                "ORDER BY step"
+            )
         else:
             raise ValueError(f"{name!r} is no metric; there are {', '.join(METRICS)}, eval_loss")
         rows = store.query(sql, (run,))
@@ -80,7 +84,7 @@ def _dicts(store: Store, table: str, columns: str, run: str, tail: str) -> list[
 
 
 def evaluations(store: Store, run: str) -> list[dict[str, Any]]:
-    """Evaluations in order: step, split, which, attempt, t, loss, rows, tokens, seconds, accuracy."""
+    """Evaluations in order, as dicts of the table's columns."""
     columns = "step, split, which, attempt, t, loss, rows, tokens, seconds, mean_token_accuracy"
     return _dicts(store, "evaluations", columns, run, "ORDER BY t, step")
 
@@ -98,13 +102,13 @@ def checkpoints(store: Store, run: str) -> list[dict[str, Any]]:
 
 
 def memory(store: Store, run: str, limit: int = 1000) -> list[dict[str, Any]]:
-    """The last readings, oldest first: t, device, used_bytes, total_bytes, peak_bytes, utilisation."""
+    """The last memory readings, oldest first, as dicts of the table's columns."""
     columns = "t, device, used_bytes, total_bytes, peak_bytes, utilisation"
     return _dicts(store, "memory", columns, run, f"ORDER BY line DESC LIMIT {int(limit)}")[::-1]
 
 
 def events(store: Store, run: str, limit: int = 200) -> list[dict[str, Any]]:
-    """The last states, warnings, errors, ..., oldest first: t, attempt, type, text, event (a dict)."""
+    """The last states, warnings, ..., oldest first: t, attempt, type, text, event (a dict)."""
     columns = "t, attempt, type, text, event"
     found = _dicts(store, "events", columns, run, f"ORDER BY line DESC LIMIT {int(limit)}")[::-1]
     return [{**event, "event": json.loads(event["event"])} for event in found]

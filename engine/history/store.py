@@ -1,6 +1,7 @@
 """Opens ``runs.db``: the index over all journals, which may be deleted or break without a loss.
 
-Plain sqlite3 on the way that every viewer takes; sqlite-utils is imported only to change the schema.
+Plain sqlite3 on the way that every viewer takes; sqlite-utils is imported only to change the
+schema.
 """
 
 import sqlite3
@@ -48,7 +49,7 @@ class Store:
         self.busy_seconds = busy_seconds
         self.lock = threading.RLock()
         self.warnings: list[str] = []
-        """What a viewer should tell: a broken file was moved aside, a journal has unreadable lines."""
+        """What a viewer should tell, such as that a broken file was moved aside."""
         self.more = False
         """True when the last ingest stopped at its limit: call it again."""
         self.known: dict[str, tuple[int, int, int, int]] = {}
@@ -111,8 +112,8 @@ class Store:
                     if old.exists():
                         old.rename(f"{aside}{suffix}")
                 self.warnings.append(
-                    f"{self.path} could not be read ({why}); it was moved to {aside.name} and is "
-                    "rebuilt from the journals"
+                    f"{self.path} could not be read ({why}); it was moved to {aside.name} "
+                    "and is rebuilt from the journals"
                 )
             self.connection = self._open()
 
@@ -171,8 +172,8 @@ def _applied(connection: sqlite3.Connection) -> tuple[str, ...]:
 def _migrate(connection: sqlite3.Connection, path: Path, applied: Sequence[str]) -> None:
     if unknown := [name for name in applied if name not in MIGRATIONS]:
         raise UserError(
-            f"{path}: was written by a newer tunebench (it has {unknown[-1]}); update tunebench, or "
-            "move the file away: it is rebuilt from the journals"
+            f"{path}: was written by a newer tunebench (it has {unknown[-1]}); update tunebench, "
+            "or move the file away: it is rebuilt from the journals"
         )
     pandas = sys.modules.get("pandas")
     if pandas is None:
@@ -197,7 +198,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, applied: Sequence[str])
 
 
 def open_store(home: Home, busy_seconds: float = BUSY_SECONDS) -> Store:
-    """Open (or make, or rebuild) the home's ``runs.db``. Raises UserError when it cannot be used."""
+    """Open (or make, or rebuild) the home's ``runs.db``; UserError when it cannot be used."""
     try:
         return Store(home, busy_seconds)
     except sqlite3.Error as error:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:  # pydantic: 20 MB that a supervisor has no use for
 
 __all__ = ["RunFolder"]
 
+LOG_TAIL_BYTES = 64 << 10
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -66,6 +68,16 @@ class RunFolder:
     def adapter(self) -> Path:
         """The result: PEFT adapter (or the whole model), tokenizer and chat template."""
         return self.path / "adapter"
+
+    def log_tail(self, count: int = 20) -> list[str]:
+        """The last lines of the log: outside text, to be made safe before it is shown."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, self.log.stat().st_size - LOG_TAIL_BYTES))
+                text = file.read(LOG_TAIL_BYTES).decode("utf-8", "replace")
+        except OSError:
+            return []
+        return [line.rsplit("\r", 1)[-1] for line in text.rstrip().split("\n")[-count:] if line]
 
     def read_identity(self) -> dict[str, Any]:
         return json.loads(self.identity.read_text(encoding="utf-8"))

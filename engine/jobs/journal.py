@@ -20,7 +20,9 @@ SCHEMA_VERSION = 1
 SYNC_SECONDS = 1.0
 """Metrics are synced to disk at most this often: 0.17 ms here, 10 ms on bad disks."""
 
-DURABLE = frozenset({"state", "checkpoint", "evaluation", "error", "control", "exit", "note"})
+DURABLE = frozenset(
+    {"state", "checkpoint", "evaluation", "error", "control", "exit", "note", "tag", "untag"}
+)
 """Event types that are synced at once: rare, and what a later viewer must not miss."""
 
 READ_BYTES = 4 << 20

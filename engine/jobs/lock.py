@@ -1,8 +1,8 @@
 """Who is alive: file locks that the kernel frees however their holder dies.
 
 ``runs/<id>/lock`` is one open file description, inherited from the launcher by the supervisor and
-from it by the worker: it is held as long as one of them lives. ``runs/<id>/supervisor.lock`` is held
-by the supervisor alone, so that a worker without one can be seen. No process ids are guessed.
+from it by the worker: it is held as long as one of them lives. ``runs/<id>/supervisor.lock`` is
+held by the supervisor alone, so that a worker without one can be seen. No process ids are guessed.
 """
 
 import fcntl

@@ -1,0 +1,189 @@
+"""A run on a terminal: its phases, its progress line, its evaluations, and how it ended."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from engine.commands.output import Output
+from engine.errors import UserError
+from engine.history.follow import Follower
+from engine.history.row import RunRow, scalar
+from engine.jobs import control
+from engine.jobs.folder import RunFolder
+from engine.jobs.launch import adopt
+from engine.jobs.lock import has_supervisor, is_alive
+
+__all__ = ["document", "exit_status", "follow", "request", "summary"]
+
+PROGRESS_SECONDS = 0.5
+LOG_LINES = 15
+
+
+def exit_status(row: RunRow) -> int:
+    """0 for a finished run, 3 for one that was stopped, else 1."""
+    return {"finished": 0, "stopped": 3}.get(row.state, 1)
+
+
+def request(folder: RunFolder, action: str) -> None:
+    """Ask a living run for ``action``, giving it a supervisor first when it has lost its own."""
+    if not is_alive(folder):
+        raise UserError(f"run {folder.id} is not running; 'tunebench runs show {folder.id}'")
+    if not has_supervisor(folder):
+        adopt(folder)
+    control.request(folder, action)
+
+
+@contextmanager
+def stop_on_interrupt(folder: RunFolder, out: Output) -> Iterator[None]:
+    """Ctrl+C asks the run to stop, the second time kills it; the terminal's end does neither."""
+    asked = 0
+
+    def interrupted(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            out.note("stopping after this step, with a checkpoint; Ctrl+C again kills it")
+        else:
+            out.note("killing it: nothing is saved")
+        with suppress(UserError):  # it ended just now
+            request(folder, "stop" if asked == 1 else "kill")
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def follow(folder: RunFolder, out: Output, new_only: bool = False) -> RunRow:
+    """Tell of a run until its processes are gone; returns the run as it ended.
+
+    ``new_only`` leaves out what its journal says already.
+    """
+    follower = Follower(folder)
+    if new_only:
+        follower.read()
+    shown = 0.0
+    for event in follower.events():
+        if event is None:
+            if time.monotonic() - shown >= PROGRESS_SECONDS and follower.row.state == "running":
+                out.progress(progress(follower.row))
+                shown = time.monotonic()
+        elif text := line(event):
+            out.progress_done()
+            out.line(text)
+    out.progress_done()
+    return follower.row
+
+
+def line(event: dict[str, Any]) -> str:
+    """An event in one line; "" for those that the progress line shows."""
+    kind, step = event["type"], event.get("step")
+    if kind == "state":
+        state, phase = event.get("state"), event.get("phase")
+        if state == "starting":
+            return f"  {phase}"
+        if state == "running":
+            resumed = event.get("resume_step")
+            whence = f" from step {resumed}" if resumed else ""
+            return (
+                f"running{whence}: {_count(event.get('trainable_parameters'))} of "
+                f"{_count(event.get('total_parameters'))} parameters, "
+                f"{_count(event.get('train_rows'))} rows, {_count(event.get('max_steps'))} steps, "
+                f"{event.get('backend')} on {event.get('gpu') or event.get('device')}"
+            )
+        return f"{state}" if state in ("queued", "stopping") else ""
+    if kind == "evaluation":
+        which = "" if event.get("which") == "during" else f" {event.get('which')} training"
+        return f"step {step}: {event.get('split')} loss{which} {_loss(event.get('loss'))}"
+    if kind == "checkpoint":
+        return f"step {step}: checkpoint{', the best so far' if event.get('best') else ''}"
+    if kind in ("warning", "error"):
+        return f"{kind}: {event.get('message')}"
+    return f"note: {event.get('text')}" if kind == "note" else ""
+
+
+def progress(row: RunRow) -> str:
+    """Step, share, losses, speed and time left, in one line."""
+    step, steps = row.step or 0, row.max_steps or 0
+    parts = [f"{step}/{steps} {100 * step / steps:.0f} %" if steps else f"step {step}"]
+    if row.loss is not None:
+        parts.append(f"loss {row.loss:.4f}")
+    if row.eval_loss is not None:
+        parts.append(f"validation {row.eval_loss:.4f}")
+    if row.learning_rate is not None:
+        parts.append(f"lr {row.learning_rate:.2e}")
+    if row.tokens_per_second:
+        parts.append(f"{row.tokens_per_second:,.0f} tok/s")
+    if row.step_seconds and steps > step:
+        parts.append(f"{duration((steps - step) * row.step_seconds)} left")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def summary(row: RunRow, folder: RunFolder, out: Output) -> None:
+    """How the run ended and what there is of it."""
+    took = f" after {duration(row.ended - row.started)}" if row.ended and row.started else ""
+    out.line(f"{row.name} ({row.id}) {row.state}{took}: {row.reason or f'at step {row.step}'}")
+    for label, value in (
+        ("train loss", row.train_loss),
+        ("best validation loss", row.best_eval_loss),
+        ("test loss before", row.test_loss_before),
+        ("test loss after", row.test_loss),
+    ):
+        if value is not None:
+            out.line(f"  {label:<21} {value:.4f}")
+    if row.state == "finished":
+        if row.adapter:
+            out.line(f"  {'result':<21} {folder.path / row.adapter}")
+        return
+    if row.checkpoint:
+        out.line(f"  {'checkpoint':<21} {row.checkpoint}")
+    if row.error_kind != "user" and row.state != "stopped":
+        for text in folder.log_tail(LOG_LINES):
+            out.line(f"  | {text}")
+    out.line(f"  go on with it: tunebench resume {row.name}")
+
+
+def document(row: RunRow, folder: RunFolder) -> dict[str, Any]:
+    """What ``train --json`` ends with."""
+    document = {
+        "run": row.id,
+        "name": row.name,
+        "folder": str(folder.path),
+        "state": row.state,
+        "attempt": row.attempt,
+        "steps": row.step,
+        "max_steps": row.max_steps,
+        "train_loss": row.train_loss,
+        "eval_loss": row.best_eval_loss,
+        "test_loss_before": row.test_loss_before,
+        "test_loss": row.test_loss,
+        "best_checkpoint": row.best_checkpoint,
+        "checkpoint": row.checkpoint,
+        "adapter": row.adapter,
+        "tokens_per_second": row.tokens_per_second,
+        "peak_memory_bytes": row.peak_memory_bytes,
+        "exit_code": row.exit_code,
+        "signal": row.signal,
+        "reason": row.reason,
+    }
+    return {key: scalar(value) for key, value in document.items()}  # JSON has no NaN
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else "?"
+
+
+def _loss(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, int | float) else str(value)

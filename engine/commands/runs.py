@@ -1,0 +1,225 @@
+"""``runs ...`` and ``reindex``: the history, told, compared, annotated, removed, rebuilt."""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+from engine.commands.output import Output
+from engine.errors import UsageError, UserError
+from engine.history import queries
+from engine.history.compare import compare as compare_runs
+from engine.history.compare import differences
+from engine.history.ingest import ingest_all
+from engine.history.ingest import reindex as reindex_store
+from engine.history.notes import add_note, add_tag, remove_tag
+from engine.history.row import RunRow, scalar
+from engine.history.store import Store, open_store
+from engine.home import Home, open_home
+from engine.jobs.folder import RunFolder
+from engine.jobs.lock import is_alive
+from engine.text import clip
+
+__all__ = ["compare", "diff", "list_runs", "note", "reindex", "remove", "show", "tag"]
+
+
+def _open(args: argparse.Namespace, out: Output) -> tuple[Home, Store]:
+    home = open_home(args.home)
+    store = open_store(home)
+    ingest_all(home, store)
+    for warning in store.warnings:
+        out.note(f"tunebench: {warning}")
+    return home, store
+
+
+def _folder(home: Home, row: RunRow) -> RunFolder:
+    return RunFolder(home.runs / row.id)
+
+
+def list_runs(args: argparse.Namespace, out: Output) -> int:
+    """All runs, newest first."""
+    _, store = _open(args, out)
+    rows = queries.list_runs(store)
+    if rows:
+        columns = f"{'run':<21} {'name':<20} {'state':<9} {'steps':>13} {'train':>8} {'valid.':>8}"
+        out.line(f"{columns}  begun")
+    for row in rows:
+        steps = f"{row.step or 0}/{row.max_steps or '?'}"
+        losses = f"{_number(row.loss):>8} {_number(row.best_eval_loss):>8}"
+        begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created or 0))
+        out.line(
+            f"{row.id:<21} {clip(row.name, 20):<20} {row.state:<9} {steps:>13} {losses}  {begun}"
+        )
+    if not rows:
+        out.line("no runs yet; 'tunebench demo' makes the first one")
+    out.document([_summary(row, queries.tags(store, row.id)) for row in rows])
+    return 0
+
+
+def _summary(row: RunRow, tags: list[str]) -> dict[str, Any]:
+    columns = {key: scalar(value) for key, value in asdict(row).items() if key != "id"}
+    document = {"run": row.id, **columns, "tags": tags}
+    document["versions"] = json.loads(row.versions) if row.versions else {}
+    return document
+
+
+def show(args: argparse.Namespace, out: Output) -> int:
+    """One run: its state, numbers, result, events, notes and the end of its log."""
+    home, store = _open(args, out)
+    row = queries.get_run(store, args.ref)
+    folder = _folder(home, row)
+    log = folder.log_tail(20)
+    tags, notes = queries.tags(store, row.id), queries.notes(store, row.id)
+    evaluations = queries.evaluations(store, row.id)
+    checkpoints = [
+        c for c in queries.checkpoints(store, row.id) if (folder.path / c["path"]).exists()
+    ]
+    for key, value in asdict(row).items():
+        if value not in (None, "") and key != "versions":
+            out.line(f"{key.replace('_', ' '):<21} {_words(key, value)}")
+    if tags:
+        out.line(f"{'tags':<21} {' '.join(tags)}")
+    for each in evaluations:
+        out.line(
+            f"  step {each['step']}: {each['split']} {each['which']} loss {_number(each['loss'])}"
+        )
+    for event in queries.events(store, row.id, 12):
+        stamp = time.strftime("%H:%M:%S", time.localtime(event["t"] or 0))
+        out.line(f"  {stamp} {event['type']}: {event['text']}")
+    for each in notes:
+        out.line(f"  note: {each['text']}")
+    for text in log[-8:]:
+        out.line(f"  | {text}")
+    out.document(
+        {
+            **_summary(row, tags),
+            "folder": str(folder.path),
+            "alive": is_alive(folder),
+            "checkpoints": checkpoints,
+            "evaluations": evaluations,
+            "samples": queries.samples(store, row.id),
+            "events": [event["event"] for event in queries.events(store, row.id)],
+            "notes": notes,
+            "log_tail": log,
+        }
+    )
+    return 0
+
+
+def compare(args: argparse.Namespace, out: Output) -> int:
+    """Metrics of several runs side by side."""
+    _, store = _open(args, out)
+    rows = [queries.get_run(store, ref) for ref in args.refs]
+    table = compare_runs(rows)
+    _table(out, [row.name for row in rows], table)
+    out.document({"runs": [row.id for row in rows], "metrics": table})
+    return 0
+
+
+def diff(args: argparse.Namespace, out: Output) -> int:
+    """Recipe keys that differ, with every run's value."""
+    if len(args.refs) < 2:
+        raise UsageError("runs diff: name at least two runs")
+    home, store = _open(args, out)
+    rows = [queries.get_run(store, ref) for ref in args.refs]
+    table = differences([_folder(home, row) for row in rows])
+    if table:
+        _table(out, [row.name for row in rows], table)
+    else:
+        out.line("the recipes are the same")
+    out.document({"runs": [row.id for row in rows], "recipe": table})
+    return 0
+
+
+def _table(out: Output, names: list[str], table: dict[str, list[Any]]) -> None:
+    width = 24
+    out.line(f"{'':<32}" + "".join(f" {clip(name, width):>{width}}" for name in names))
+    for key, values in table.items():
+        if any(value is not None for value in values):
+            cells = "".join(f" {clip(_words(key, value), width):>{width}}" for value in values)
+            out.line(f"{key:<32}{cells}")
+
+
+def note(args: argparse.Namespace, out: Output) -> int:
+    """Write a note on a run."""
+    home, store = _open(args, out)
+    row = queries.get_run(store, args.ref)
+    id = add_note(home, row.id, " ".join(args.text))
+    out.line(f"noted on {row.name}")
+    out.document({"run": row.id, "note": id})
+    return 0
+
+
+def tag(args: argparse.Namespace, out: Output) -> int:
+    """Add tags to a run; ``TAG-`` takes one away."""
+    home, store = _open(args, out)
+    row = queries.get_run(store, args.ref)
+    for each in args.tags:
+        if each.endswith("-"):
+            remove_tag(home, row.id, each[:-1])
+        else:
+            add_tag(home, row.id, each)
+    ingest_all(home, store)
+    tags = queries.tags(store, row.id)
+    out.line(f"{row.name}: {' '.join(tags) or 'no tags'}")
+    out.document({"run": row.id, "tags": tags})
+    return 0
+
+
+def remove(args: argparse.Namespace, out: Output) -> int:
+    """Delete a run's folder, journal and checkpoints with it."""
+    home, store = _open(args, out)
+    row = queries.get_run(store, args.ref)
+    folder = _folder(home, row)
+    if is_alive(folder):
+        raise UserError(f"run {row.id} is running; 'tunebench stop {row.id}' ends it first")
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise UserError(f"runs rm {args.ref}: nobody to ask; add --yes to delete {row.id}")
+        answer = input(f"Delete {row.name} ({row.id}) with its checkpoints and result? [y/N] ")
+        if answer.strip().lower() not in ("y", "yes"):
+            out.line("nothing deleted")
+            return 1
+    gone = folder.path.with_name(f".gone-{row.id}")
+    try:
+        folder.path.rename(gone)
+        shutil.rmtree(gone)
+    except OSError as error:
+        raise UserError(f"{gone}: cannot be deleted ({error.strerror})") from None
+    ingest_all(home, store)
+    out.line(f"deleted {row.name} ({row.id})")
+    out.document({"run": row.id, "deleted": True})
+    return 0
+
+
+def reindex(args: argparse.Namespace, out: Output) -> int:
+    """Rebuild runs.db from the journals."""
+    home = open_home(args.home)
+    store = open_store(home)
+    began = time.perf_counter()
+    runs = reindex_store(home, store)
+    seconds = time.perf_counter() - began
+    for warning in store.warnings:
+        out.note(f"tunebench: {warning}")
+    out.line(f"{home.database}: {runs} runs read from their journals in {seconds:.1f} s")
+    out.document({"runs": runs, "seconds": seconds})
+    return 0
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def _words(key: str, value: Any) -> str:
+    if key in ("created", "started", "ended", "last_event") and isinstance(value, float):
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+    if key.endswith("memory_bytes") and isinstance(value, int):
+        return f"{value / 2**30:.2f} GiB"
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)

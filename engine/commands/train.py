@@ -1,0 +1,95 @@
+"""``train``, ``stop``, ``resume``, ``tail`` and ``queue``: runs begun, ended and followed."""
+
+import argparse
+import time
+
+from engine.commands import following
+from engine.commands.output import Output
+from engine.history.follow import state_of
+from engine.history.ingest import ingest_all
+from engine.history.queries import list_runs
+from engine.history.store import open_store
+from engine.home import open_home
+from engine.jobs import launch
+from engine.jobs.check import check_model
+from engine.jobs.folder import RunFolder
+from engine.jobs.lock import is_alive
+from engine.recipe import load_recipe
+
+__all__ = ["queue", "resume", "stop", "tail", "train"]
+
+
+def train(args: argparse.Namespace, out: Output) -> int:
+    """Make a run of a recipe and start it; follow it unless ``--detach``."""
+    from engine.data.prepare import check_source
+
+    recipe = load_recipe(args.recipe, args.settings)
+    check_source(recipe)
+    check_model(recipe)
+    if args.dry_run:
+        out.line(recipe.to_toml().rstrip())
+        out.document({"recipe": recipe.model_dump()})
+        return 0
+    home = open_home(args.home)
+    folder = launch.create_run(home, recipe, args.name)
+    launch.launch(folder)
+    return _begun(folder, args.detach, out)
+
+
+def resume(args: argparse.Namespace, out: Output) -> int:
+    """Go on with a run from its last whole checkpoint; follow it unless ``--detach``."""
+    home = open_home(args.home)
+    folder = launch.find_run(home, args.ref)
+    launch.resume(home, folder)
+    return _begun(folder, args.detach, out, new_only=True)
+
+
+def _begun(folder: RunFolder, detach: bool, out: Output, new_only: bool = False) -> int:
+    name = folder.read_identity()["name"]
+    if detach:
+        out.line(f"{name} ({folder.id}) runs; 'tunebench tail {name}' follows it")
+        out.document({"run": folder.id, "name": name, "folder": str(folder.path)})
+        return 0
+    out.line(f"{name} ({folder.id}); Ctrl+C stops it, a closed terminal does not")
+    with following.stop_on_interrupt(folder, out):
+        row = following.follow(folder, out, new_only)
+    following.summary(row, folder, out)
+    out.document(following.document(row, folder))
+    return following.exit_status(row)
+
+
+def tail(args: argparse.Namespace, out: Output) -> int:
+    """Tell of a run until it ends; Ctrl+C leaves it alone. Exit status as for ``train``."""
+    folder = launch.find_run(open_home(args.home), args.ref)
+    row = following.follow(folder, out)
+    following.summary(row, folder, out)
+    out.document(following.document(row, folder))
+    return following.exit_status(row)
+
+
+def stop(args: argparse.Namespace, out: Output) -> int:
+    """End a run after its step, or with ``--kill`` at once; waits until it is gone."""
+    folder = launch.find_run(open_home(args.home), args.ref)
+    following.request(folder, "kill" if args.kill else "stop")
+    while is_alive(folder):
+        out.progress(f"waiting for {folder.id} to end; Ctrl+C leaves the request standing")
+        time.sleep(0.1)
+    out.progress_done()
+    row = state_of(folder)
+    out.line(f"{row.name} ({row.id}) {row.state}: {row.reason or f'at step {row.step}'}")
+    out.document(following.document(row, folder))
+    return 0
+
+
+def queue(args: argparse.Namespace, out: Output) -> int:
+    """The runs that wait to be started, oldest first."""
+    home = open_home(args.home)
+    store = open_store(home)
+    ingest_all(home, store)
+    waiting = [row for row in reversed(list_runs(store)) if row.state == "queued"]
+    for row in waiting:
+        out.line(f"{row.id}  {row.name}")
+    if not waiting:
+        out.line("no run waits")
+    out.document([{"run": row.id, "name": row.name, "created": row.created} for row in waiting])
+    return 0

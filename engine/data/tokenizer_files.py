@@ -1,0 +1,103 @@
+"""Finds and reads a tokenizer's files: a folder, the built-in one, or the hub's local cache."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.builtin import model_path
+from engine.errors import UserError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["TokenizerFiles", "load_tokenizer_files"]
+
+
+@dataclass
+class TokenizerFiles:
+    """A tokenizer and what its configuration says beside it."""
+
+    where: str
+    """For messages: the folder, or the hub id."""
+    tokenizer: "Tokenizer"
+    chat_template: str | None
+    special_tokens: dict[str, str]
+    """bos_token, eos_token, pad_token, ... -> text."""
+
+    def token_id(self, name: str) -> int | None:
+        """The id of ``bos_token``, ``eos_token`` or ``pad_token``; None when there is none."""
+        token = self.special_tokens.get(name)
+        return None if token is None else self.tokenizer.token_to_id(token)
+
+
+def load_tokenizer_files(name: str, revision: str = "") -> TokenizerFiles:
+    """Read ``tokenizer.json`` and its companions. Nothing is downloaded.
+
+    Raises :class:`UserError` when the tokenizer is not there or cannot be read.
+    """
+    from tokenizers import Tokenizer
+
+    where = model_path(name)
+    file = _find(where, "tokenizer.json", revision)
+    if file is None:
+        if Path(where).expanduser().is_dir():
+            raise UserError(f"{where}: there is no tokenizer.json in this folder")
+        raise UserError(
+            f"{where}: no such folder, and the hub's cache has no tokenizer.json of that id; "
+            f"fetch it with: hf download {where} tokenizer.json tokenizer_config.json"
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception
+        raise UserError(f"{file}: not a tokenizer that can be read: {error}") from None
+    config = _json(_find(where, "tokenizer_config.json", revision))
+    special = _special_tokens(_json(_find(where, "special_tokens_map.json", revision)))
+    special |= _special_tokens(config)
+    template = config.get("chat_template")
+    if isinstance(template, list):  # several named ones
+        named = {item.get("name"): item.get("template") for item in template}
+        template = named.get("default")
+    if (beside := _find(where, "chat_template.jinja", revision)) is not None:
+        template = beside.read_text(encoding="utf-8")
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return TokenizerFiles(
+        where, tokenizer, template if isinstance(template, str) else None, special
+    )
+
+
+def _find(where: str, file: str, revision: str) -> Path | None:
+    folder = Path(where).expanduser()
+    if folder.is_dir():
+        return folder / file if (folder / file).is_file() else None
+    if where.count("/") > 1 or where.startswith((".", "~", "/")):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(where, file, revision=revision or None)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def _json(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    return value if isinstance(value, dict) else {}
+
+
+def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    found = {}
+    for key, value in config.items():
+        if key.endswith("_token"):
+            text = value.get("content") if isinstance(value, dict) else value
+            if isinstance(text, str):
+                found[key] = text
+    return found

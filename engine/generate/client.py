@@ -1,0 +1,287 @@
+"""The torch-free side of the playground: starts or finds the worker, and streams its answers."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import engine
+from engine.errors import UserError
+from engine.generate.columns import Column
+from engine.generate.wire import LINE_LIMIT, decode, encode, log_path, socket_path
+from engine.home import Home
+from engine.recipe import GenerateSection
+
+__all__ = ["Chunk", "GenerationClient", "generate_all"]
+
+START_SECONDS = 20.0
+"""A worker that does not listen after this long is given up: it imports nothing heavy before."""
+
+_workers: list["subprocess.Popen[bytes]"] = []
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of one answer."""
+
+    column: str
+    """The column's id."""
+    prompt: int
+    """Which prompt, counted from 0."""
+    text_delta: str
+    """Text that comes after what came before; from outside: show it through ``engine.text``."""
+    done: bool
+    stop_reason: str | None
+    """At the end: "eos", "length" or "cancelled"."""
+    tokens: int | None
+    """At the end: tokens of the answer."""
+    seconds: float | None
+    """At the end: seconds from the batch's start to this answer's end."""
+
+
+class GenerationClient:
+    """A connection to this home's generation worker, with some columns loaded.
+
+    ``async with GenerationClient.start(home, columns) as client`` returns as soon as the worker
+    listens; ``client.phase`` and ``on_status`` say how far loading is. One ``generate`` at a time.
+    """
+
+    def __init__(
+        self, home: Home, columns: Sequence[Column], on_status: Callable[[str], None] | None
+    ) -> None:
+        self.home = home
+        self.columns = list(columns)
+        self.on_status = on_status
+        self.phase = "starting"
+        self._number = 0
+        self._answers: dict[int, asyncio.Queue[dict[str, Any]]] = {}
+        self._loaded: asyncio.Future[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    @classmethod
+    def start(
+        cls,
+        home: Home,
+        columns: Sequence[Column],
+        on_status: Callable[[str], None] | None = None,
+    ) -> "GenerationClient":
+        """To be entered with ``async with``; finds the home's worker or starts one."""
+        return cls(home, columns, on_status)
+
+    async def __aenter__(self) -> "GenerationClient":
+        self._status("starting")
+        reader, self._writer = await self._connect()
+        self._reader = asyncio.create_task(self._read(reader))
+        self._loaded = self._load(self.columns)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._writer:
+            self._writer.close()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
+        if self._reader:
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+        _workers[:] = [worker for worker in _workers if worker.poll() is None]
+
+    async def add(self, columns: Sequence[Column]) -> None:
+        """Load more columns; those whose base is loaded cost their adapter only."""
+        self.columns += columns
+        await self._load(columns)
+
+    async def ready(self) -> None:
+        """Wait until the columns are loaded. Raises :class:`UserError` where one cannot be."""
+        assert self._loaded is not None, "not entered"
+        await asyncio.shield(self._loaded)
+
+    async def generate(
+        self,
+        prompt: str | Sequence[str],
+        sampling: GenerateSection | dict[str, Any] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> AsyncIterator[Chunk]:
+        """Answer a prompt (or several) in all columns (or those with these ids), as it comes.
+
+        ``sampling`` are settings of ``[generate]``; missing ones are the first column's. Raises
+        :class:`UserError` when the worker cannot; leaving the iteration early cancels.
+        """
+        await self.ready()
+        number, answers = self._request()
+        settings = self.columns[0].recipe.generate.model_dump()
+        if isinstance(sampling, GenerateSection):
+            sampling = sampling.model_dump()
+        self._send(
+            type="generate",
+            id=number,
+            prompts=[prompt] if isinstance(prompt, str) else list(prompt),
+            columns=list(columns) if columns is not None else [c.id for c in self.columns],
+            sampling={**settings, **(sampling or {})},
+        )
+        finished = False
+        try:
+            while True:
+                message = await answers.get()
+                if message["type"] == "chunk":
+                    yield Chunk(
+                        column=message["column"],
+                        prompt=message["prompt"],
+                        text_delta=message["text"],
+                        done=message["done"],
+                        stop_reason=message.get("stop_reason"),
+                        tokens=message.get("tokens"),
+                        seconds=message.get("seconds"),
+                    )
+                    continue
+                finished = True
+                if message["type"] == "error":
+                    raise UserError(message["message"])
+                return
+        finally:
+            self._answers.pop(number, None)
+            if not finished:
+                with contextlib.suppress(UserError):
+                    self._send(type="cancel")
+
+    async def cancel(self) -> None:
+        """End the generation under way; its iteration then ends with reason "cancelled"."""
+        self._send(type="cancel")
+
+    # ---- the connection ---------------------------------------------------------------------
+
+    def _status(self, phase: str) -> None:
+        self.phase = phase
+        if self.on_status:
+            self.on_status(phase)
+
+    def _request(self) -> tuple[int, asyncio.Queue[dict[str, Any]]]:
+        self._number += 1
+        self._answers[self._number] = asyncio.Queue()
+        return self._number, self._answers[self._number]
+
+    def _load(self, columns: Sequence[Column]) -> "asyncio.Future[None]":
+        number, answers = self._request()
+        self._send(type="load", id=number, columns=[column.to_json() for column in columns])
+
+        async def wait() -> None:
+            message = await answers.get()
+            self._answers.pop(number, None)
+            if message["type"] == "error":
+                raise UserError(message["message"])
+
+        task = asyncio.ensure_future(wait())
+        # Somebody who leaves before asking for an answer shall not see "exception never retrieved".
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
+    def _send(self, **message: Any) -> None:
+        if self._writer is None or self._writer.is_closing():
+            raise UserError(self._gone())
+        self._writer.write(encode(message))
+
+    def _gone(self) -> str:
+        return f"the generation worker ended; its last words are in {log_path(self.home)}"
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while line := await reader.readline():
+                message = decode(line)
+                if message["type"] == "status":
+                    self._status(message["phase"])
+                elif (queue := self._answers.get(message.get("id") or 0)) is not None:
+                    queue.put_nowait(message)
+        except (OSError, ValueError):
+            pass
+        for queue in self._answers.values():
+            queue.put_nowait({"type": "error", "message": self._gone()})
+        if self._writer:
+            self._writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the worker, starting one when there is none (or it is just ending)."""
+        path = socket_path(self.home)
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        worker: subprocess.Popen[bytes] | None = None
+        while True:
+            with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_unix_connection(str(path), limit=LINE_LIMIT)
+                if await reader.readline():  # its hello; a worker on its way out says nothing
+                    return reader, writer
+                writer.close()
+            if worker is None or worker.poll() is not None:
+                if worker is not None and worker.returncode:
+                    raise UserError(self._gone())
+                worker = await asyncio.to_thread(_spawn, self.home)
+            if asyncio.get_running_loop().time() > deadline:
+                raise UserError(f"the generation worker does not answer; see {log_path(self.home)}")
+            await asyncio.sleep(0.05)
+
+
+def _spawn(home: Home) -> "subprocess.Popen[bytes]":
+    environment = dict(os.environ)
+    source = str(Path(engine.__file__).parents[1])
+    paths = [source, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    with log_path(home).open("ab") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-P", "-m", "engine.generate.server", str(home.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+            umask=0o077,
+        )
+    _workers.append(worker)
+    return worker
+
+
+def generate_all(
+    home: Home,
+    columns: Sequence[Column],
+    prompts: Sequence[str],
+    sampling: GenerateSection | dict[str, Any] | None = None,
+    *,
+    on_status: Callable[[str], None] | None = None,
+    on_chunk: Callable[[Chunk], Awaitable[None] | None] | None = None,
+) -> list[dict[str, Any]]:
+    """Answer every prompt in every column and wait for it; blocking, for commands.
+
+    Returns one dict for each prompt and column, in that order: prompt, column, label, text,
+    stop_reason, tokens, seconds. Raises :class:`UserError`.
+    """
+
+    async def run() -> list[dict[str, Any]]:
+        answers = {
+            (index, column.id): {
+                "prompt": prompt,
+                "column": column.id,
+                "label": column.label,
+                "text": "",
+                "stop_reason": None,
+                "tokens": 0,
+                "seconds": 0.0,
+            }
+            for index, prompt in enumerate(prompts)
+            for column in columns
+        }
+        async with GenerationClient.start(home, columns, on_status) as client:
+            async for chunk in client.generate(list(prompts), sampling):
+                answer = answers[chunk.prompt, chunk.column]
+                answer["text"] += chunk.text_delta  # type: ignore[operator]
+                if chunk.done:
+                    answer["stop_reason"] = chunk.stop_reason
+                    answer["tokens"] = chunk.tokens
+                    answer["seconds"] = chunk.seconds
+                if on_chunk:
+                    on_chunk(chunk)
+        return list(answers.values())
+
+    return asyncio.run(run())

@@ -1,0 +1,122 @@
+"""Holds models in memory: every base once, adapters on top of it. Torch lives here."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.builtin import model_path
+from engine.data.tokens import Formatter
+from engine.errors import UserError
+from engine.generate.columns import Column
+from engine.recipe import Recipe
+from engine.train.backend import check_model, choose_device
+from engine.train.transformers_backend import compute_dtype, load_base
+
+__all__ = ["BASE", "Base", "Models", "Voice"]
+
+BASE = "__base__"
+"""PEFT's name for "no adapter" in a batch of mixed adapters."""
+
+
+@dataclass
+class Base:
+    """One copy of a base model's weights, with the adapters loaded on it so far."""
+
+    model: Any
+    tokenizer: Any
+    device: str
+    adapters: dict[tuple[str, int], str] = field(default_factory=dict)
+    """(folder, time of change of its weights) -> PEFT's name."""
+
+    def load_adapter(self, folder: Path) -> str:
+        """Load an adapter unless it is there already; returns PEFT's name for it."""
+        weights = folder / "adapter_model.safetensors"
+        try:
+            key = (str(folder), weights.stat().st_mtime_ns)
+        except OSError:
+            raise UserError(f"{weights}: cannot be read; has the run been removed?") from None
+        if key in self.adapters:
+            return self.adapters[key]
+        name = f"adapter{len(self.adapters)}"
+        try:
+            if not self.adapters:
+                from peft import PeftModel
+
+                self.model = PeftModel.from_pretrained(self.model, str(folder), adapter_name=name)
+            else:
+                self.model.load_adapter(str(folder), adapter_name=name)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{folder}: does not fit this base model: {str(error).strip().splitlines()[0]}"
+            ) from error
+        self.model.eval()
+        self.adapters[key] = name
+        return name
+
+    @contextlib.contextmanager
+    def only(self, adapter: str) -> Iterator[Any]:
+        """The model with one adapter, or with none (``BASE``)."""
+        if not self.adapters:
+            yield self.model
+        elif adapter == BASE:
+            with self.model.disable_adapter():
+                yield self.model
+        else:
+            self.model.set_adapter(adapter)
+            yield self.model
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A column, loaded: which copy of which base, which adapter on it, how prompts are written."""
+
+    column: Column
+    base: Base
+    adapter: str
+    formatter: Formatter
+
+
+class Models:
+    """Columns by id. Loading one whose base is there already costs its adapter only."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+        self.bases: dict[tuple[Any, ...], Base] = {}
+
+    def voice(self, column: Column) -> Voice:
+        """Load what the column needs. Raises :class:`UserError` where it cannot be loaded."""
+        recipe = _as_loaded(column)
+        check_model(recipe)
+        device = choose_device(recipe)
+        dtype = compute_dtype(recipe, device)
+        section = recipe.model
+        path = model_path(section.model_name_or_path)
+        key = (
+            *(path, section.revision, device, dtype, section.load_in_4bit),
+            *(section.bnb_4bit_quant_type, section.bnb_4bit_use_double_quant),
+        )
+        base = self.bases.get(key)
+        if base is None:
+            self.tell(f"loading {column.model_name_or_path}")
+            model, tokenizer = load_base(recipe, device, dtype)
+            model.eval()
+            base = self.bases[key] = Base(model, tokenizer, device)
+        adapter = BASE
+        if column.adapter:
+            self.tell(f"loading the adapter of {column.label}")
+            adapter = base.load_adapter(Path(column.adapter))
+        formatter = Formatter.load(path, recipe.format, recipe.train.max_length, section.revision)
+        return Voice(column, base, adapter, formatter)
+
+
+def _as_loaded(column: Column) -> Recipe:
+    """The column's recipe with its own model: a fully fine-tuned run answers from its own folder."""
+    recipe = column.recipe
+    if column.model_name_or_path == recipe.model.model_name_or_path:
+        return recipe
+    model = recipe.model.model_copy(
+        update={"model_name_or_path": column.model_name_or_path, "revision": ""}
+    )
+    return recipe.model_copy(update={"model": model})

@@ -1,0 +1,47 @@
+"""What client and server of the playground share: where the socket is, and JSON lines on it."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UserError
+from engine.home import Home, runtime_folder
+
+__all__ = ["LINE_LIMIT", "decode", "encode", "lock_path", "log_path", "socket_path"]
+
+LINE_LIMIT = 64 << 20
+"""Longest message in bytes."""
+
+_SOCKET_PATH_LIMIT = 104
+"""Longest path of a Unix socket in bytes (108 on Linux, less elsewhere)."""
+
+
+def _path(home: Home, suffix: str) -> Path:
+    name = hashlib.blake2b(str(home.path).encode(), digest_size=6).hexdigest()
+    return runtime_folder() / f"generate-{name}{suffix}"
+
+
+def socket_path(home: Home) -> Path:
+    """The socket of this home's generation worker, in a folder of ours only (0700)."""
+    path = _path(home, ".sock")
+    if len(str(path).encode()) > _SOCKET_PATH_LIMIT:
+        raise UserError(f"{path}: too long for a socket; set XDG_RUNTIME_DIR to a shorter folder")
+    return path
+
+
+def lock_path(home: Home) -> Path:
+    return _path(home, ".lock")
+
+
+def log_path(home: Home) -> Path:
+    """Whatever the generation worker and its libraries print."""
+    return _path(home, ".log")
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    return json.loads(line.decode("utf-8", "surrogatepass"))

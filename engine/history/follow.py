@@ -1,0 +1,67 @@
+"""Follows one run's journal as it grows, without ``runs.db``: for commands that wait for a run."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from engine.history.row import RunRow, fold, is_ended, mark_lost
+from engine.jobs.folder import RunFolder
+from engine.jobs.journal import read_lines
+from engine.jobs.lock import is_alive
+
+__all__ = ["Follower", "state_of"]
+
+POLL_SECONDS = 0.1
+
+
+class Follower:
+    """The run as its journal tells it so far (``row``), and its events as they come."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.row = RunRow(id=folder.id, name=folder.id)
+        try:
+            identity = folder.read_identity()
+            self.row.name, self.row.created = str(identity["name"]), identity["created"]
+            self.row.parent, self.row.recipe = identity.get("parent"), identity.get("recipe")
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        self._offset = 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """Events that are new since the last call; ``row`` knows of them."""
+        found: list[dict[str, Any]] = []
+        while True:
+            lines = read_lines(self.folder.journal, self._offset)
+            if lines.offset == self._offset:
+                return found
+            self._offset = lines.offset
+            for event in lines.events:
+                fold(self.row, event)
+            found += lines.events
+
+    def events(self) -> Iterator[dict[str, Any] | None]:
+        """Events until the run's processes are gone; None whenever there is none to wait with.
+
+        Afterwards ``row.state`` is an end, ``lost`` when the journal has none.
+        """
+        while True:
+            alive = is_alive(self.folder)
+            yield from (new := self.read())
+            if not alive:
+                if not is_ended(self.row):
+                    mark_lost(self.row)
+                return
+            yield None
+            if not new:
+                time.sleep(POLL_SECONDS)
+
+
+def state_of(folder: RunFolder) -> RunRow:
+    """The run as its journal and its lock tell it now."""
+    follower = Follower(folder)
+    alive = is_alive(folder)
+    follower.read()
+    if not alive and not is_ended(follower.row):
+        mark_lost(follower.row)
+    return follower.row

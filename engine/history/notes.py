@@ -1,0 +1,44 @@
+"""Notes and tags on runs: events of the home's own journal, ingested like any other line."""
+
+import contextlib
+import fcntl
+import secrets
+from typing import Any
+
+from engine.errors import UserError
+from engine.home import Home
+from engine.jobs.journal import Journal
+
+__all__ = ["add_note", "add_tag", "remove_tag"]
+
+
+def add_note(home: Home, run: str, text: str) -> str:
+    """Write a note on the run with this id; returns the note's own id."""
+    return _append(home, "note", run=run, text=text)
+
+
+def add_tag(home: Home, run: str, tag: str) -> str:
+    return _append(home, "tag", run=run, tag=_checked(tag))
+
+
+def remove_tag(home: Home, run: str, tag: str) -> str:
+    return _append(home, "untag", run=run, tag=_checked(tag))
+
+
+def _checked(tag: str) -> str:
+    if not tag or len(tag) > 64 or not tag.isprintable() or any(c.isspace() for c in tag):
+        raise UserError(f"{tag!r} cannot be a tag: use at most 64 printable characters, no spaces")
+    return tag
+
+
+def _append(home: Home, type: str, **fields: Any) -> str:
+    id = secrets.token_hex(8)
+    try:
+        with home.journal.open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            journal = Journal(home.journal)
+            with contextlib.closing(journal):
+                journal.append(type, id=id, **fields)
+    except OSError as error:
+        raise UserError(f"{home.journal}: cannot be written ({error.strerror})") from None
+    return id

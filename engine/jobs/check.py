@@ -1,0 +1,59 @@
+"""What can be known of a recipe's model before anything is started, without torch."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+from engine.builtin import model_path
+from engine.errors import UserError
+from engine.recipe import Recipe
+
+__all__ = ["check_model"]
+
+KEY = "model.model_name_or_path"
+
+
+def check_model(recipe: Recipe) -> None:
+    """Raise UserError when the model's folder lacks what training needs, or 4-bit cannot work.
+
+    A hub id is not looked up: that is the worker's, who may use the network.
+    """
+    name = recipe.model.model_name_or_path
+    if recipe.model.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            "model.load_in_4bit: bitsandbytes is not installed; install it, or set "
+            "model.load_in_4bit=false"
+        )
+    folder = Path(model_path(name)).expanduser()
+    if not folder.exists():
+        if name.startswith(("/", "./", "../", "~", "builtin:")) or name.count("/") > 1:
+            raise UserError(f"{KEY}: {folder}: no such folder")
+        return
+    if not folder.is_dir():
+        raise UserError(f"{KEY}: {folder}: is a file; name the folder that holds the model")
+    if not (folder / "config.json").is_file():
+        hint = "has no config.json"
+        if (folder / "adapter_config.json").is_file():
+            hint = "holds an adapter, not a model (no config.json)"
+        raise UserError(f"{KEY}: {folder}: {hint}; name a model's folder or a hub id")
+    _check_weights(folder)
+
+
+def _check_weights(folder: Path) -> None:
+    if not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        why = " (pickled .bin weights are not loaded)" if pickled else ""
+        raise UserError(
+            f"{KEY}: {folder}: has no weights (*.safetensors){why}; download the model again"
+        )
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            raise UserError(f"{index}: cannot be read; download the model again") from None
+        if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
+            raise UserError(
+                f"{KEY}: {folder}: {len(missing)} of {len(shards)} weight files are missing "
+                f"({missing[0]}, ...); download the model again"
+            )

@@ -1,0 +1,107 @@
+"""What a backend is (it loads a recipe's model ready to train), and which one to take."""
+
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from engine.builtin import model_path
+from engine.errors import UserError
+from engine.recipe import Recipe
+
+__all__ = ["Backend", "Loaded", "check_model", "choose_backend", "choose_device"]
+
+
+@dataclass
+class Loaded:
+    """A model on its device, trainable parameters chosen, and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    device: str
+    """``cuda:0`` or ``cpu``."""
+    dtype: str
+    """What matrices are multiplied in: float32, bfloat16 or float16."""
+    pad_to_multiple_of: int | None
+    """Batches are padded to this: compiled kernels see few shapes. None: to the longest row."""
+    loss_type: str
+    """TRL's ``loss_type`` that fits this backend."""
+    notes: list[str] = field(default_factory=list)
+    """What the backend decided by itself, in words."""
+
+
+class Backend(Protocol):
+    """Loads models for training. Raises UserError naming the recipe key that asks too much."""
+
+    name: str
+
+    def import_libraries(self) -> None:
+        """Import what takes seconds, so that the caller can name the phase."""
+        ...
+
+    def load(self, recipe: Recipe) -> Loaded:
+        """The model with LoRA attached (or every weight trainable), seeded by ``train.seed``."""
+        ...
+
+
+def check_model(recipe: Recipe) -> None:
+    """Cheap checks of a model folder; hub ids pass. Raises :class:`UserError`."""
+    name = recipe.model.model_name_or_path
+    path = Path(model_path(name))
+    if path.is_file():
+        raise UserError(f"model.model_name_or_path: {name} is a file; name the folder it lies in")
+    if not path.is_dir():
+        if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+            raise UserError(f"model.model_name_or_path: {name}: no such folder")
+        return
+    if not (path / "config.json").is_file():
+        raise UserError(f"model.model_name_or_path: {name}: no config.json, so not a model folder")
+    if not any(path.glob("*.safetensors")):
+        others = sorted({file.suffix for file in path.iterdir()} & {".bin", ".pt", ".pth", ".gguf"})
+        found = f" (only {', '.join(others)}, which are not read)" if others else ""
+        raise UserError(
+            f"model.model_name_or_path: {name}: no weights there{found}; "
+            "it needs model.safetensors, whole or in parts"
+        )
+
+
+def choose_device(recipe: Recipe) -> str:
+    """``cuda:0`` or ``cpu``, by ``model.device``. Imports torch."""
+    import torch
+
+    wanted = recipe.model.device
+    if wanted == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda:0"
+    if wanted == "cuda":
+        raise UserError(
+            'model.device: "cuda" asked for, but torch sees no CUDA GPU; '
+            '"tunebench doctor" says why, model.device = "auto" takes the CPU'
+        )
+    return "cpu"
+
+
+def choose_backend(recipe: Recipe) -> Backend:
+    """The backend of ``model.backend``; ``auto`` is unsloth where it is installed and can run."""
+    wanted = recipe.model.backend
+    installed = importlib.util.find_spec("unsloth") is not None
+    if wanted == "unsloth" and not installed:
+        raise UserError(
+            "model.backend: unsloth is not installed; pip install '.[gpu]', "
+            'or set model.backend = "transformers"'
+        )
+    if wanted == "unsloth" or (wanted == "auto" and installed):
+        fits = choose_device(recipe) != "cpu"
+        if fits and (wanted == "unsloth" or not recipe.lora.use_dora):
+            from engine.train.unsloth_backend import UnslothBackend
+
+            return UnslothBackend()
+        if wanted == "unsloth" and not fits:
+            raise UserError(
+                "model.backend: unsloth needs a CUDA GPU and torch sees none here; "
+                'set model.backend = "transformers" (or "auto")'
+            )
+    from engine.train.transformers_backend import TransformersBackend
+
+    return TransformersBackend()

@@ -1,0 +1,306 @@
+"""One attempt of one run, from the recipe to the saved adapter, every phase named in the journal.
+
+Nothing heavy is imported before the journal says so: importing torch and friends takes 10 s here
+and half a minute with unsloth.
+"""
+
+import logging
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from engine.jobs import checkpoints
+from engine.jobs.context import RunContext, Stopped
+from engine.jobs.journal import read_all
+from engine.train.backend import Backend, Loaded, check_model, choose_backend
+from engine.train.environment import set_environment
+from engine.train.rows import Encoded, encode
+
+__all__ = ["run"]
+
+PACKAGES = [
+    *("tunebench", "torch", "transformers", "trl", "peft", "accelerate"),
+    *("datasets", "tokenizers", "bitsandbytes", "unsloth"),
+]
+
+
+def run(context: RunContext) -> dict[str, Any]:
+    """Train ``context.recipe``; returns the fields of the run's ``finished`` state.
+
+    Raises :class:`Stopped` after a requested stop, :class:`UserError` for what the user can put
+    right, OSError when the disk is full, and whatever the libraries raise.
+    """
+    return _Session(context).run()
+
+
+class _Session:
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        self.recipe = context.recipe
+        self.journal = context.journal
+        self._told = 0.0
+
+    def run(self) -> dict[str, Any]:
+        check_model(self.recipe)
+        set_environment(self.context.home, self.recipe.model.model_name_or_path)
+        dataset = self._prepare_data()
+        with self._phase("importing torch"):
+            import torch  # noqa: F401
+        backend = choose_backend(self.recipe)
+        with self._phase(f"importing {backend.name}"):
+            backend.import_libraries()
+            _quiet()
+        with self._phase("loading the model"):
+            loaded = backend.load(self.recipe)
+        with self._phase("tokenising"):
+            splits = self._encode(dataset)
+        return self._train(backend, loaded, dataset, splits)
+
+    # ---- phases -----------------------------------------------------------------------------
+
+    @contextmanager
+    def _phase(self, words: str) -> Iterator[None]:
+        """Name a phase when it begins, and again with its seconds when it is done."""
+        if self.context.stop_requested():
+            raise Stopped
+        self.context.phase(words)
+        began = self._told = time.monotonic()
+        yield
+        if self.context.stop_requested():
+            raise Stopped
+        self.context.phase(words, seconds=time.monotonic() - began)
+
+    def _progress(self, words: str) -> None:
+        """Say how far a phase has come, at most once a second."""
+        if time.monotonic() - self._told >= 1.0:
+            self._told = time.monotonic()
+            self.context.phase(words)
+
+    def _prepare_data(self) -> Any:
+        from engine.data.prepare import Cancelled, prepare
+
+        with self._phase("preparing data"), _stopping(Cancelled):
+            return prepare(
+                self.context.home,
+                self.recipe,
+                progress=lambda progress: self._progress(
+                    f"preparing data: {progress.phase}, {progress.rows:,} rows, "
+                    f"{progress.fraction:.0%}"
+                ),
+                cancelled=self.context.stop_requested,
+            )
+
+    def _encode(self, dataset: Any) -> dict[str, Encoded]:
+        from engine.data.tokens import Formatter
+
+        recipe = self.recipe
+        formatter = Formatter.load(
+            recipe.model.model_name_or_path,
+            recipe.format,
+            recipe.train.max_length,
+            recipe.model.revision,
+        )
+        limits = {
+            "train": 0,
+            "validation": recipe.evaluate.validation_rows,
+            "test": recipe.evaluate.test_rows,
+        }
+        splits = {}
+        for name, limit in limits.items():
+            table = dataset.split(name)
+            table = table.slice(0, limit) if limit else table
+
+            def tell(done: int, rows: int, name: str = name) -> None:
+                self._progress(f"tokenising {name}: {done:,} of {rows:,} rows")
+
+            encoded = encode(
+                table,
+                formatter,
+                completion_only_loss=recipe.train.completion_only_loss,
+                longest_first=name != "train",
+                progress=tell,
+                cancelled=self.context.stop_requested,
+            )
+            if encoded.left_out:
+                self.journal.append(
+                    "warning",
+                    message=f"{encoded.left_out:,} rows of {name} are left out: their prompt alone "
+                    f"fills max_length = {recipe.train.max_length}, nothing of the completion is "
+                    "left to train on",
+                )
+            splits[name] = encoded
+        return splits
+
+    # ---- training ---------------------------------------------------------------------------
+
+    def _train(
+        self, backend: Backend, loaded: Loaded, dataset: Any, splits: dict[str, Encoded]
+    ) -> dict[str, Any]:
+        from engine.train.trainer import EvaluationGivenUp, RunTrainer
+
+        facts = self._facts(backend, loaded, dataset, splits)
+        trainer = RunTrainer(
+            self.context,
+            loaded,
+            train_dataset=splits["train"].dataset,
+            eval_dataset=splits["validation"].dataset,
+            on_start=lambda trainer: self.journal.append(
+                "state",
+                state="running",
+                max_steps=trainer.state.max_steps,
+                resume_step=trainer.state.global_step,
+                **facts,
+            ),
+        )
+        test = splits["test"].dataset
+        try:
+            if self.recipe.evaluate.before and not self._measured_before():
+                words = "test loss before training"
+                with self._phase(words):
+                    trainer.measure(test, "test", "before", self._counter(words))
+            trainer.fit(self.context.resume_from)
+            trainer.measure(test, "test", "after")
+        except EvaluationGivenUp:
+            raise Stopped from None
+        self._save_adapter(trainer, loaded)
+        return self._finished(trainer)
+
+    def _counter(self, words: str) -> Any:
+        return lambda done, batches: self._progress(f"{words}: batch {done} of {batches}")
+
+    def _measured_before(self) -> bool:
+        """An earlier attempt may have measured the untrained model already."""
+        return any(
+            event["type"] == "evaluation" and event.get("which") == "before"
+            for event in read_all(self.context.folder.journal)
+        )
+
+    def _facts(
+        self, backend: Backend, loaded: Loaded, dataset: Any, splits: dict[str, Encoded]
+    ) -> dict[str, Any]:
+        from engine.train.trainer import resolve_optim
+
+        total, trainable = count_parameters(loaded.model)
+        return {
+            "total_parameters": total,
+            "trainable_parameters": trainable,
+            "train_rows": splits["train"].rows,
+            "validation_rows": splits["validation"].rows,
+            "test_rows": splits["test"].rows,
+            "train_tokens": splits["train"].tokens,
+            "backend": backend.name,
+            "device": loaded.device,
+            "dtype": loaded.dtype,
+            "optim": resolve_optim(self.recipe.train.optim, loaded.device),
+            "notes": loaded.notes,
+            "versions": versions(),
+            "gpu": _gpu_name(loaded.device),
+            "dataset": dataset.name,
+            "fingerprint": dataset.report.fingerprint,
+            "git_commit": _git_commit(),
+        }
+
+    def _save_adapter(self, trainer: Any, loaded: Loaded) -> None:
+        from engine.train.saving import save_weights, trained_bytes, write_whole
+
+        folder = self.context.folder.adapter
+
+        def write(temporary: Path) -> None:
+            save_weights(trainer.model, temporary)
+            loaded.tokenizer.save_pretrained(str(temporary))
+
+        write_whole(
+            folder.with_name(".tmp-adapter"),
+            write,
+            lambda temporary: checkpoints.publish(temporary, folder),
+            needed=trained_bytes(trainer.model, None),
+            what="the adapter",
+        )
+
+    def _finished(self, trainer: Any) -> dict[str, Any]:
+        losses: dict[int, float] = {}
+        for event in read_all(self.context.folder.journal):
+            if event["type"] == "metrics" and isinstance(event.get("loss"), float):
+                losses[event["step"]] = event["loss"]  # of a repeated step the latest counts
+        state = trainer.state
+        best = trainer.best_checkpoint()
+        return {
+            "steps": state.global_step,
+            "train_loss": sum(losses.values()) / len(losses) if losses else None,
+            "eval_loss": state.best_metric,
+            "best_checkpoint": str(best.relative_to(self.context.folder.path)) if best else None,
+            "adapter": str(self.context.folder.adapter.relative_to(self.context.folder.path)),
+            "reason": (
+                "all steps done" if state.global_step >= state.max_steps else "early stopping"
+            ),
+        }
+
+
+@contextmanager
+def _stopping(error: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except error:
+        raise Stopped from None
+
+
+def count_parameters(model: Any) -> tuple[int, int]:
+    """(all, trainable) parameters; a weight in 4 bits counts as the weights packed into it."""
+    total = trainable = 0
+    for parameter in model.parameters():
+        number = parameter.numel()
+        if type(parameter).__name__ == "Params4bit":
+            number *= 2 * parameter.quant_storage.itemsize
+        total += number
+        trainable += number if parameter.requires_grad else 0
+    return total, trainable
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what decides a run's numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _gpu_name(device: str) -> str | None:
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout that this code runs from, if it is one."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _quiet() -> None:
+    """Libraries' warnings go to the log only once a cause, progress bars nowhere."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)

@@ -1,0 +1,400 @@
+"""TRL's SFTTrainer, made to journal every step's own loss and to survive being stopped or killed.
+
+Imported by worker processes only, and after unsloth where unsloth is used (it patches TRL).
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from engine.jobs import checkpoints
+from engine.jobs.context import RunContext, Stopped
+from engine.train.backend import Loaded
+from engine.train.memory import MemoryReader
+from engine.train.saving import load_weights, save_weights, trained_bytes, write_whole
+
+__all__ = ["EvaluationGivenUp", "RunTrainer", "resolve_optim", "training_arguments"]
+
+MEMORY_SECONDS = 2.0
+SPARE_BYTES = 1 << 20
+"""What a checkpoint holds beside weights and optimiser state: random state, names and the like."""
+
+
+class EvaluationGivenUp(Exception):
+    """A stop was requested while an evaluation ran."""
+
+
+class _TrainingDone(Exception):
+    """The checkpoint resumed from was the last one: nothing is left to train."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    loss: float
+    """Mean over all trained tokens, in nats."""
+    rows: int
+    tokens: int
+    seconds: float
+    mean_token_accuracy: float | None
+
+
+def resolve_optim(optim: str, device: str) -> str:
+    """``train.optim``; auto: 8-bit AdamW on a GPU, plain AdamW on a CPU."""
+    if optim != "auto":
+        return optim
+    return "adamw_torch" if device == "cpu" else "adamw_8bit"
+
+
+def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
+    """The recipe as TRL's arguments: quiet, nothing reported elsewhere, one log line a step."""
+    train = context.recipe.train
+    cpu = loaded.device == "cpu"
+    return SFTConfig(
+        output_dir=str(context.folder.checkpoints),
+        max_length=train.max_length,
+        per_device_train_batch_size=train.per_device_train_batch_size,
+        per_device_eval_batch_size=train.per_device_eval_batch_size,
+        gradient_accumulation_steps=train.gradient_accumulation_steps,
+        num_train_epochs=train.num_train_epochs,
+        max_steps=train.max_steps,
+        learning_rate=train.learning_rate,
+        lr_scheduler_type=train.lr_scheduler_type,
+        warmup_steps=train.warmup_steps,
+        weight_decay=train.weight_decay,
+        optim=resolve_optim(train.optim, loaded.device),
+        max_grad_norm=train.max_grad_norm,
+        gradient_checkpointing=train.gradient_checkpointing,
+        seed=train.seed,
+        eval_strategy="steps",
+        eval_steps=train.eval_steps,
+        save_strategy="steps",
+        save_steps=train.save_steps,
+        save_total_limit=train.save_total_limit,
+        metric_for_best_model="loss",
+        greater_is_better=False,
+        load_best_model_at_end=train.load_best_model_at_end,
+        restore_callback_states_from_checkpoint=True,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=cpu,
+        bf16=loaded.dtype == "bfloat16",
+        fp16=loaded.dtype == "float16",
+        dataloader_pin_memory=not cpu,
+        # Forked loader processes would hold the run's lock; collating 32 rows takes 1 ms.
+        dataloader_num_workers=0,
+        packing=False,
+        padding_free=False,
+        pad_to_multiple_of=loaded.pad_to_multiple_of,
+        completion_only_loss=False,  # the labels already say so
+        dataset_kwargs={"skip_prepare_dataset": True},
+        loss_type=loaded.loss_type,
+    )
+
+
+class RunTrainer(SFTTrainer):
+    """Trains one attempt of a run.
+
+    Every optimiser step becomes one ``metrics`` line with its own loss, whatever else happens.
+    Checkpoints appear under their name only when whole. A requested stop ends in :class:`Stopped`
+    after a checkpoint.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        loaded: Loaded,
+        train_dataset: Any,
+        eval_dataset: Any,
+        on_start: Callable[["RunTrainer"], None],
+    ) -> None:
+        self.context = context
+        self.memory = MemoryReader(loaded.device)
+        self.on_start = on_start
+        self.evaluation_asked = False
+        self._step_loss: Any = 0.0
+        self._step_tokens: Any = 0
+        self._step_began = self._memory_told = time.perf_counter()
+        super().__init__(
+            model=loaded.model,
+            args=training_arguments(context, loaded),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=loaded.tokenizer,
+        )
+        # TRL casts QLoRA adapters to bfloat16 here, a resume loads them as float32: the two runs
+        # would differ by 5e-3. Float32 in both.
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Follow(self))
+        train = context.recipe.train
+        if train.early_stopping_patience:
+            self.add_callback(
+                EarlyStoppingCallback(train.early_stopping_patience, train.early_stopping_threshold)
+            )
+
+    # ---- one step ---------------------------------------------------------------------------
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        mask = inputs.get("attention_mask")
+        tokens = mask.sum() if mask is not None else inputs["input_ids"].numel()
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        self._step_loss = self._step_loss + loss.detach()
+        self._step_tokens = self._step_tokens + tokens
+        return loss
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return 0  # counting them walks over every parameter at every step
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Journals a step. Nothing is kept in ``state.log_history``: checkpoints stay small."""
+        seen = getattr(self, "_metrics", {}).get("train", {})
+        accuracy = seen.get("mean_token_accuracy") or []
+        if "loss" in logs and "grad_norm" in logs:
+            loss, tokens = float(self._step_loss), int(self._step_tokens)
+            seconds = time.perf_counter() - self._step_began
+            used, peak = self.memory.own()
+            self.context.journal.append(
+                "metrics",
+                step=self.state.global_step,
+                epoch=self.state.epoch,
+                loss=loss,
+                learning_rate=float(logs["learning_rate"]),
+                grad_norm=float(logs["grad_norm"]),
+                step_seconds=seconds,
+                tokens=tokens,
+                tokens_per_second=tokens / max(seconds, 1e-9),
+                mean_token_accuracy=sum(accuracy) / len(accuracy) if accuracy else None,
+                memory_bytes=used,
+                peak_memory_bytes=peak,
+            )
+            self._step_loss, self._step_tokens = 0.0, 0
+        for values in getattr(self, "_metrics", {}).values():
+            values.clear()
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        if self.evaluation_asked:
+            # Asked for from outside: shown, but it decides nothing, so that the run's course
+            # (best checkpoint, early stopping) does not depend on who looked at it when.
+            self.evaluation_asked = False
+            self._given_up_means_stop(
+                lambda: self.measure(self.eval_dataset, "validation", "during")
+            )
+        self._step_began = time.perf_counter()
+
+    # ---- evaluation -------------------------------------------------------------------------
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """The validation loss, journaled. Early stopping and best-checkpoint tracking read it."""
+        measured = self.measure(self.eval_dataset, "validation", "during")
+        metrics = {f"{metric_key_prefix}_loss": measured.loss}
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def measure(
+        self,
+        dataset: Any,
+        split: str,
+        which: str,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Measured:
+        """Loss over all trained tokens of a dataset (a token-weighted mean), journaled.
+
+        Leaves every random generator as it was: a run that is evaluated more often, or resumed
+        before an evaluation, trains on the same. Raises :class:`EvaluationGivenUp` on a stop.
+        """
+        began = time.perf_counter()
+        model, was_training = self.model, self.model.training
+        model.eval()
+        sums: list[Any] = []
+        counts: list[Any] = []
+        corrects: list[Any] = []
+        device = self.accelerator.device
+        with (
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            torch.no_grad(),
+        ):
+            loader = self.get_eval_dataloader(dataset)
+            for number, batch in enumerate(loader):
+                if self.context.stop_requested():
+                    raise EvaluationGivenUp
+                count = (batch["labels"][:, 1:] != -100).sum()
+                with self.accelerator.autocast():
+                    output = model(**batch, use_cache=False)
+                sums.append(output.loss.double() * count)
+                counts.append(count)
+                if (correct := getattr(output, "num_correct_tokens", None)) is not None:
+                    corrects.append(correct)
+                if progress:
+                    progress(number + 1, len(loader))
+        model.train(was_training)
+        tokens = int(sum(counts))
+        measured = Measured(
+            loss=float(sum(sums)) / max(tokens, 1),
+            rows=len(dataset),
+            tokens=tokens,
+            seconds=time.perf_counter() - began,
+            mean_token_accuracy=float(sum(corrects)) / max(tokens, 1) if corrects else None,
+        )
+        self.context.journal.append(
+            "evaluation",
+            step=self.state.global_step,
+            split=split,
+            which=which,
+            loss=measured.loss,
+            rows=measured.rows,
+            tokens=measured.tokens,
+            seconds=measured.seconds,
+            mean_token_accuracy=measured.mean_token_accuracy,
+        )
+        return measured
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        return self._given_up_means_stop(lambda: super(RunTrainer, self)._evaluate(*args, **kwargs))
+
+    def _given_up_means_stop(self, evaluate: Callable[[], Any]) -> Any:
+        """A stop during an evaluation: save at this step, with the evaluation still marked due."""
+        try:
+            if self.context.stop_requested():
+                raise EvaluationGivenUp
+            return evaluate()
+        except EvaluationGivenUp:
+            if not checkpoints.is_whole(self._checkpoint(self.state.global_step)):
+                self._save_checkpoint(self.model)
+            raise Stopped from None
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        best = super()._determine_best_metric(metrics, trial)
+        if best and self.args.load_best_model_at_end:
+            self.control.should_save = True  # the best weights can only be loaded if they are kept
+        return best
+
+    # ---- checkpoints ------------------------------------------------------------------------
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.context.folder.checkpoints / f"step-{step}"
+
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
+    ) -> None:
+        # No pickled arguments, and no tokenizer of 17 MB at every checkpoint.
+        save_weights(self.model, Path(output_dir or self.args.output_dir))
+
+    def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
+        began = time.perf_counter()
+        step = self.state.global_step
+        final = self._checkpoint(step)
+        best = self.state.best_global_step
+        if best and (best == step or self._checkpoint(best).is_dir()):
+            self.state.best_model_checkpoint = str(self._checkpoint(best))
+        weight = trained_bytes(self.model, self.optimizer)
+        size = write_whole(
+            final.parent / f".tmp-{step}-{os.getpid()}",
+            self._write_checkpoint,
+            lambda temporary: checkpoints.publish(temporary, final, step=step),
+            needed=weight + SPARE_BYTES,
+            what=f"the checkpoint of step {step}",
+        )
+        self.context.journal.append(
+            "checkpoint",
+            step=step,
+            path=str(final.relative_to(self.context.folder.path)),
+            bytes=size,
+            seconds=time.perf_counter() - began,
+            best=best == step,
+        )
+        checkpoints.rotate(
+            self.context.folder,
+            self.args.save_total_limit,
+            self._checkpoint(best) if best else None,
+        )
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        self.save_model(str(folder), _internal_call=True)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_scaler(str(folder))
+        self._save_rng_state(str(folder))
+        for part in [*self.callback_handler.callbacks, self.control]:
+            if (name := type(part).__name__) in self.state.stateful_callbacks:
+                self.state.stateful_callbacks[name] = part.state()
+        self.state.save_to_json(str(folder / "trainer_state.json"))
+
+    def best_checkpoint(self) -> Path | None:
+        """The checkpoint with the lowest validation loss, if it was kept."""
+        best = self.state.best_global_step
+        return self._checkpoint(best) if best and self._checkpoint(best).is_dir() else None
+
+    def _load_best_model(self) -> None:
+        if best := self.best_checkpoint():
+            load_weights(self.model, best)
+
+    # ---- the whole --------------------------------------------------------------------------
+
+    def fit(self, resume_from: Path | None) -> None:
+        """Train to the end; leaves the best weights in the model where the recipe says so."""
+        try:
+            self.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        except _TrainingDone:
+            if self.args.load_best_model_at_end:
+                self._load_best_model()
+
+    def begin(self) -> None:
+        """Runs before the first step of this attempt, everything loaded."""
+        if self.context.stop_requested():
+            raise Stopped
+        self.on_start(self)
+        saved = self.state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
+        done = saved.get("should_training_stop", False) if self.state.global_step else False
+        if self.state.global_step and saved.get("should_evaluate"):
+            # The last attempt was stopped before or in this step's evaluation.
+            if self._determine_best_metric(self._evaluate(None, None), None):
+                self.state.best_model_checkpoint = str(self._checkpoint(self.state.global_step))
+            done = done or self.control.should_training_stop
+        if done:
+            raise _TrainingDone
+        self._step_began = time.perf_counter()
+
+
+class _Follow(TrainerCallback):
+    """Looks after every step whether somebody outside wants something."""
+
+    def __init__(self, trainer: RunTrainer) -> None:
+        self.trainer = trainer
+        self.stopping = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.begin()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        trainer = self.trainer
+        for request in trainer.context.take_controls():
+            if request.action == "save":
+                control.should_save = True
+            elif request.action == "evaluate":
+                trainer.evaluation_asked = True
+        if trainer.context.stop_requested():
+            self.stopping = control.should_save = True
+        if time.perf_counter() - trainer._memory_told >= MEMORY_SECONDS:
+            trainer._memory_told = time.perf_counter()
+            trainer.context.journal.append("memory", **trainer.memory.whole())
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.stopping:
+            raise Stopped

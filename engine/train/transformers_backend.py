@@ -1,0 +1,170 @@
+"""Transformers + PEFT: CUDA or CPU, whole weights or 4 bits."""
+
+import importlib
+from typing import Any
+
+from engine.builtin import model_path
+from engine.errors import UserError
+from engine.recipe import Recipe
+from engine.train.backend import Loaded, choose_device
+
+__all__ = ["TransformersBackend", "compute_dtype", "load_base", "quantization"]
+
+
+class TransformersBackend:
+    name = "transformers"
+
+    def import_libraries(self) -> None:
+        for library in ("transformers", "peft", "trl"):
+            importlib.import_module(library)
+
+    def load(self, recipe: Recipe) -> Loaded:
+        import transformers
+
+        device = choose_device(recipe)
+        dtype = compute_dtype(recipe, device)
+        if recipe.model.load_in_4bit and not recipe.lora.enabled:
+            raise UserError(
+                "model.load_in_4bit: weights held in 4 bits cannot be trained themselves; "
+                "set lora.enabled = true, or model.load_in_4bit = false"
+            )
+        transformers.set_seed(recipe.train.seed)
+        # Weights that are trained are kept in float32; autocast multiplies in `dtype`.
+        held_in = dtype if recipe.lora.enabled else "float32"
+        model, tokenizer = load_base(recipe, device, held_in)
+        if recipe.lora.enabled:
+            model = _attach_lora(model, recipe)
+        notes = ["base weights in 4 bits"] if recipe.model.load_in_4bit else []
+        return Loaded(
+            model=model,
+            tokenizer=tokenizer,
+            device=device,
+            dtype=dtype,
+            # Tensor cores want multiples of 8; a CPU wants as few tokens as possible.
+            pad_to_multiple_of=None if device == "cpu" else 8,
+            loss_type="chunked_nll",
+            notes=notes,
+        )
+
+
+def compute_dtype(recipe: Recipe, device: str) -> str:
+    """``model.dtype``; auto: float32 on a CPU, bfloat16 where the GPU has it, else float16."""
+    if recipe.model.dtype != "auto":
+        if device == "cpu" and recipe.model.dtype == "float16":
+            raise UserError("model.dtype: float16 cannot be trained on a CPU; use float32 or auto")
+        return recipe.model.dtype
+    if device == "cpu":
+        return "float32"
+    import torch
+
+    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+
+
+def quantization(recipe: Recipe, device: str, dtype: str) -> Any:
+    """The ``BitsAndBytesConfig`` for 4 bits, or None. Raises where bitsandbytes cannot do it."""
+    if not recipe.model.load_in_4bit:
+        return None
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    try:
+        import bitsandbytes.functional as functional
+
+        probe = torch.randn(64, 64, dtype=getattr(torch, dtype), device=device)
+        packed, state = functional.quantize_4bit(
+            probe, quant_type=recipe.model.bnb_4bit_quant_type, compress_statistics=True
+        )
+        functional.dequantize_4bit(packed, state)
+    except Exception as error:  # whatever a half-installed native library raises
+        words = str(error).strip().splitlines()
+        raise UserError(
+            f"model.load_in_4bit: bitsandbytes cannot hold weights in 4 bits on this {device} "
+            f"({words[0] if words else type(error).__name__}); "
+            "install bitsandbytes for this machine, or set model.load_in_4bit = false"
+        ) from error
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=recipe.model.bnb_4bit_quant_type,
+        bnb_4bit_use_double_quant=recipe.model.bnb_4bit_use_double_quant,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+
+
+def load_base(recipe: Recipe, device: str, dtype: str) -> tuple[Any, Any]:
+    """Model and tokenizer of ``model.model_name_or_path``, no adapter; safetensors only."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    section = recipe.model
+    tokenizer = load_tokenizer(recipe)
+    quantization_config = quantization(recipe, device, dtype)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            model_path(section.model_name_or_path),
+            revision=section.revision or "main",
+            dtype=getattr(torch, dtype),
+            quantization_config=quantization_config,
+            device_map={"": device},
+            use_safetensors=True,
+            trust_remote_code=section.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise _unloadable(recipe, error) from error
+    keep_4bit_as_loaded(model)
+    return model, tokenizer
+
+
+def load_tokenizer(recipe: Recipe) -> Any:
+    """The base's tokenizer; its pad token falls back to the end-of-text token."""
+    from transformers import AutoTokenizer
+
+    section = recipe.model
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            model_path(section.model_name_or_path),
+            revision=section.revision or "main",
+            trust_remote_code=section.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise _unloadable(recipe, error) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def keep_4bit_as_loaded(model: Any) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights to bfloat16 at the first evaluation on a CPU.
+
+    It does so for good on CPUs with AVX512-BF16, and a resumed run then differs by 4.9e-3.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _attach_lora(model: Any, recipe: Recipe) -> Any:
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    lora = recipe.lora
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        target_modules=list(lora.target_modules),
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        bias="none",
+        task_type=TaskType.CAUSAL_LM,
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"lora: {str(error).splitlines()[0]}") from error
+
+
+def _unloadable(recipe: Recipe, error: Exception) -> UserError:
+    words = str(error).strip().splitlines()
+    return UserError(
+        f"model.model_name_or_path: {recipe.model.model_name_or_path} cannot be loaded: "
+        f"{words[0] if words else type(error).__name__}"
+    )
