@@ -46,7 +46,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     CSS_PATH = "app.tcss"
     TITLE = "tunebench"
-    BINDINGS = keymap.bindings("")
+    BINDINGS = keymap.bindings("", app=True)
     ENABLE_COMMAND_PALETTE = False
     MODES = {  # noqa: RUF012
         "data": _screen("data", "DataScreen"),
@@ -121,9 +121,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     # --- actions that work everywhere
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in _MOVES or action.startswith("go_"):
-            return isinstance(self.screen, WorkbenchScreen)
-        return True
+        return isinstance(self.screen, WorkbenchScreen) or action == "interrupt"
 
     def _go(self, mode: str) -> None:
         if self.current_mode != mode:
@@ -178,9 +176,6 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             return
         self._interrupted = now
         self.say("q leaves (or ctrl+c again); training goes on")
-
-
-_MOVES = {action.id for action in keymap.of_screen("") if action.group == "Moving"}
 
 
 def _short(home: Home) -> str:

@@ -35,6 +35,8 @@ class Action:
     """Offered by the palette too (moving about is not)."""
     priority: bool = False
     """Fires inside inputs too; never for a printable key."""
+    app: bool = False
+    """The app does it, whatever screen is shown (else the screen does)."""
 
 
 def _move(id: str, keys: str, words: str) -> Action:
@@ -69,7 +71,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("find", ("slash",), "filter the runs", "runs", "filter", "Runs"),
     Action("sort", ("o",), "sort by the next column", "runs", "sort", "Runs"),
     Action("resume", ("R",), "go on from the last whole checkpoint", "runs", "resume", "Runs"),
-    Action("stop", ("X",), "stop the run after its step, with a checkpoint", "runs", "", "Runs"),
+    Action(
+        "stop", ("X",), "stop the run after its step, with a checkpoint", "runs", "stop", "Runs"
+    ),
     Action("kill", ("K",), "kill the run at once, nothing saved", "runs", "", "Runs"),
     Action("delete", ("D",), "delete the run's folder", "runs", "delete", "Runs"),
     Action("log_y", ("L",), "loss on a logarithmic axis, or not", "runs", "", "Chart"),
@@ -94,7 +98,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("previous_view", ("left_square_bracket",), "the view before this one"),
     Action("next_view", ("right_square_bracket",), "the next view of this screen"),
     Action("maximise", ("z",), "this pane on the whole screen, and back"),
-    Action("help", ("question_mark", "f1"), "the keys, searchable", "", "help", palette=False),
+    Action(
+        "help", ("question_mark", "f1"), "the keys, searchable", "", "help", palette=False, app=True
+    ),
     Action(
         "palette",
         ("colon", "ctrl+o"),
@@ -102,14 +108,29 @@ ACTIONS: tuple[Action, ...] = (
         "",
         "commands",
         palette=False,
+        app=True,
     ),
-    Action("leave", ("q",), "leave the workbench; training goes on"),
-    Action("interrupt", ("ctrl+c",), "copy; twice: leave, training goes on", palette=False),
-    Action("go_data", ("1",), "screen Data: rows, cleaning, what the model sees", group="Screens"),
-    Action("go_train", ("2",), "screen Train: recipe, start, the live run", group="Screens"),
-    Action("go_runs", ("3",), "screen Runs: the history", group="Screens"),
-    Action("go_play", ("4",), "screen Play: base and tuned side by side", group="Screens"),
-    Action("go_system", ("5",), "screen System: GPUs, processes, versions", group="Screens"),
+    Action("leave", ("q",), "leave the workbench; training goes on", app=True),
+    Action(
+        "interrupt", ("ctrl+c",), "copy; twice: leave, training goes on", palette=False, app=True
+    ),
+    Action(
+        "go_data",
+        ("1",),
+        "screen Data: rows, cleaning, what the model sees",
+        group="Screens",
+        app=True,
+    ),
+    Action(
+        "go_train", ("2",), "screen Train: recipe, start, the live run", group="Screens", app=True
+    ),
+    Action("go_runs", ("3",), "screen Runs: the history", group="Screens", app=True),
+    Action(
+        "go_play", ("4",), "screen Play: base and tuned side by side", group="Screens", app=True
+    ),
+    Action(
+        "go_system", ("5",), "screen System: GPUs, processes, versions", group="Screens", app=True
+    ),
     _move("next_pane", "tab", "the next pane or field"),
     _move("previous_pane", "shift+tab", "the pane or field before"),
     _move("up", "k up", "up"),
@@ -139,10 +160,12 @@ def of_screen(screen: str) -> list[Action]:
     return [action for action in ACTIONS if action.screen == screen]
 
 
-def bindings(screen: str) -> list[Binding]:
-    """Textual bindings of one screen (or ``""``: of every workbench screen)."""
+def bindings(screen: str, *, app: bool = False) -> list[Binding]:
+    """Textual bindings of one screen, or with ``""`` of every screen, or of the app itself."""
     made = []
     for action in of_screen(screen):
+        if action.app is not app:
+            continue
         for key in action.keys:
             # A key that types nothing may work inside an input when it has to.
             inside = action.priority or key == "ctrl+o"

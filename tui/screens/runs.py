@@ -36,7 +36,7 @@ NARROW = (
     Column("took", 12, True), Column("name and model"),
 )  # fmt: skip
 WIDE = (
-    Column("state", 10), Column("created", 9, True), Column("step", 11, True),
+    Column("state", 10), Column("created", 10, True), Column("step", 11, True),
     Column("loss", 7, True), Column("best val", 8, True), Column("test", 7, True),
     Column("tok/s", 7, True), Column("peak", 8, True), Column("took", 12, True),
     Column("name and model"),
@@ -79,7 +79,7 @@ class RunsScreen(RunActions):
 
     SCREEN = "runs"
     BINDINGS = keymap.bindings("runs")
-    AUTO_FOCUS = "#table"
+    AUTO_FOCUS = ""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,6 +168,8 @@ class RunsScreen(RunActions):
     def _show_table(self, total: int) -> None:
         self._switch("history")
         table = self.query_one("#table", Rows)
+        if self.focused is None:
+            table.focus()
         if not any(row.id == self._chosen for row in self._rows):
             self._chosen = (
                 self._rows[min(table.cursor, len(self._rows) - 1)].id if self._rows else None

@@ -20,6 +20,9 @@ from engine.text import clip
 
 __all__ = ["Cell", "Column", "Rows"]
 
+MARKED = Style(color="#ffffff", bgcolor="#005f87", bold=True)
+UNFOCUSED = Style(color="#d0d0d0", bgcolor="#303030")
+
 Cell = str | tuple[str, str]
 """Outside text or ours, or (text, colour); always cut and made safe by the table."""
 
@@ -114,14 +117,16 @@ class Rows(Widget, can_focus=True):
         self.refresh()
 
     def _widths(self, width: int) -> list[int]:
-        fixed = sum(column.width + 1 for column in self.columns)
+        fixed = 2 + sum(column.width + 1 for column in self.columns)
         widths = []
         for column in self.columns:
             widths.append(column.width or max(0, width - fixed))
         return widths
 
-    def _line(self, cells: Sequence[Cell], width: int, style: Style, plain: bool) -> Strip:
-        segments: list[Segment] = []
+    def _line(
+        self, cells: Sequence[Cell], width: int, style: Style, plain: bool, mark: str = "  "
+    ) -> Strip:
+        segments = [Segment(mark, style)]
         for column, cell_width, cell in zip(self.columns, self._widths(width), cells, strict=False):
             text, colour = cell if isinstance(cell, tuple) else (cell, "")
             text = clip(text, cell_width)
@@ -142,11 +147,16 @@ class Rows(Widget, can_focus=True):
             return Strip([Segment(text, base)])
         if index >= self.count:
             return Strip.blank(width, base)
-        if index == self.cursor:
-            # Reverse video: the cursor is seen without colour too.
-            look = base + Style(reverse=True, bold=self.has_focus)
-            return self._line(self._row(index), width, look, True)
+        if index == self.cursor:  # the mark before it is seen without colour too
+            look = MARKED if self.has_focus else UNFOCUSED
+            return self._line(self._row(index), width, base + look, True, "› ")
         return self._line(self._row(index), width, base, False)
+
+    def on_focus(self) -> None:
+        self.refresh()
+
+    def on_blur(self) -> None:
+        self.refresh()
 
     def action_cursor_up(self) -> None:
         self.move(self.cursor - 1)
