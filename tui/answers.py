@@ -34,8 +34,14 @@ class TestRow:
 
 
 def can_answer(home: Home, run_id: str) -> bool:
-    """Whether a run left something that can be loaded. One look at the disk."""
-    return any(RunFolder(home.runs / run_id).adapter.glob("*.safetensors"))
+    """Whether a run left something that can be loaded: its result, or a whole checkpoint."""
+    from engine.generate.columns import run_column
+
+    try:
+        run_column(RunFolder(home.runs / run_id))
+    except (UserError, OSError, ValueError):
+        return False
+    return True
 
 
 def recipe_of(home: Home, run_id: str) -> Recipe:
@@ -48,10 +54,13 @@ def recipe_of(home: Home, run_id: str) -> Recipe:
 
 
 def columns_of(home: Home, run_id: str) -> list[Any]:
-    """The run's base model and the run itself, as columns of ``engine.generate``."""
-    from engine.generate.columns import base_column, column_for
+    """The run's base model and the run itself, as columns of ``engine.generate``.
 
-    tuned = column_for(home, run_id)
+    Raises :class:`UserError` when the run has saved nothing.
+    """
+    from engine.generate.columns import base_column, run_column
+
+    tuned = run_column(RunFolder(home.runs / run_id))
     return [base_column(tuned), tuned]
 
 
@@ -61,18 +70,19 @@ def open_client(
     """The worker that answers, started or joined. ``say`` gets words while it loads."""
     from engine.generate.client import GenerationClient
 
-    return GenerationClient.start(home, columns, status=say)
+    return GenerationClient.start(home, columns, on_status=say)
 
 
 def test_row(home: Home, run_id: str, number: int) -> TestRow:
     """Row ``number`` (counted from 0, going round) of the test split that the run kept aside."""
     from engine.data.dataset import open_dataset
+    from engine.data.sources import dataset_name
 
-    recipe = recipe_of(home, run_id)
-    dataset = open_dataset(home, recipe.data.name)
+    name = dataset_name(recipe_of(home, run_id).data)
+    dataset = open_dataset(home, name)
     count = dataset.count("test")
     if not count:
-        raise UserError(f"dataset {recipe.data.name}: its test split is empty")
+        raise UserError(f"dataset {name}: its test split is empty")
     number %= count
     row = dataset.page("test", number, 1)[0]
     return TestRow(number, count, row["prompt"], row["completion"])

@@ -16,7 +16,7 @@ from textual.worker import Worker
 from engine.data import background
 from engine.errors import UserError
 from engine.recipe import Recipe
-from engine.text import clip, safe_line, steady
+from engine.text import clip, steady
 from tui import keymap, words
 from tui.rowviews import COLUMNS, SPLITS, VIEWS, Rows, datasets_of, row_runs, sources_of
 from tui.screens.base import WorkbenchScreen
@@ -543,12 +543,14 @@ def tab_words(view: str, cells: int) -> str:
 
 
 def job_text(state: background.CleanState) -> Text:
-    """Three lines about a cleaning that runs."""
-    lines = [Text(f"{clip(state.name, 18)}: {safe_line(state.phase)}", no_wrap=True)]
-    bar = bar_text(state.fraction, 14)
-    bar.append(f" {state.fraction:.0%}")
+    """Four lines about a cleaning that runs."""
+    lines = [Text(clip(state.name, 28), no_wrap=True), Text(clip(state.phase, 28), no_wrap=True)]
+    bar = bar_text(state.fraction, 13)
+    bar.append(f" {state.fraction:>4.0%}")
     lines.append(bar)
-    told = f"{words.number(state.rows)} rows  {words.number(state.rows_per_second)}/s"
+    told = f"{words.number(state.rows)} rows"
+    if state.phase == "cleaning":
+        told += f"  {words.number(state.rows_per_second)}/s"
     lines.append(Text(told, "#9e9e9e"))
     return Text("\n").join(lines)
 

@@ -14,7 +14,7 @@ from textual.worker import Worker
 from engine.errors import UserError
 from engine.text import clip, safe_line, steady
 from tui import answers, keymap
-from tui.feed import Snapshot
+from tui.feed import ENDS, Snapshot
 from tui.screens.base import WorkbenchScreen
 from tui.screens.choose import ChooseScreen
 from tui.widgets.field import PlainInput
@@ -25,12 +25,14 @@ __all__ = ["PlayScreen"]
 REPAINT_SECONDS = 0.1
 """Streamed text is drawn at most ten times a second."""
 
+MOST_CHOICES = 200
+"""Of this many runs, the newest, is looked whether they can answer."""
+
 SIDES = ("base", "tuned")
 STOPS = {
     "eos": "ended by itself",
     "length": "cut at max_new_tokens",
     "cancelled": "stopped by you",
-    "stop": "ended at a stop string",
 }
 
 
@@ -47,15 +49,17 @@ class Answer:
 
     def take(self, chunk: Any) -> None:
         self.text += chunk.text_delta or ""
+        if not chunk.done:
+            self.words = f"writing, {len(self.text.split())} words"
+            return
+        self.done = True
         tokens, seconds = chunk.tokens or 0, chunk.seconds or 0.0
-        speed = f" · {tokens / seconds:.0f}/s" if seconds > 0 and tokens else ""
-        self.words = f"{tokens} token{'s' * (tokens != 1)}{speed}"
-        if chunk.done:
-            self.done = True
-            reason = str(chunk.stop_reason or "")
-            self.words += f" · {STOPS.get(reason, clip(reason, 40))}" if reason else ""
-        else:
-            self.words += " · writing"
+        told = [f"{tokens} token{'s' * (tokens != 1)}"]
+        if tokens and seconds > 0:
+            told.append(f"{tokens / seconds:.0f}/s")
+        if chunk.stop_reason:
+            told.append(STOPS.get(str(chunk.stop_reason), clip(str(chunk.stop_reason), 40)))
+        self.words = " · ".join(told)
 
     def runs(self) -> list[Run]:
         if self.error:
@@ -140,7 +144,7 @@ class PlayScreen(WorkbenchScreen):
     # --- which run answers
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
-        ended = [row for row in snapshot.rows if row.state in ("finished", "stopped")]
+        ended = [row for row in snapshot.rows if row.state in ENDS][:MOST_CHOICES]
         known = tuple(row.id for row in ended)
         if known != self._known:
             self._known = known
@@ -267,18 +271,16 @@ class PlayScreen(WorkbenchScreen):
                 self._client = client
                 while True:
                     prompt = await self._prompts.get()
-                    await self._one_answer(client, prompt, recipe.generate, columns)
+                    await self._one_answer(client, prompt, recipe.generate)
         except Exception as error:
             self._failed(error)
         finally:
             self._client = None
             self._ended()
 
-    async def _one_answer(
-        self, client: answers.Client, prompt: str, sampling: Any, columns: list[Any]
-    ) -> None:
+    async def _one_answer(self, client: answers.Client, prompt: str, sampling: Any) -> None:
         try:
-            async for chunk in client.generate(prompt, sampling, columns):
+            async for chunk in client.generate(prompt, sampling, list(self._columns)):
                 self._loaded()
                 side = self._columns[chunk.column]
                 self._answers[side].take(chunk)
