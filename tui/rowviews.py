@@ -25,6 +25,8 @@ VIEWS = ("raw", "cleaned", "dropped", "train", "validation", "test", "example", 
 """The sub-views of a dataset, in the order of a row's way."""
 SPLITS = ("train", "validation", "test")
 
+RUNS_LOOKED_AT = 50
+
 LINE = Column("line", 7, right=True, quiet=True)
 _PAIR = (LINE, Column("prompt", share=2), Column("completion", share=3))
 COLUMNS: dict[str, tuple[Column, ...]] = {
@@ -76,33 +78,45 @@ def sources_of() -> list[Source]:
     return sorted(found, key=lambda each: each.path is not None and not each.path.exists())
 
 
-def recipe_for(dataset: "Dataset") -> tuple[Recipe, str]:
-    """The recipe whose model and format the previews use, and its name.
+def recipe_for(home: Home, name: str) -> tuple[Recipe, str]:
+    """The recipe whose model and format the previews use, and whose it is ("run demo-2").
 
-    A built-in one that names this dataset, else the demo's: its model is always there.
+    That of the newest run on this dataset, else a built-in one that names it, else the demo's: its
+    model is always there.
     """
-    for name in builtin_recipes():
-        recipe = load_recipe(name)
-        if recipe.data.name == dataset.name:
-            return recipe, name
-    return load_recipe("demo"), "demo"
+    from engine.data.sources import dataset_name
+    from engine.jobs.folder import RunFolder
+
+    for file in sorted(home.runs.glob("*/recipe.toml"), reverse=True)[:RUNS_LOOKED_AT]:
+        try:
+            folder = RunFolder(file.parent)
+            recipe = folder.read_recipe()
+            if dataset_name(recipe.data) == name:
+                return recipe, f"run {folder.read_identity().get('name', folder.id)}"
+        except (OSError, ValueError, UserError):
+            continue
+    for builtin in builtin_recipes():
+        recipe = load_recipe(builtin)
+        if recipe.data.name == name:
+            return recipe, f"recipe {builtin}"
+    return load_recipe("demo"), "recipe demo"
 
 
 class Rows:
     """One open dataset. Its readers remember where they are, so one thread reads at a time."""
 
-    def __init__(self, dataset: "Dataset") -> None:
+    def __init__(self, home: Home, dataset: "Dataset") -> None:
         self.dataset = dataset
         self.name: str = dataset.name
         self._lock = threading.Lock()
         self._formatter: Any = None
-        self.recipe, self.recipe_name = recipe_for(dataset)
+        self.recipe, self.seen_by = recipe_for(home, dataset.name)
 
     @classmethod
     def open(cls, home: Home, name: str) -> "Rows":
         from engine.data.dataset import open_dataset
 
-        return cls(open_dataset(home, name))
+        return cls(home, open_dataset(home, name))
 
     def count(self, view: str) -> int:
         return self.dataset.count(view)

@@ -14,11 +14,12 @@ from textual.widgets.option_list import Option
 from textual.worker import Worker
 
 from engine.data import background
+from engine.data.dataset import DatasetInfo
 from engine.errors import UserError
 from engine.recipe import Recipe
 from engine.text import clip, steady
 from tui import keymap, words
-from tui.rowviews import COLUMNS, SPLITS, VIEWS, Rows, datasets_of, row_runs, sources_of
+from tui.rowviews import COLUMNS, SPLITS, VIEWS, Rows, Source, datasets_of, row_runs, sources_of
 from tui.screens.base import WorkbenchScreen
 from tui.screens.cleaning import CleanForm
 from tui.screens.confirm import ConfirmScreen
@@ -45,7 +46,8 @@ class DataScreen(WorkbenchScreen):
     DEFAULT_CSS = """
     DataScreen #left { width: 24; }
     DataScreen.-wide #left { width: 34; }
-    DataScreen #things { height: auto; min-height: 4; max-height: 45%; padding: 0; }
+    DataScreen #things { height: auto; min-height: 4; max-height: 45%;
+        scrollbar-size-vertical: 1; }
     DataScreen #things > .option-list--option-disabled { color: $quiet; }
     DataScreen #job { height: auto; display: none; }
     DataScreen.-cleaning #job { display: block; }
@@ -70,6 +72,7 @@ class DataScreen(WorkbenchScreen):
         self._job: Path | None = None
         self._process: Any = None
         self._loaded = False
+        self._listed: tuple[list[DatasetInfo], list[Source]] = ([], [])
 
     # --- layout
 
@@ -128,8 +131,21 @@ class DataScreen(WorkbenchScreen):
             return
         if self._job is None and jobs:
             self._job = jobs[-1]
+        self._listed = (found, sources)
+        self._fill_list()
         things = self.query_one("#things", OptionList)
-        room = 30 if self.has_class("-wide") else 20
+        if not found:
+            self._welcome()
+        elif self.rows is None:
+            await self._open(found[0].name)
+        if self.focused is None:
+            self._focus_view() if found else things.focus()
+        self.refresh_bars()
+
+    def _fill_list(self) -> None:
+        found, sources = self._listed
+        things = self.query_one("#things", OptionList)
+        room = 28 if self.has_class("-wide") else 18
         kept = things.highlighted if self._loaded else None
         options = [
             Option(_label(info.name, f"{info.rows_kept:,}", room), id=f"dataset:{info.name}")
@@ -146,13 +162,6 @@ class DataScreen(WorkbenchScreen):
         first = 0 if found else 2
         things.highlighted = first if kept is None else min(kept, len(options) - 1)
         self._loaded = True
-        if not found:
-            self._welcome()
-        elif self.rows is None:
-            await self._open(found[0].name)
-        if self.focused is None:
-            self._focus_view() if found else things.focus()
-        self.refresh_bars()
 
     def _welcome(self) -> None:
         self.rows = None
@@ -257,11 +266,16 @@ class DataScreen(WorkbenchScreen):
         place, count = self._cursor.get(view, 0) + 1, rows.count(view)
         told = f"row {place:,} of {count:,}" if count else "no rows"
         if self.view not in COLUMNS:
-            told = f"{view} {told} · as recipe {rows.recipe_name} sees it"
+            told = f"{view} {told} · as {rows.seen_by} sees it"
         right.border_subtitle = Text(clip(told, max(10, right.outer_size.width - 6)))
 
     def on_resize(self) -> None:
+        self.call_after_refresh(self._fit)
+
+    def _fit(self) -> None:
         self._titles()
+        if self._loaded:
+            self._fill_list()
 
     def on_paged_table_moved(self, event: PagedTable.Moved) -> None:
         if self.view in COLUMNS and not self._reading:

@@ -50,7 +50,7 @@ class Answer:
     def take(self, chunk: Any) -> None:
         self.text += chunk.text_delta or ""
         if not chunk.done:
-            self.words = f"writing, {len(self.text.split())} words"
+            self.words = f"writing, {len(self.text):,} characters"
             return
         self.done = True
         tokens, seconds = chunk.tokens or 0, chunk.seconds or 0.0
@@ -220,7 +220,9 @@ class PlayScreen(WorkbenchScreen):
         asking.border_subtitle = f"test row {row.number + 1:,} of {row.count:,}" if row else ""
 
     def action_next_row(self) -> None:
-        if self._run is not None and not self._busy:
+        if self._busy:
+            self.workbench.say("still answering; ctrl+x stops the answers", "warning")
+        elif self._run is not None:
             self.run_worker(self._next_row, group="row", exclusive=True)
 
     async def _next_row(self) -> None:
