@@ -134,7 +134,7 @@ class SystemScreen(WorkbenchScreen):
             ours = {process.pid: process for process in now.processes}
             self._put("gpus", gpu_lines(now.gpus, ours, self._names))
             self._put("host", host_lines(now.host))
-            self._put("ours", process_lines(now.processes, self._names))
+            self._put_processes(now.processes, dict(self._names))
         if (installed := self._installation) is not None:
             self._put("versions", version_lines(installed.python, installed.versions))
             found = installed.checks
@@ -145,6 +145,13 @@ class SystemScreen(WorkbenchScreen):
                 problems = sum(not check.ok for check in found)
                 words = f"{problems} problem{'s' * (problems != 1)}" if problems else "all well"
                 pane.border_subtitle = words
+
+    def _put_processes(self, processes: tuple[OurProcess, ...], names: dict[str, str]) -> None:
+        told = {process.run: names.get(process.run) for process in processes}
+        if self._shown.get("ours") != (processes, told):
+            self._shown["ours"] = (processes, told)
+            pane = self.query_one("#ours", LinesView)
+            pane.show_layout(lambda width: process_lines(processes, names, width))
 
     def _put(self, id: str, runs: list[Run]) -> None:
         """Nothing is repainted when nothing changed."""

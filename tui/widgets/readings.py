@@ -11,7 +11,7 @@ from engine.system.gpu import Gpu, GpuState
 from engine.system.host import Host, OurProcess
 from engine.text import clip, safe_line
 from tui import words as units
-from tui.widgets.lines import BAD, BOLD, GOOD, PLAIN, QUIET, WARM, Run, hanging
+from tui.widgets.lines import BAD, BOLD, GOOD, PLAIN, QUIET, WARM, Run, hanging, wrap
 
 __all__ = ["doctor_lines", "gpu_lines", "host_lines", "process_lines", "version_lines"]
 
@@ -50,7 +50,7 @@ def _one_gpu(
     share = None
     if gpu.memory_total and gpu.memory_used is not None:
         share = gpu.memory_used / gpu.memory_total
-    percent = "" if share is None else f" ({share:.0%})"
+    percent = "" if share is None else f" ({100 * share:.0f} %)"
     figures = (
         f" {units.bytes_words(gpu.memory_used)} of {units.bytes_words(gpu.memory_total)}{percent}"
     )
@@ -117,20 +117,22 @@ def _pair(used: float, total: float) -> str:
     return f"{used / 2**30:.1f}/{total / 2**30:.1f} GiB"
 
 
-def process_lines(processes: Iterable[OurProcess], names: dict[str, str]) -> list[Run]:
-    """Our processes, grouped by run, or that there is none."""
-    listed = sorted(processes, key=lambda process: (process.run, process.kind != "supervisor"))
+def process_lines(
+    processes: Iterable[OurProcess], names: dict[str, str], width: int
+) -> list[Strip]:
+    """Our processes in at most ``width`` cells, grouped by run, or that there is none."""
+    listed = sorted(processes, key=lambda process: (process.run, KINDS.index(process.kind)))
     if not listed:
-        return [("No run is going on.", QUIET)]
-    runs: list[Run] = []
+        return wrap([("No run is going on.", QUIET)], width)
+    room = max(6, min(40, width - 30))
+    lines = []
     for process in listed:
-        name = clip(names.get(process.run, process.run) or process.kind, 16)
-        runs += [
-            ("\n" if runs else "", PLAIN),
-            (f"{name:<16} ", BOLD),
-            (f"{process.kind:<10} {process.pid:>7} {units.bytes_words(process.memory):>9}", PLAIN),
-        ]
-    return runs
+        name = clip(names.get(process.run, process.run) or "Play", room)
+        memory = units.bytes_words(process.memory)
+        facts = f" {process.kind:<10} {process.pid:>7} {memory:>9}"
+        space = " " * max(0, room - Segment(name).cell_length)
+        lines.append(Strip([Segment(name, BOLD), Segment(space + facts)]))
+    return lines
 
 
 def version_lines(python: str, versions: dict[str, str | None]) -> list[Run]:
@@ -141,6 +143,7 @@ def version_lines(python: str, versions: dict[str, str | None]) -> list[Run]:
     return runs
 
 
+KINDS = ("supervisor", "worker", "child", "playground")
 MARKS = {"fail": ("✗ ", BAD), "note": ("! ", WARM), "ok": ("✓ ", GOOD)}
 
 
