@@ -45,9 +45,14 @@ def _move(id: str, keys: str, words: str) -> Action:
 
 ACTIONS: tuple[Action, ...] = (
     # --- Data
-    Action("find", ("slash",), "find rows that contain a text", "data", "find", "Data"),
-    Action("open", ("enter",), "the row as the model will see it", "data", "row", "Data"),
+    Action("open", ("enter",), "the whole row; in the list: open or clean", "data", "row", "Data"),
     Action("prepare", ("s",), "clean and split a source", "data", "clean", "Data"),
+    Action("find", ("slash",), "find rows that contain a text", "data", "find", "Data"),
+    Action("jump", ("number_sign",), "jump to a line of the source", "data", "line", "Data"),
+    Action("next_row", ("n",), "the next match, or the next row", "data", "", "Data"),
+    Action("previous_row", ("N",), "the match or the row before", "data", "", "Data"),
+    Action("cancel", ("X",), "cancel the cleaning that runs", "data", "", "Data"),
+    Action("reload", ("r",), "look for datasets again", "data", "", "Data"),
     # --- Train
     Action("start", ("s",), "review and start a run", "train", "start", "Train"),
     Action("edit", ("e",), "edit the recipe", "train", "edit recipe", "Train"),
@@ -76,7 +81,16 @@ ACTIONS: tuple[Action, ...] = (
     # --- Play
     Action("send", ("ctrl+j", "f5"), "send the prompt", "play", "send", "Play", priority=True),
     Action("halt", ("ctrl+x",), "stop the answers", "play", "halt", "Play", priority=True),
-    Action("choose", ("c",), "choose the models", "play", "models", "Play"),
+    Action(
+        "next_row",
+        ("n",),
+        "the next test row as prompt, with its reference",
+        "play",
+        "test row",
+        "Play",
+    ),
+    Action("write", ("i", "enter"), "write a prompt", "play", "prompt", "Play"),
+    Action("choose", ("c",), "choose the run that answers", "play", "run", "Play"),
     # --- System
     Action("reload", ("r",), "read everything again", "system", "reload", "System"),
     # --- everywhere
@@ -132,7 +146,7 @@ ACTIONS: tuple[Action, ...] = (
 _SHOWN = {
     "left_square_bracket": "[", "right_square_bracket": "]", "slash": "/", "colon": ":",
     "question_mark": "?", "escape": "esc", "pageup": "pgup", "pagedown": "pgdn",
-    "up": "↑", "down": "↓", "left": "←", "right": "→", "f1": "F1", "f5": "F5",
+    "number_sign": "#", "up": "↑", "down": "↓", "left": "←", "right": "→", "f1": "F1", "f5": "F5",
 }  # fmt: skip
 
 

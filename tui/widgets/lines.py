@@ -17,7 +17,19 @@ from textual.strip import Strip
 
 from engine.text import steady
 
-__all__ = ["ACCENT", "BAD", "BOLD", "GOOD", "PLAIN", "QUIET", "WARM", "LinesView", "Run", "wrap"]
+__all__ = [
+    "ACCENT",
+    "BAD",
+    "BOLD",
+    "GOOD",
+    "PLAIN",
+    "QUIET",
+    "WARM",
+    "LinesView",
+    "Run",
+    "hanging",
+    "wrap",
+]
 
 PLAIN = Style.null()
 BOLD = Style(bold=True)
@@ -55,6 +67,17 @@ def wrap(runs: Iterable[Run], width: int) -> list[Strip]:
                 line.append((part, style))
     end()
     return lines
+
+
+def hanging(head: Sequence[Run], text: str, style: Style, width: int) -> list[Strip]:
+    """``head`` before the first line of ``text``; the lines after it are indented as far."""
+    first = Strip([Segment(part, look) for part, look in head])
+    indent = first.cell_length
+    if indent > width - 12:  # too narrow for a column of its own
+        return wrap([*head, (text, style)], width)
+    lines = wrap([(text, style)], width - indent)
+    made = [Strip([*first, *lines[0]])]
+    return made + [Strip([Segment(" " * indent), *line]) for line in lines[1:]]
 
 
 def _fold(line: Sequence[Run], width: int) -> Iterable[list[Run]]:

@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -26,6 +27,8 @@ PAGE = 100
 PAGES_KEPT = 30
 GAP = "  "
 WAIT = "…"
+NARROWEST = 8
+"""Cells that a column of words keeps as long as possible."""
 
 Row = Sequence[str]
 Fetch = Callable[[int, int], Sequence[Row]]
@@ -199,6 +202,7 @@ class PagedTable(Widget, can_focus=True):
 
     def on_resize(self, event: events.Resize) -> None:
         self._keep_in_sight()
+        self.refresh()
 
     # --- loading
 
@@ -216,7 +220,7 @@ class PagedTable(Widget, can_focus=True):
         if not self._loading and self._fetch is not None and self._missing() is not None:
             self._loading = True
             # With exit_on_error a source's error would end the workbench.
-            self.run_worker(self._load_in_sight(self._generation), exit_on_error=False)
+            self.run_worker(partial(self._load_in_sight, self._generation), exit_on_error=False)
 
     async def _load_in_sight(self, generation: int) -> None:
         """Loads what is in sight when its turn comes: what was scrolled past is never fetched."""
@@ -243,22 +247,26 @@ class PagedTable(Widget, can_focus=True):
     # --- drawing
 
     def _widths(self, width: int) -> list[int]:
-        """Cells of every column; flexible ones share the rest, at least 4 each."""
-        room = width - len(GAP) * max(0, len(self.columns) - 1)
-        room -= sum(column.width for column in self.columns)
-        shares = sum(column.share for column in self.columns if not column.width)
-        widths = []
-        left = room
+        """Cells of every column; flexible ones share what the fixed ones leave.
+
+        Where that is too little, the widest fixed column of words gives way.
+        """
+        widths = [column.width for column in self.columns]
         flexible = [index for index, column in enumerate(self.columns) if not column.width]
-        for index, column in enumerate(self.columns):
-            if column.width:
-                widths.append(column.width)
-            elif index == flexible[-1]:
-                widths.append(max(4, left))
-            else:
-                part = max(4, room * column.share // max(1, shares))
-                left -= part
-                widths.append(part)
+        room = width - len(GAP) * max(0, len(widths) - 1) - sum(widths)
+        short = NARROWEST * len(flexible) - room
+        words = [i for i, column in enumerate(self.columns) if column.width and not column.right]
+        if short > 0 and words:
+            widest = max(words, key=lambda index: widths[index])
+            given = max(0, min(short, widths[widest] - NARROWEST))
+            widths[widest] -= given
+            room += given
+        shares = sum(self.columns[index].share for index in flexible)
+        left = room
+        for index in flexible:
+            part = left if index == flexible[-1] else room * self.columns[index].share // shares
+            widths[index] = max(1, part)
+            left -= widths[index]
         return widths
 
     def render_line(self, y: int) -> Strip:
