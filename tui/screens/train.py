@@ -75,7 +75,7 @@ class TrainScreen(RunActions):
         self._machine: acts.Reading | None = None
 
     def compose_body(self) -> ComposeResult:
-        with Horizontal(id="train", classes="-live"):
+        with Horizontal(id="train", classes="-live -none"):
             yield RecipeForm(id="form")
             with Vertical(id="live"):
                 yield RunState(id="state")
@@ -213,6 +213,8 @@ class TrainScreen(RunActions):
         form = self.query(RecipeForm)
         if action == "start":
             return bool(form) and form.first().recipe is not None
+        if action in ("edit", "next_recipe"):
+            return bool(form) and form.first().ready
         if action in ("log_y", "smoothing", "pause"):
             return self._detail is not None
         if action in ("next_run", "previous_run"):
@@ -240,7 +242,7 @@ class TrainScreen(RunActions):
 
     def action_edit(self) -> None:
         self._view(False)
-        self.query_one(RecipeForm).field("name").box.focus()
+        self.query_one(RecipeForm).focus_name()
 
     def action_next_recipe(self) -> None:
         self._view(False)
