@@ -5,7 +5,6 @@ schema.
 """
 
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -212,16 +211,8 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
     (Changing the journal mode fails at once when another process has the database locked.)
     """
-    pandas = sys.modules.get("pandas")
-    if pandas is None:
-        sys.modules["pandas"] = None  # type: ignore[assignment]
-    try:
-        from sqlite_utils import Database
+    from engine.history.migrations import Database, migrations
 
-        from engine.history.migrations import migrations
-    finally:
-        if pandas is None:
-            del sys.modules["pandas"]
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
     try:

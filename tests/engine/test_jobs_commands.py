@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from engine import cli
+from engine.commands import following
+from engine.history.row import RunRow
 from engine.home import Home
 from engine.jobs import launch
 from engine.jobs.lock import is_alive
@@ -168,3 +170,22 @@ def test_outside_text_is_made_safe(shell: Shell) -> None:
     for words in (["runs", "show", "a"], ["runs"], ["tail", "a"]):
         _, out, _ = shell(*words)
         assert not set(out) & set("\x1b\x07\u202e")
+
+
+def test_the_progress_line_says_phase_step_losses_speed_and_time_left() -> None:
+    row = RunRow(id="x", state="starting", phase="importing torch")
+    assert following.progress(row) == "importing torch"
+    row = RunRow(id="x", state="running", step=30, max_steps=120, loss=2.34567, eval_loss=2.4)
+    row.learning_rate, row.tokens_per_second, row.step_seconds = 3e-4, 12345.6, 2.0
+    assert following.progress(row) == (
+        "30/120 25 %  loss 2.3457  validation 2.4000  lr 3.00e-04  12,346 tok/s  3 min 00 s left"
+    )
+    row.state = "stopping"
+    assert following.progress(row) == "stopping"
+    assert [following.duration(s) for s in (0.4, 59.9, 61, 3600, 61_200)] == [
+        "0 s",
+        "59 s",
+        "1 min 01 s",
+        "1 h 00 min",
+        "17 h 00 min",
+    ]

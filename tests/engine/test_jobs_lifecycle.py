@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,26 @@ def test_resume_counts_attempts_and_goes_on_from_the_last_whole_checkpoint(tmp_p
         launch.resume(home, folder)
     steps = [(e["attempt"], e["step"]) for e in runs.events(folder, "metrics")]
     assert steps == [(1, n) for n in range(1, 13)] + [(2, n) for n in range(6, 21)]
+
+
+def test_of_many_that_resume_at_once_one_does(tmp_path: Path) -> None:
+    home = runs.make_home(tmp_path, fail_at=13, fail="SIGKILL")
+    folder = runs.start(home)
+    assert runs.ended(folder).state == "killed"
+    runs.make_home(tmp_path, gate_at=12)
+
+    def resume(_: int) -> int | UserError:
+        try:
+            return launch.resume(home, folder)
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(resume, range(6)))
+    assert [result for result in results if isinstance(result, int)] == [2]
+    go(folder)
+    assert runs.ended(folder).state == "finished"
+    assert len([e for e in runs.events(folder, "state") if "pid" in e]) == 2
 
 
 def test_a_worker_that_cannot_write_its_end_never_claims_to_have_finished(
