@@ -1,11 +1,13 @@
 """The verbs ``clean`` and ``preview``."""
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from engine.commands.output import Output
 from engine.data.report import CleanReport, funnel
+from engine.errors import UsageError
 from engine.home import open_home
 from engine.recipe import Recipe, load_recipe
 
@@ -21,6 +23,8 @@ def clean(args: argparse.Namespace, out: Output) -> int:
     """``tunebench clean SOURCE``: clean, split, write, and print the funnel."""
     from engine.data.prepare import prepare
 
+    if args.name is not None and not re.fullmatch(r"\w[\w.-]*", args.name):
+        raise UsageError(f"--name {args.name!r}: a name has letters, digits, '.', '_' and '-' only")
     base = load_recipe(args.recipe) if args.recipe else Recipe(name="clean")
     data = base.data.model_copy(
         update={

@@ -38,13 +38,16 @@ def open_source(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
             raise UserError(f"{path}: is a folder; name a JSON Lines file in it")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is not a regular file")
         file = path.open("rb")
         head = file.read(8)
         file.seek(0)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: cannot be read ({why})") from None
     for magic, kind in _UNREADABLE.items():
         if head.startswith(magic):
             file.close()

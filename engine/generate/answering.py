@@ -1,4 +1,4 @@
-"""Answers prompts with loaded voices: columns that share a base go through the model as one batch."""
+"""Answers prompts with loaded voices: columns that share a base are one batch."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -148,8 +148,8 @@ def _end_ids(model: Any, rows: list[Row]) -> list[int]:
     """Tokens that end an answer: the one that training ends with, and the model's own."""
     own = getattr(model.generation_config, "eos_token_id", None)
     ends = own if isinstance(own, list) else [own]
-    ends = {token for token in ends if token is not None}
-    return sorted(ends.union(*(row.voice.formatter.stop_ids for row in rows)))
+    known = {token for token in ends if token is not None}
+    return sorted(known.union(*(row.voice.formatter.stop_ids for row in rows)))
 
 
 class _Stream(BaseStreamer):

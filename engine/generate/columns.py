@@ -94,7 +94,9 @@ def base_column(column: Column) -> Column:
 
 def sampling_for(column: Column, overrides: dict[str, Any] | None = None) -> GenerateSection:
     """The recipe's ``[generate]`` with some values changed."""
-    return GenerateSection.model_validate({**column.recipe.generate.model_dump(), **(overrides or {})})
+    return GenerateSection.model_validate(
+        {**column.recipe.generate.model_dump(), **(overrides or {})}
+    )
 
 
 def _model_column(name: str, folder: Path | None) -> Column:

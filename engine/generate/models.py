@@ -10,8 +10,9 @@ from engine.builtin import model_path
 from engine.data.tokens import Formatter
 from engine.errors import UserError
 from engine.generate.columns import Column
+from engine.jobs.check import check_model
 from engine.recipe import Recipe
-from engine.train.backend import check_model, choose_device
+from engine.train.backend import choose_device
 from engine.train.transformers_backend import compute_dtype, load_base
 
 __all__ = ["BASE", "Base", "Models", "Voice"]
@@ -112,7 +113,7 @@ class Models:
 
 
 def _as_loaded(column: Column) -> Recipe:
-    """The column's recipe with its own model: a fully fine-tuned run answers from its own folder."""
+    """The column's recipe with its own model: a fully tuned run answers from its own folder."""
     recipe = column.recipe
     if column.model_name_or_path == recipe.model.model_name_or_path:
         return recipe

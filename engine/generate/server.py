@@ -1,8 +1,9 @@
-"""The playground's worker: ``python -m engine.generate.server HOME``. Holds models, streams answers.
+"""The playground's worker: ``python -m engine.generate.server HOME``.
 
-It listens on a Unix socket before it imports torch, so that its first viewer hears from it at once.
-One thread talks to the viewers, the main thread does the work, one request after the other. It ends
-with its last viewer, whatever it is doing: nothing in it needs saving.
+It holds the models and streams answers. It listens on a Unix socket before it imports torch, so
+that its first viewer hears from it at once. One thread talks to the viewers, the main thread does
+the work, one request after the other. It ends with its last viewer, whatever it is doing: nothing
+in it needs saving.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from engine.recipe import GenerateSection
 __all__ = ["main"]
 
 FIRST_VIEWER_SECONDS = 60.0
+SEND_SECONDS = 60.0
 READ_BYTES = 1 << 16
 
 
@@ -43,12 +45,14 @@ class Viewer:
     gone: bool = False
 
     def send(self, **message: Any) -> None:
-        """Send one message; a viewer that left or does not read any more misses it."""
+        """Send one message; a viewer that left, or does not read for a minute, is given up."""
         try:
             with self.lock:
                 self.connection.sendall(encode(message))
         except OSError:
             self.gone = True
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass(eq=False)
@@ -83,6 +87,7 @@ class Server:
             for key, _ in selector.select(1.0):
                 if key.fileobj is self.listener:
                     connection, _ = self.listener.accept()
+                    connection.settimeout(SEND_SECONDS)
                     viewer = Viewer(connection)
                     self.viewers.append(viewer)
                     selector.register(connection, selectors.EVENT_READ, viewer)
@@ -158,7 +163,6 @@ class Server:
 
         self.tell("importing torch")
         answering, models = prepare(home, self.tell)
-        self.tell("ready")
         columns: dict[Viewer, dict[str, Any]] = {}
         while True:
             request = self.requests.get()

@@ -213,7 +213,7 @@ def _look_at_living(home: Home, store: Store, live: bool) -> set[str]:
     if not live:
         return changed
     reap()
-    for run in unended:
+    for run in list(unended):
         folder = RunFolder(home.runs / run)
         if is_alive(folder):
             _adopt(store, folder)

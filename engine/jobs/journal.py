@@ -126,7 +126,7 @@ def read_lines(path: Path, offset: int = 0, limit_bytes: int = READ_BYTES) -> Li
                 if not more:
                     break
                 data += more
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Lines([], offset, 0)
     end = data.rfind(b"\n") + 1
     if not end and len(data) >= MAX_LINE_BYTES:

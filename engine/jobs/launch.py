@@ -28,6 +28,7 @@ __all__ = ["adopt", "create_run", "find_run", "launch", "reap", "resume", "run_f
 
 WORKER = "engine.jobs.worker"
 RESERVE_BYTES = 64 << 10
+PROBE_SECONDS = 0.3
 LOCK_SECONDS = 3.0
 """A supervisor that has noted the end still clears up for about a second."""
 
@@ -37,10 +38,11 @@ _supervisors: list["subprocess.Popen[bytes]"] = []
 def run_folders(home: Home) -> list[RunFolder]:
     """Every run of the home, oldest first."""
     try:
-        names = sorted(os.listdir(home.runs))
+        with os.scandir(home.runs) as entries:
+            names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
     except FileNotFoundError:
         return []
-    return [RunFolder(home.runs / name) for name in names if not name.startswith(".")]
+    return [RunFolder(home.runs / name) for name in names]
 
 
 def create_run(
@@ -78,9 +80,9 @@ def _write(home: Home, recipe: Recipe, name: str, parent: str | None) -> RunFold
             "created": now,
             "recipe": recipe.name,
         }
-        new.identity.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
-        new.recipe_file.write_text(recipe.to_toml(), encoding="utf-8")
-        new.reserve.write_bytes(os.urandom(RESERVE_BYTES))
+        _write_synced(new.identity, (json.dumps(identity, indent=2) + "\n").encode())
+        _write_synced(new.recipe_file, recipe.to_toml().encode())
+        _write_synced(new.reserve, os.urandom(RESERVE_BYTES))
         new.control.mkdir(mode=0o700)
         journal = Journal(new.journal, attempt=1)
         journal.append("state", state="queued")
@@ -90,6 +92,13 @@ def _write(home: Home, recipe: Recipe, name: str, parent: str | None) -> RunFold
         shutil.rmtree(new.path, ignore_errors=True)
         raise
     return folder
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _absolute(recipe: Recipe) -> Recipe:
@@ -186,7 +195,7 @@ def resume(home: Home, folder: RunFolder) -> int:
             journal.append("state", state="queued")
             journal.close()
             if not folder.reserve.exists():
-                folder.reserve.write_bytes(os.urandom(RESERVE_BYTES))
+                _write_synced(folder.reserve, os.urandom(RESERVE_BYTES))
         except OSError as error:
             raise UserError(f"{folder.path}: cannot be written ({error.strerror})") from None
     except BaseException:
@@ -199,8 +208,9 @@ def resume(home: Home, folder: RunFolder) -> int:
 
 def _take_locks(folder: RunFolder) -> tuple[int, int]:
     """(lock, supervisor's lock), both held."""
-    own = acquire(folder.supervisor_lock, LOCK_SECONDS)
-    lock = acquire(folder.lock, LOCK_SECONDS) if own is not None else None
+    seconds = PROBE_SECONDS if _is_under_way(folder) else LOCK_SECONDS
+    own = acquire(folder.supervisor_lock, seconds)
+    lock = acquire(folder.lock, seconds) if own is not None else None
     if own is None or lock is None:
         if own is not None:
             os.close(own)
@@ -209,6 +219,15 @@ def _take_locks(folder: RunFolder) -> tuple[int, int]:
             f"'tunebench stop {folder.id}' ends it"
         )
     return lock, own
+
+
+def _is_under_way(folder: RunFolder) -> bool:
+    last = None
+    for event in read_all(folder.journal):
+        if event["type"] in ("state", "exit"):
+            last = event
+    unended = ("queued", "starting", "running", "stopping")
+    return last is not None and last["type"] == "state" and last.get("state") in unended
 
 
 def _start(folder: RunFolder, attempt: int, locks: tuple[int, int]) -> None:

@@ -2,14 +2,12 @@
 
 import importlib.util
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-from engine.builtin import model_path
 from engine.errors import UserError
 from engine.recipe import Recipe
 
-__all__ = ["Backend", "Loaded", "check_model", "choose_backend", "choose_device"]
+__all__ = ["Backend", "Loaded", "choose_backend", "choose_device"]
 
 
 @dataclass
@@ -42,27 +40,6 @@ class Backend(Protocol):
     def load(self, recipe: Recipe) -> Loaded:
         """The model with LoRA attached (or every weight trainable), seeded by ``train.seed``."""
         ...
-
-
-def check_model(recipe: Recipe) -> None:
-    """Cheap checks of a model folder; hub ids pass. Raises :class:`UserError`."""
-    name = recipe.model.model_name_or_path
-    path = Path(model_path(name))
-    if path.is_file():
-        raise UserError(f"model.model_name_or_path: {name} is a file; name the folder it lies in")
-    if not path.is_dir():
-        if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-            raise UserError(f"model.model_name_or_path: {name}: no such folder")
-        return
-    if not (path / "config.json").is_file():
-        raise UserError(f"model.model_name_or_path: {name}: no config.json, so not a model folder")
-    if not any(path.glob("*.safetensors")):
-        others = sorted({file.suffix for file in path.iterdir()} & {".bin", ".pt", ".pth", ".gguf"})
-        found = f" (only {', '.join(others)}, which are not read)" if others else ""
-        raise UserError(
-            f"model.model_name_or_path: {name}: no weights there{found}; "
-            "it needs model.safetensors, whole or in parts"
-        )
 
 
 def choose_device(recipe: Recipe) -> str:

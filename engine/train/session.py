@@ -14,10 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from engine.errors import UserError
 from engine.jobs import checkpoints
+from engine.jobs.check import check_model
 from engine.jobs.context import RunContext, Stopped
 from engine.jobs.journal import read_all
-from engine.train.backend import Backend, Loaded, check_model, choose_backend
+from engine.train.backend import Backend, Loaded, choose_backend
 from engine.train.environment import set_environment
 from engine.train.rows import Encoded, encode
 
@@ -126,6 +128,11 @@ class _Session:
                 progress=tell,
                 cancelled=self.context.stop_requested,
             )
+            if not encoded.rows and not self.context.stop_requested():
+                raise UserError(
+                    f"train.max_length: the prompts alone fill {recipe.train.max_length} tokens in "
+                    f"every row of {name}, so there is nothing to train on; make it larger"
+                )
             if encoded.left_out:
                 self.journal.append(
                     "warning",
@@ -164,11 +171,18 @@ class _Session:
                 with self._phase(words):
                     trainer.measure(test, "test", "before", self._counter(words))
             trainer.fit(self.context.resume_from)
+            self._say("test loss after training", trainer)
             trainer.measure(test, "test", "after")
         except EvaluationGivenUp:
             raise Stopped from None
+        self._say("saving the adapter", trainer)
         self._save_adapter(trainer, loaded)
         return self._finished(trainer)
+
+    def _say(self, words: str, trainer: Any) -> None:
+        """Name what comes after the last step; the step is repeated for whoever follows."""
+        step = trainer.state.global_step
+        self.journal.append("state", state="running", phase=words, resume_step=step)
 
     def _counter(self, words: str) -> Any:
         return lambda done, batches: self._progress(f"{words}: batch {done} of {batches}")

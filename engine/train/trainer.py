@@ -109,6 +109,8 @@ class RunTrainer(SFTTrainer):
     after a checkpoint.
     """
 
+    control: Any
+
     def __init__(
         self,
         context: RunContext,

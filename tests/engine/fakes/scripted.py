@@ -1,4 +1,4 @@
-"""A worker without torch: does what ``script.json`` beside the runs tells it to.
+"""A worker without torch: does what ``script.json`` in the home tells it to.
 
 Steps are quick; a file ``gate`` in the run's folder, where the script asks for it, is waited for,
 so that tests decide when the run goes on.
@@ -40,7 +40,7 @@ def save(context: RunContext, step: int) -> None:
 def train(context: RunContext) -> dict[str, Any]:
     folder, journal = context.folder, context.journal
     try:
-        script = json.loads((folder.path.parent / "script.json").read_text())
+        script = json.loads((context.home.path / "script.json").read_text())
     except FileNotFoundError:
         script = {}
     steps = script.get("steps", 20)
