@@ -76,6 +76,10 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self.clock = clock
         self.read_system: Callable[[], Reading] = read_system or partial(acts.read_system, home)
         self.snapshot = Snapshot()
+        self.presented = False
+        """The first screen has got what it shows; painting it is next."""
+        self._painted = False
+        self._waiting: list[Callable[[], Any]] = []
         self._unsafe = UnsafeText()
         self._interrupted = float("-inf")
         self.register_theme(PLAIN)
@@ -88,8 +92,24 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         return []
 
     def on_mount(self) -> None:
-        # The feed's imports (sqlite, numpy) wait until the first screen is on the terminal.
-        self.call_after_refresh(lambda: self.feed.start(self.post_message))
+        self.when_painted(lambda: self.feed.start(self.post_message))
+
+    # --- what waits until something is to be seen
+
+    def when_painted(self, callback: Callable[[], Any]) -> None:
+        """Call back once the first screen is on the terminal: imports in threads (sqlite, numpy,
+        pydantic) would hold the interpreter's lock while it is drawn."""
+        if self._painted:
+            self.call_later(callback)
+        else:
+            self._waiting.append(callback)
+
+    def post_display_hook(self) -> None:
+        if self.presented and not self._painted:
+            self._painted = True
+            for callback in self._waiting:
+                self.call_later(callback)
+            self._waiting.clear()
 
     def on_unmount(self) -> None:
         self.feed.stop()

@@ -9,7 +9,7 @@ from typing import Any
 from engine.commands.output import Output
 from engine.errors import UserError
 from engine.history.follow import Follower
-from engine.history.row import RunRow, scalar
+from engine.history.row import RunRow, is_ended, scalar
 from engine.jobs import control
 from engine.jobs.folder import RunFolder
 from engine.jobs.launch import adopt
@@ -68,7 +68,7 @@ def follow(folder: RunFolder, out: Output, new_only: bool = False) -> RunRow:
     shown = 0.0
     for event in follower.events():
         if event is None:
-            if time.monotonic() - shown >= PROGRESS_SECONDS and follower.row.state == "running":
+            if time.monotonic() - shown >= PROGRESS_SECONDS and not is_ended(follower.row):
                 out.progress(progress(follower.row))
                 shown = time.monotonic()
         elif text := line(event):
@@ -83,8 +83,9 @@ def line(event: dict[str, Any]) -> str:
     kind, step = event["type"], event.get("step")
     if kind == "state":
         state, phase = event.get("state"), event.get("phase")
-        if state == "starting":
-            return f"  {phase}"
+        if phase:
+            seconds = event.get("seconds")
+            return f"  {phase} {duration(seconds)}" if isinstance(seconds, int | float) else ""
         if state == "running":
             resumed = event.get("resume_step")
             whence = f" from step {resumed}" if resumed else ""
@@ -107,6 +108,8 @@ def line(event: dict[str, Any]) -> str:
 
 def progress(row: RunRow) -> str:
     """Step, share, losses, speed and time left, in one line."""
+    if row.phase or row.state != "running":
+        return row.phase or row.state
     step, steps = row.step or 0, row.max_steps or 0
     parts = [f"{step}/{steps} {100 * step / steps:.0f} %" if steps else f"step {step}"]
     if row.loss is not None:

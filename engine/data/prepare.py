@@ -285,7 +285,7 @@ class _Preparation:
         import pyarrow as pa
 
         def keys(name: str) -> "Any":
-            with pa.memory_map(str(paths[name])) as source:
+            with pa.OSFile(str(paths[name])) as source:
                 for batch in pa.ipc.open_stream(source):
                     self.watch.tell("checking")
                     yield from zip(

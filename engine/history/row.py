@@ -165,9 +165,10 @@ def _state(row: RunRow, event: Event) -> None:
         row.phase = str(event.get("phase") or "")
         row.started = row.started or row.last_event
     elif state == "running":
-        row.phase = ""
+        row.phase = str(event.get("phase") or "") if "seconds" not in event else ""
         _copy(row, event, RUNNING)
-        row.step = row.resume_step or 0
+        if "resume_step" in event:  # the first step is about to run; later ones tell a phase
+            row.step = row.resume_step
         if "versions" in event:
             row.versions = json.dumps(event["versions"])
     elif state in ENDS:

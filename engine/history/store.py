@@ -101,7 +101,7 @@ class Store:
 
     def recover(self, why: BaseException | str) -> None:
         """Move a broken file aside and begin a new one; ingesting fills it again."""
-        with self.lock, locked(self.path.with_name(self.path.name + ".lock")):
+        with self.lock, locked(_lock_file(self.path)):
             broken = self._file_identity() == self._inode or self._inode is None
             self.close()
             if broken and self.path.exists():
@@ -115,7 +115,7 @@ class Store:
                     f"{self.path} could not be read ({why}); it was moved to {aside.name} "
                     "and is rebuilt from the journals"
                 )
-            self.connection = self._open()
+        self.connection = self._open()
 
     def close(self) -> None:
         with self.lock:
@@ -185,16 +185,22 @@ def _migrate(connection: sqlite3.Connection, path: Path, applied: Sequence[str])
     finally:
         if pandas is None:
             del sys.modules["pandas"]
-    connection.execute("PRAGMA journal_mode = WAL")
-    # Two viewers that start at once: the second waits here, then finds nothing left to do.
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        migrations.apply(Database(connection))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    # Two viewers that start at once: the second waits here, then finds nothing left to do. SQLite's
+    # own lock is not enough, because changing the journal mode does not wait for it.
+    with locked(_lock_file(path)):
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            migrations.apply(Database(connection))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
 
 
 def open_store(home: Home, busy_seconds: float = BUSY_SECONDS) -> Store:

@@ -81,19 +81,19 @@ def write(
 
     for line, event in enumerate(events, first_line):
         kind = event["type"]
-        stamp = (event.get("attempt") or 1, event.get("t"))
         try:
+            stamp = (_whole(event.get("attempt") or 1), scalar(event.get("t")))
             if kind == "metrics":
                 metrics.append(_metrics(row.id, stamp, event))
             elif kind in PUT:
                 values = _values(event, FIELDS[kind])
                 connection.execute(
-                    PUT[kind], (row.id, int(event.get("step") or 0), *stamp, *values)
+                    PUT[kind], (row.id, _whole(event.get("step") or 0), *stamp, *values)
                 )
             elif kind == "memory":
                 connection.execute(PUT_MEMORY, (row.id, line, *stamp, *_values(event, MEMORY)))
             else:
-                if kind == "state" and event.get("state") == "running":
+                if kind == "state" and "resume_step" in event:
                     flush()
                     _running(connection, row.id, event)
                 text = json.dumps(event, ensure_ascii=False)
@@ -109,15 +109,21 @@ def _values(event: Event, names: Sequence[str]) -> list[Any]:
     return [scalar(event.get(name)) for name in names]
 
 
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ValueError(f"{value!r} is no step or attempt")
+    return value
+
+
 def _metrics(run: str, stamp: tuple[Any, Any], event: Event) -> tuple[Any, ...]:
     extra = {k: v for k, v in event.items() if k not in COMMON and k not in METRICS}
     text = json.dumps(extra, ensure_ascii=False) if extra else None
-    return (run, int(event["step"]), *stamp, *_values(event, METRICS), text)
+    return (run, _whole(event["step"]), *stamp, *_values(event, METRICS), text)
 
 
 def _running(connection: sqlite3.Connection, run: str, event: Event) -> None:
     """The first step of an attempt: what earlier attempts did past its checkpoint is undone."""
-    attempt, resumed = event.get("attempt") or 1, event.get("resume_step") or 0
+    attempt, resumed = event.get("attempt") or 1, _whole(event["resume_step"])
     if attempt > 1:
         for table in ("metrics", "evaluations", "samples"):
             connection.execute(

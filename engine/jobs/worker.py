@@ -72,7 +72,7 @@ class WorkerJournal(Journal):
             self.stop.at_once = False
             if self.stop.requested:
                 raise Stopped
-            self.step = fields.get("resume_step")
+            self.step = fields.get("resume_step", self.step)
         super().append(type, **fields)
         if type == "metrics":
             self.step = fields.get("step")

@@ -82,7 +82,11 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
         self.query_one(FooterBar).show(hints(self))
 
     async def on_screen_resume(self) -> None:
-        self.call_after_refresh(lambda: self.receive(self.workbench.snapshot))
+        self.call_after_refresh(self._present)
+
+    def _present(self) -> None:
+        self.receive(self.workbench.snapshot)
+        self.workbench.presented = True
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         self.refresh_bars()

@@ -13,6 +13,7 @@ from engine.text import clip
 if TYPE_CHECKING:
     from engine.home import Home
     from engine.recipe import Recipe
+    from tui.acts import Reading
 
 __all__ = ["ReviewScreen", "review_rows"]
 
@@ -57,7 +58,11 @@ class ReviewScreen(ModalScreen[bool], inherit_bindings=False):
 
 
 def review_rows(
-    home: "Home", recipe: "Recipe", name: str | None, changes: list[tuple[str, str, str]]
+    home: "Home",
+    recipe: "Recipe",
+    name: str | None,
+    changes: list[tuple[str, str, str]],
+    machine: "Reading",
 ) -> list[tuple[str, str]]:
     """(label, words) of what would run: data, model, steps, where. Checks that the source is there.
 
@@ -91,7 +96,7 @@ def review_rows(
         ("steps", f"{length}, batch {batch}, at most {train.max_length} tokens a row"),
         ("learning rate", f"{train.learning_rate:g}, {train.lr_scheduler_type}"),
         ("evaluates", f"every {train.eval_steps} steps, saves every {train.save_steps}"),
-        ("where", f"{home.runs}/"),
+        ("where", f"{_device(recipe, machine)}; files in {home.runs}/"),
     ]
     for key, before, now in changes:
         rows.append(("changed", f"{key}: {before} → {now}"))
@@ -104,3 +109,12 @@ def _check_source(recipe: "Recipe") -> None:
     except ModuleNotFoundError:
         return
     check_source(recipe)
+
+
+def _device(recipe: "Recipe", machine: "Reading") -> str:
+    wanted = recipe.model.device
+    if wanted == "cpu" or (wanted == "auto" and not machine.gpus):
+        return "this machine's CPU"
+    if not machine.gpus:
+        return f"CUDA, but {machine.reason or 'no GPU is there'}"
+    return machine.gpus[0][1]

@@ -33,13 +33,13 @@ VIEWS = ("curves", "numbers", "samples", "recipe", "log")
 
 NARROW = (
     Column("state", 10), Column("step", 11, True), Column("best val", 8, True),
-    Column("took", 12, True), Column("name and model"),
+    Column("took", 12, True), Column("name", 18), Column("model"),
 )  # fmt: skip
 WIDE = (
     Column("state", 10), Column("created", 10, True), Column("step", 11, True),
     Column("loss", 7, True), Column("best val", 8, True), Column("test", 7, True),
     Column("tok/s", 7, True), Column("peak", 8, True), Column("took", 12, True),
-    Column("name and model"),
+    Column("name", 20), Column("model"),
 )  # fmt: skip
 
 
@@ -203,7 +203,8 @@ class RunsScreen(RunActions):
             _step(row),
             words.loss(row.best_eval_loss),
             self._took(row),
-            _name(row),
+            row.name,
+            row.model or "",
         ]
 
     def _wide(self, index: int) -> list[Cell]:
@@ -218,7 +219,8 @@ class RunsScreen(RunActions):
             words.number(row.tokens_per_second),
             words.bytes_words(row.peak_memory_bytes),
             self._took(row),
-            _name(row),
+            row.name,
+            row.model or "",
         ]
 
     # --- one run
@@ -234,7 +236,7 @@ class RunsScreen(RunActions):
                 f"[{view}]" if index == self._view else f" {view} ",
                 "bold reverse" if index == self._view else "#9e9e9e",
             )
-        line.append("   [ ] turn the page", "#9e9e9e")
+        line.append("   [ ] turn the page   esc back", "#9e9e9e")
         self.query_one("#views", Static).update(line)
         view = VIEWS[self._view]
         self.query_one("#pages", ContentSwitcher).current = view
@@ -363,10 +365,6 @@ def _step(row: "RunRow") -> str:
         return words.NOTHING
     last = words.number(row.max_steps) if row.max_steps else "?"
     return f"{words.number(row.step)}/{last}"
-
-
-def _name(row: "RunRow") -> str:
-    return f"{row.name}  {row.model or ''}"
 
 
 def _numbers(detail: RunDetail) -> list[Run]:

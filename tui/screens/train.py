@@ -75,7 +75,7 @@ class TrainScreen(RunActions):
         self._machine: acts.Reading | None = None
 
     def compose_body(self) -> ComposeResult:
-        with Horizontal(id="train", classes="-live"):
+        with Horizontal(id="train", classes="-live -none"):
             yield RecipeForm(id="form")
             with Vertical(id="live"):
                 yield RunState(id="state")
@@ -89,7 +89,7 @@ class TrainScreen(RunActions):
         self.query_one("#log", LogTail).border_title = "worker.log"
         self.set_interval(CLOCK_SECONDS, self._tick)
         self.set_interval(READ_SECONDS, self._read)
-        self._read()
+        self.workbench.when_painted(self._read)
 
     # --- what is shown
 
@@ -213,6 +213,8 @@ class TrainScreen(RunActions):
         form = self.query(RecipeForm)
         if action == "start":
             return bool(form) and form.first().recipe is not None
+        if action in ("edit", "next_recipe"):
+            return bool(form) and form.first().ready
         if action in ("log_y", "smoothing", "pause"):
             return self._detail is not None
         if action in ("next_run", "previous_run"):
@@ -240,7 +242,7 @@ class TrainScreen(RunActions):
 
     def action_edit(self) -> None:
         self._view(False)
-        self.query_one(RecipeForm).field("name").box.focus()
+        self.query_one(RecipeForm).focus_name()
 
     def action_next_recipe(self) -> None:
         self._view(False)
@@ -302,7 +304,8 @@ class TrainScreen(RunActions):
         from tui.screens.review import review_rows
 
         try:
-            rows = review_rows(self.workbench.home, recipe, name, changes)
+            machine = self.workbench.read_system()
+            rows = review_rows(self.workbench.home, recipe, name, changes, machine)
         except UserError as error:
             self.app.call_from_thread(self.workbench.say, str(error), "error")
             return

@@ -27,7 +27,7 @@ class Chart(Widget, can_focus=True):
     DEFAULT_CSS = "Chart { height: 1fr; min-height: 3; }"
 
     def __init__(self, title: str, *, y_zero: bool = False, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(classes="pane", **options)
         self._title = title
         self._lines: Sequence[Line] = ()
         self._colours: Sequence[str] = SERIES_COLOURS
@@ -40,7 +40,6 @@ class Chart(Widget, can_focus=True):
         """How often it was drawn: tests watch that nothing is drawn without need."""
 
     def on_mount(self) -> None:
-        self.add_class("pane")
         self._show_titles()
 
     def show(
@@ -80,7 +79,17 @@ class Chart(Widget, can_focus=True):
             self._drawn = wanted
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
 
+    def _say(self, words: str) -> list[Strip]:
+        width, height = self.size
+        strips = [Strip.blank(width, self.rich_style) for _ in range(height)]
+        if width > len(words) and height:
+            text = words.center(width)
+            strips[height // 2] = Strip([Segment(text, self.rich_style + Style(color="#9e9e9e"))])
+        return strips
+
     def _draw(self) -> list[Strip]:
+        if not self._lines:  # numpy waits until there is something to draw
+            return self._say("no points yet")
         from tui import plotting
 
         self.frames += 1

@@ -33,11 +33,8 @@ class Gauge(Widget):
     DEFAULT_CSS = "Gauge { height: 1fr; min-height: 1; }"
 
     def __init__(self, **options: object) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]
+        super().__init__(classes="pane", **options)  # type: ignore[arg-type]
         self._shown: tuple[str, tuple[Bar, ...]] = ("", ())
-
-    def on_mount(self) -> None:
-        self.add_class("pane")
 
     def show(self, title: str, bars: list[Bar]) -> None:
         now = (title, tuple(bars))

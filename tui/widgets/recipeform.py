@@ -1,14 +1,15 @@
 """The recipe form: choose a recipe, edit what matters most, see at once what is wrong."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.text import Text
 from textual import work
-from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from engine.text import safe_line
@@ -16,6 +17,7 @@ from tui.widgets.field import Field, Toggle
 
 if TYPE_CHECKING:
     from engine.recipe import Recipe
+    from tui.app import WorkbenchApp
 
 __all__ = ["FIELDS", "RecipeForm"]
 
@@ -72,7 +74,7 @@ class RecipeForm(VerticalScroll, can_focus=False):
         """The recipe is another one, or is wrong now."""
 
     def __init__(self, start: str = "demo", **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(classes="pane", **options)
         self._start = start
         self.base: Recipe | None = None
         """The recipe as it was read."""
@@ -81,7 +83,12 @@ class RecipeForm(VerticalScroll, can_focus=False):
         """A name for the run, when it was changed by hand."""
         self._builtins: tuple[str, ...] = ()
 
-    def compose(self) -> ComposeResult:
+    def on_mount(self) -> None:
+        self.border_title = "Recipe"
+        cast("WorkbenchApp", self.app).when_painted(lambda: self.load(self._start))
+
+    def _parts(self) -> Iterator[Widget]:
+        """The fields; made with the first recipe, because their 60 widgets slow the first paint."""
         yield Field("recipe", "recipe", 18)
         yield Static("", classes="quiet", id="builtins")
         yield Field("name", "name", 18)
@@ -93,13 +100,16 @@ class RecipeForm(VerticalScroll, can_focus=False):
                 yield Field(key, label, 27 if wide else 18, toggle=key in TOGGLES)
         yield Static("", id="crosswise")
 
-    def on_mount(self) -> None:
-        self.add_class("pane")
-        self.border_title = "Recipe"
-        self.call_after_refresh(self.load, self._start)
-
     def field(self, key: str) -> Field:
         return next(field for field in self.query(Field) if field.key == key)
+
+    @property
+    def ready(self) -> bool:
+        """There are fields to edit."""
+        return bool(self.query(Field))
+
+    def focus_name(self) -> None:
+        self.field("name").box.focus()
 
     # --- reading a recipe
 
@@ -115,7 +125,9 @@ class RecipeForm(VerticalScroll, can_focus=False):
         except UserError as error:
             self.post_message(Loaded(name, None, str(error), names))
 
-    def on_loaded(self, message: Loaded) -> None:
+    async def on_loaded(self, message: Loaded) -> None:
+        if not self.query(Field):
+            await self.mount_all(self._parts())
         self._builtins = message.builtins
         listed = " · ".join(message.builtins)
         self.query_one("#builtins", Static).update(Text(f"{listed} · or a TOML file"))
