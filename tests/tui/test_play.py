@@ -177,6 +177,7 @@ async def look_loading(pilot: Any, client: FakeClient) -> None:
     await pilot.press("n")
     await until(pilot, lambda: client.opened)
     screen._clock.stop()
+    screen._loading_since = 0.0  # begins anew: a slow machine does not change the picture
     client.say("importing torch")
     await settle(pilot)
     screen._paint()

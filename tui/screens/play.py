@@ -72,7 +72,11 @@ class Answer:
         return [(steady(self.text), PLAIN)] if self.text else [(self._waiting(), QUIET)]
 
     def _waiting(self) -> str:
-        return "The answer comes here." if self.done else "…"
+        if self.done:
+            return "The answer comes here."
+        if self.words:  # loading says what it does at the foot of the pane
+            return "The models are loaded once; the next prompt is answered at once."
+        return "…"
 
 
 class PlayScreen(WorkbenchScreen):
