@@ -68,7 +68,7 @@ class Answer:
     def runs(self) -> list[Run]:
         if self.error:
             before = [(steady(self.text) + "\n\n", PLAIN)] if self.text else []
-            return [*before, ("✗ ", BAD), (steady(self.error), PLAIN)]
+            return [*before, ("✗\u00a0", BAD), (steady(self.error), PLAIN)]
         return [(steady(self.text), PLAIN)] if self.text else [(self._waiting(), QUIET)]
 
     def _waiting(self) -> str:
