@@ -519,7 +519,7 @@ class DataScreen(WorkbenchScreen):
 
     def _fail(self, error: Exception) -> None:
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        self._say([("✗ ", BAD), (steady(told), PLAIN), ("\n\nr tries again", QUIET)])
+        self._say([("✗\u00a0", BAD), (steady(told), PLAIN), ("\n\nr tries again", QUIET)])
 
 
 def search_order(here: int, count: int, by: int) -> Iterator[tuple[int, int]]:
