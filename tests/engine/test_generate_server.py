@@ -27,8 +27,9 @@ SAMPLED = {"do_sample": True, "seed": 3, "temperature": 1.5}
 
 @pytest.fixture(scope="module")
 def second_run(tuned_home: Home, tiny_recipe: Callable[..., Recipe]) -> RunFolder:
-    """Another adapter of the same base, with another rank."""
-    attempt = Attempt(tuned_home, tiny_recipe("lora.r=4", "train.seed=7"), "second")
+    """Another adapter of the same base, with another rank; it learnt to write titles."""
+    swapped = ["data.name=swapped", "data.prompt_column=content", "data.completion_column=title"]
+    attempt = Attempt(tuned_home, tiny_recipe("lora.r=4", *swapped), "second")
     attempt.run()
     return attempt.folder
 
@@ -174,7 +175,7 @@ async def test_a_prompt_longer_than_the_context(
     tuned_home: Home, columns: list[Column], keep: Any
 ) -> None:
     async with GenerationClient.start(tuned_home, columns[:1]) as client:
-        with pytest.raises(UserError, match=r"the prompt has \d+ tokens, .* only 256"):
+        with pytest.raises(UserError, match=r"the prompt has [\d,]+ tokens, .* only 256"):
             await texts(client.generate("word " * 400))
         with pytest.raises(UserError, match="not loaded"):
             await texts(client.generate("x", columns=["nobody"]))

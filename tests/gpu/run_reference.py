@@ -3,8 +3,8 @@
     python tests/gpu/run_reference.py --out results/            on a GPU: Llama 3.2 3B's shape
     python tests/gpu/run_reference.py --out results/ --shape tiny --backends transformers
 
-Builds Llama-3.2-3B's exact shape with random weights (time and memory do not depend on their values;
-loss does), trains the built-in recipe ``amazon-titles`` on a generated catalogue with each backend,
+Builds Llama-3.2-3B's exact shape with random weights (loss depends on their values, time and memory
+do not), trains the built-in recipe ``amazon-titles`` on a generated catalogue with each backend,
 reads the journals, and answers some titles with base and tuned model side by side. Writes
 ``results.json``, ``results.md`` and, where the screens are installed, ``train-BACKEND.svg``.
 """
@@ -413,7 +413,7 @@ def table(results: dict[str, Any]) -> str:
         f"{results['machine']['gpu']}, Python {results['machine']['python']}",
         f"`{results['command']}`",
         "",
-        "| backend | state | trainable | s/step | padded tok/s | peak reserved GB | to first step s |",
+        "| backend | state | trainable | s/step | padded tok/s | reserved GB | to first step s |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for run in results["runs"]:
