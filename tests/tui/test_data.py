@@ -244,7 +244,7 @@ async def test_dropped_rows_say_why(filled: Home, frozen_app: Any) -> None:
         await press(pilot, "G", "enter")
         assert "completion again: repeats line 1" in words(app).replace("\n", " ")
         await press(pilot, "escape")
-        assert app.screen.query_one(ContentSwitcher).current == "table"
+        assert app.screen.query_one(ContentSwitcher).current == "browse"
         assert app.screen.focused is app.screen.query_one(PagedTable)
 
 
