@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 
-__all__ = ["Home", "open_home", "private_umask"]
+__all__ = ["Home", "home_at", "open_home", "private_umask"]
 
 
 def private_umask() -> None:
@@ -43,13 +43,18 @@ class Home:
         return self.path / "journal.jsonl"
 
 
+def home_at(path: str | os.PathLike[str] | None = None) -> Home:
+    """The home at ``path``, else ``$TUNEBENCH_HOME``, else the current folder; nothing is made."""
+    return Home(Path(path or os.environ.get("TUNEBENCH_HOME") or ".").expanduser().resolve())
+
+
 def open_home(path: str | os.PathLike[str] | None = None) -> Home:
-    """The home at ``path``, else ``$TUNEBENCH_HOME``, else the current folder; folders are made.
+    """:func:`home_at` with its folders made.
 
     Raises :class:`UserError` when it cannot be written to.
     """
-    chosen = Path(path or os.environ.get("TUNEBENCH_HOME") or ".").expanduser().resolve()
-    home = Home(chosen)
+    home = home_at(path)
+    chosen = home.path
     try:
         chosen.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (home.runs, home.datasets, home.queue):

@@ -9,7 +9,7 @@ import re
 
 from rich.cells import cell_len, set_cell_size
 
-__all__ = ["clip", "safe", "safe_line"]
+__all__ = ["clip", "safe", "safe_line", "steady"]
 
 _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _INVISIBLE = "\u200b\u2060\u2061\u2062\u2063\u2064\ufeff\u00ad\u2028\u2029\u0085"
@@ -47,6 +47,11 @@ def safe(text: str) -> str:
 def safe_line(text: str) -> str:
     """:func:`safe` on one line: newlines are shown as symbols too."""
     return safe(text).replace("\n", "\u2424")
+
+
+def steady(text: str) -> str:
+    """:func:`safe` without joiners and variation selectors: as wide as every terminal draws it."""
+    return _JOINERS.sub("", safe(text))
 
 
 def clip(text: str, cells: int, end: str = "…") -> str:

@@ -1,5 +1,6 @@
 """A run on a terminal: its phases, its progress line, its evaluations, and how it ended."""
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ from typing import Any
 from engine.commands.output import Output
 from engine.errors import UserError
 from engine.history.follow import Follower
-from engine.history.row import RunRow, scalar
+from engine.history.row import RunRow, is_ended, scalar
 from engine.jobs import control
 from engine.jobs.folder import RunFolder
 from engine.jobs.launch import adopt
 from engine.jobs.lock import has_supervisor, is_alive
+from engine.text import clip
 
 __all__ = ["document", "exit_status", "follow", "request", "summary"]
 
@@ -65,15 +67,20 @@ def follow(folder: RunFolder, out: Output, new_only: bool = False) -> RunRow:
     follower = Follower(folder)
     if new_only:
         follower.read()
-    shown = 0.0
+    shown, looked = "", 0.0
     for event in follower.events():
         if event is None:
-            if time.monotonic() - shown >= PROGRESS_SECONDS and follower.row.state == "running":
-                out.progress(progress(follower.row))
-                shown = time.monotonic()
+            if time.monotonic() - looked >= PROGRESS_SECONDS and not is_ended(follower.row):
+                looked = time.monotonic()
+                # A line as wide as the terminal would wrap, and could not be taken back.
+                text = clip(progress(follower.row), shutil.get_terminal_size().columns - 1)
+                if text != shown:
+                    out.progress(text)
+                    shown = text
         elif text := line(event):
             out.progress_done()
             out.line(text)
+            shown = ""
     out.progress_done()
     return follower.row
 
@@ -83,8 +90,9 @@ def line(event: dict[str, Any]) -> str:
     kind, step = event["type"], event.get("step")
     if kind == "state":
         state, phase = event.get("state"), event.get("phase")
-        if state == "starting":
-            return f"  {phase}"
+        if phase:
+            seconds = event.get("seconds")
+            return f"  {phase} {duration(seconds)}" if isinstance(seconds, int | float) else ""
         if state == "running":
             resumed = event.get("resume_step")
             whence = f" from step {resumed}" if resumed else ""
@@ -107,6 +115,8 @@ def line(event: dict[str, Any]) -> str:
 
 def progress(row: RunRow) -> str:
     """Step, share, losses, speed and time left, in one line."""
+    if row.phase or row.state != "running":
+        return row.phase or row.state
     step, steps = row.step or 0, row.max_steps or 0
     parts = [f"{step}/{steps} {100 * step / steps:.0f} %" if steps else f"step {step}"]
     if row.loss is not None:

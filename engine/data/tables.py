@@ -74,7 +74,7 @@ class RowWriter:
 
 def read_batches(path: Path) -> Iterator[pa.Table]:
     """The row groups of a Parquet file, one at a time."""
-    with pq.ParquetFile(path, memory_map=True) as file:
+    with pq.ParquetFile(path) as file:  # mapped pages would count as this process's memory
         for group in range(file.num_row_groups):
             yield file.read_row_group(group)
 

@@ -35,8 +35,8 @@ _BITS = 1 << 27  # 16 MiB: at 1.4 million descriptions one in a hundred is drawn
 _RESERVOIR = 512
 _BUFFER = 1 << 20
 _PROGRESS_EVERY = 5_000
-_json_ascii = json.encoder.encode_basestring_ascii  # type: ignore[attr-defined]
-_json_utf8 = json.encoder.encode_basestring  # type: ignore[attr-defined]
+_json_ascii = json.encoder.encode_basestring_ascii
+_json_utf8 = json.encoder.encode_basestring
 
 
 def __getattr__(name: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from engine.errors import UserError
 from engine.history import tables
 from engine.history.row import ENDS, RunRow, is_ended, mark_lost
-from engine.history.store import Store, is_broken, is_busy
+from engine.history.store import Store, is_broken, is_busy, is_unwritable
 from engine.home import Home
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_lines
@@ -26,6 +26,7 @@ from engine.jobs.lock import has_supervisor, is_alive
 __all__ = ["ingest", "ingest_all", "reindex"]
 
 LIMIT_LINES = 20_000
+CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 512
 GRACE_SECONDS = 5.0
 """A run just made is not lost while its supervisor starts."""
@@ -33,6 +34,8 @@ ADOPT_SECONDS = 10.0
 
 HOME = ""
 MISSING = (0, 0, 0, 0)
+UNREAD = -1
+"""The time of a journal with lines yet to read: equal to none, so the next call goes on."""
 Identity = tuple[int, int, int, int]
 
 
@@ -53,9 +56,12 @@ def ingest(home: Home, store: Store, limit_lines: int = LIMIT_LINES, live: bool 
             if is_busy(error):
                 store.more = True
                 return set()
-            if not is_broken(error):
+            if is_unwritable(error):
+                store.go_on_in_memory(error)
+            elif is_broken(error):
+                store.recover(error)
+            else:
                 raise
-            store.recover(error)
             return _ingest(home, store, limit_lines, live)
 
 
@@ -139,7 +145,7 @@ def _ingest_journal(home: Home, store: Store, run: str, identity: Identity, limi
         offset, line, unreadable = _position(connection, run, path, identity)
         row = (tables.load_row(connection, run) or _new_row(folder)) if run else None
         while True:
-            lines = read_lines(path, offset)
+            lines = read_lines(path, offset, CHUNK_BYTES)
             if row is None:
                 tables.write_home(connection, lines.events)
             else:
@@ -151,7 +157,7 @@ def _ingest_journal(home: Home, store: Store, run: str, identity: Identity, limi
             unreadable += lines.unreadable
             offset = lines.offset
             if read >= limit:
-                identity = (*identity[:3], -1)  # equal to none: the next call goes on
+                identity = (*identity[:3], UNREAD)
                 store.more = True
                 break
         if row is not None:
@@ -215,6 +221,8 @@ def _look_at_living(home: Home, store: Store, live: bool) -> set[str]:
     reap()
     for run in list(unended):
         folder = RunFolder(home.runs / run)
+        if store.known.get(run, MISSING)[3] == UNREAD:
+            continue  # its end may be among the lines to come
         if is_alive(folder):
             _adopt(store, folder)
         elif _is_lost(home, store, folder):

@@ -18,7 +18,7 @@ __all__ = ["SCHEMA_VERSION", "Journal", "Lines", "read_lines"]
 
 SCHEMA_VERSION = 1
 SYNC_SECONDS = 1.0
-"""Metrics are synced to disk at most this often: 0.17 ms here, 10 ms on bad disks."""
+"""Metrics are synced to disk at most this often: an fsync costs 0.2 to 10 ms."""
 
 DURABLE = frozenset(
     {"state", "checkpoint", "evaluation", "error", "control", "exit", "note", "tag", "untag"}
@@ -59,7 +59,7 @@ class Journal:
             os.close(gone)
 
     def append(self, type: str, **fields: Any) -> None:
-        """Add one event. Non-finite numbers become the strings "NaN", "Infinity", "-Infinity".
+        """Add one event. NaN and infinities are written as strings: JSON has none.
 
         Raises OSError when the disk is full: nothing then claims to have been written.
         """

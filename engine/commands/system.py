@@ -1,0 +1,62 @@
+"""``doctor`` and ``recipes``: verbs that only look, and import nothing heavy."""
+
+import argparse
+
+from engine.commands.output import Output
+from engine.home import home_at
+from engine.recipe import builtin_recipes, load_recipe
+
+__all__ = ["doctor", "recipes"]
+
+
+def doctor(args: argparse.Namespace, out: Output) -> int:
+    """Print every check. Exit status 1 when one of them failed."""
+    from engine.system.doctor import checks
+
+    home = home_at(args.home)
+    found = checks(home)
+    failed = [check for check in found if not check.ok]
+    width = max(len(check.name) for check in found)
+    for check in found:
+        out.line(f"{check.mark:<4}  {check.name:<{width}}  {check.words}")
+        if check.advice:
+            out.line(f"{'':<4}  {'':<{width}}  -> {check.advice}")
+    out.line()
+    count = len(failed)
+    out.line(f"{count} problem{'s' * (count != 1)} found." if failed else "Everything works.")
+    out.document(
+        {
+            "ok": not failed,
+            "home": str(home.path),
+            "checks": [
+                {
+                    "name": check.name,
+                    "ok": check.ok,
+                    "words": check.words,
+                    "advice": check.advice,
+                }
+                for check in found
+            ],
+        }
+    )
+    return 1 if failed else 0
+
+
+def recipes(args: argparse.Namespace, out: Output) -> int:
+    """List the built-in recipes, or print one whole, with every default, as TOML."""
+    if args.name:
+        recipe = load_recipe(args.name)
+        out.line(recipe.to_toml().rstrip())
+        out.document(recipe.model_dump())
+        return 0
+    found = [(name, load_recipe(name), path) for name, path in builtin_recipes().items()]
+    width = max(len(name) for name, _, _ in found)
+    for name, recipe, _ in found:
+        out.line(f"{name:<{width}}  {recipe.description}")
+    out.document(
+        [
+            {"name": name, "description": recipe.description, "path": str(path)}
+            for name, recipe, path in found
+        ]
+    )
+    return 0

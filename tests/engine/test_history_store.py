@@ -1,0 +1,401 @@
+"""runs.db is only an index: deleted, broken, locked or shared, nothing of a run is lost."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+
+from engine.errors import UserError
+from engine.history import ingest as ingest_module
+from engine.history import queries, store
+from engine.history.ingest import ingest, ingest_all, reindex
+from engine.history.notes import add_note, add_tag, remove_tag
+from engine.history.row import RunRow
+from engine.history.store import Store, open_store
+from engine.history.tables import COLUMNS, RUN_TABLES
+from engine.home import Home, open_home
+from engine.jobs.journal import Journal
+from tests.engine.fakes import runs
+
+ROOT = Path(__file__).parents[2]
+TABLES = ("runs", *RUN_TABLES, "notes", "tags", "datasets")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return open_home(tmp_path)
+
+
+def content(opened: Store) -> dict[str, list[tuple[Any, ...]]]:
+    return {name: sorted(opened.query(f"SELECT * FROM {name}"), key=repr) for name in TABLES}
+
+
+def test_ingest_takes_each_line_once(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=3, end=None)
+    opened = open_store(home)
+    assert ingest_all(home, opened, live=False) == {folder.id}
+    assert ingest(home, opened, live=False) == set()
+    journal = Journal(folder.journal)
+    journal.append("metrics", step=4, loss=float("nan"), grad_norm=float("inf"))
+    assert ingest(home, opened, live=False) == {folder.id}
+    found = queries.series(opened, folder.id, ["loss", "grad_norm", "learning_rate"])
+    assert found["loss"][0].tolist() == [1, 2, 3, 4]
+    assert found["loss"][1].dtype == numpy.float64
+    assert found["loss"][1].tolist()[:3] == [4.0, 2.0, 4.0 / 3] and numpy.isnan(found["loss"][1][3])
+    assert numpy.isnan(found["grad_norm"][1]).tolist() == [True]
+    assert found["learning_rate"][0].size == 0
+    row = queries.get_run(opened, "one")
+    assert row.loss != row.loss and row.grad_norm == float("inf") and row.step == 4
+
+
+def test_a_torn_last_line_waits_and_unreadable_lines_are_counted(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=2, end=None)
+    with folder.journal.open("ab") as file:
+        file.write(b'not json\n{"v":1,"t":1,"type":"metrics","attempt":1,"step":3,"lo')
+    opened = open_store(home)
+    ingest_all(home, opened, live=False)
+    assert queries.get_run(opened, "one").step == 2
+    with folder.journal.open("ab") as file:
+        file.write(b'ss":0.5}\n')
+    ingest_all(home, opened, live=False)
+    assert queries.get_run(opened, "one").loss == 0.5
+    sql = "SELECT unreadable, lines FROM journals WHERE run = ?"
+    assert opened.query(sql, (folder.id,)) == [(1, 5)]
+
+
+def test_a_journal_of_nonsense_does_not_stop_the_viewer(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=1, end=None)
+    lines = (
+        b'{"type":"metrics","attempt":1}',
+        b'{"type":"metrics","attempt":"x","step":2,"loss":{"a":1}}',
+        b'{"type":"metrics","attempt":1,"step":99999999999999999999,"loss":1}',
+        b'{"type":"evaluation","attempt":1,"step":[],"loss":1}',
+        b'{"type":"state","attempt":1,"state":{"a":[1]},"t":"soon"}',
+        b'{"type":"memory","attempt":1,"peak_bytes":"lots","used_bytes":[]}',
+        b'{"type":"state","attempt":1,"state":"running","max_steps":1e400,"versions":[1]}',
+        b"[]",
+    )
+    with folder.journal.open("ab") as file:
+        file.write(b"\n".join(lines) + b"\n")
+    Journal(folder.journal).append("metrics", step=7, loss=0.25)
+    opened = open_store(home)
+    ingest_all(home, opened, live=False)
+    row = queries.get_run(opened, "one")
+    assert (row.step, row.loss) == (7, 0.25)
+
+
+def test_the_latest_attempt_counts_per_step(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=9, end=None)
+    journal = Journal(folder.journal, attempt=2)
+    journal.append("state", state="queued")
+    journal.append("state", state="running", max_steps=12, resume_step=5)
+    journal.append("metrics", step=6, loss=0.125)
+    opened = open_store(home)
+    ingest_all(home, opened, live=False)
+    steps, losses = queries.series(opened, folder.id, ["loss"])["loss"]
+    assert steps.tolist() == [1, 2, 3, 4, 5, 6] and losses[-1] == 0.125
+    row = queries.get_run(opened, "one")
+    assert (row.attempt, row.step, row.resume_step, row.state) == (2, 6, 5, "running")
+
+
+def test_a_replaced_journal_is_read_from_its_beginning(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=9)
+    opened = open_store(home)
+    ingest_all(home, opened)
+    inode = folder.journal.stat().st_ino
+    other = runs.write_run(home, "two", steps=30)
+    folder.journal.write_bytes(other.journal.read_bytes())  # the same inode, longer
+    assert folder.journal.stat().st_ino == inode
+    assert folder.id in ingest_all(home, opened)
+    assert queries.series(opened, folder.id, ["loss"])["loss"][0].size == 30
+    os.replace(other.journal, folder.journal)
+    ingest_all(home, opened)
+    assert queries.get_run(opened, folder.id).step == 30
+
+
+def test_a_deleted_journal_leaves_a_lost_run_and_a_deleted_run_leaves_nothing(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_module, "GRACE_SECONDS", 0.0)
+    folder = runs.write_run(home, "one", steps=9)
+    opened = open_store(home)
+    ingest_all(home, opened)
+    folder.journal.unlink()
+    assert folder.id in ingest_all(home, opened)
+    row = queries.get_run(opened, "one")
+    assert (row.state, row.step) == ("lost", None)
+    for path in folder.path.iterdir():
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.path.rmdir()
+    assert ingest_all(home, opened) == {folder.id}
+    assert queries.list_runs(opened) == []
+    assert all(not rows for name, rows in content(opened).items() if name != "datasets")
+
+
+def test_a_run_that_nobody_holds_is_lost(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=9, end=None)
+    opened, other = open_store(home), open_store(home)
+    ingest_all(home, other, live=False)
+    assert queries.get_run(other, "one").state == "running"
+    assert ingest_all(home, opened) == {folder.id}
+    row = queries.get_run(opened, "one")
+    assert (row.state, row.ended) == ("lost", row.last_event)
+    assert ingest(home, other, live=False) == {folder.id}  # what the first viewer found
+    Journal(folder.journal).append("metrics", step=10, loss=1.0)  # it was not so after all
+    ingest(home, opened, live=False)
+    assert queries.get_run(opened, "one").state == "running"
+
+
+def test_ingest_is_bounded_and_says_that_there_is_more(home: Home) -> None:
+    folder = runs.write_run(home, "big", steps=30_000)
+    runs.write_run(home, "small", steps=3)
+    opened = open_store(home)
+    ingest(home, opened, limit_lines=10_000)
+    assert opened.more
+    assert 0 < queries.series(opened, folder.id, ["loss"])["loss"][0].size < 30_000
+    calls = 0
+    while opened.more:
+        ingest(home, opened, limit_lines=10_000)
+        calls += 1
+    assert 1 <= calls <= 4
+    assert queries.get_run(opened, "big").step == 30_000
+    assert queries.get_run(opened, "small").state == "finished"
+
+
+def test_reindex_equals_what_was_ingested_line_by_line(home: Home) -> None:
+    for number in range(3):
+        runs.write_run(home, f"run-{number}", steps=20)
+    opened = open_store(home)
+    ingest_all(home, opened)
+    first = queries.get_run(opened, "run-0").id
+    journal = Journal(home.runs / first / "events.jsonl", attempt=2)
+    for step in range(5, 9):
+        journal.append("metrics", step=step, loss=9.0)
+        ingest_all(home, opened, live=False)
+    journal.append("exit", exit_code=1, signal=None)
+    add_note(home, first, "a note")
+    add_tag(home, first, "good")
+    add_tag(home, first, "bad")
+    remove_tag(home, first, "bad")
+    ingest_all(home, opened)
+    before = content(opened)
+    assert reindex(home, opened) == 3
+    assert content(opened) == before
+    assert [note["text"] for note in queries.notes(opened, first)] == ["a note"]
+    assert queries.tags(opened, first) == ["good"]
+
+
+def test_deleting_runs_db_loses_nothing_also_under_an_open_viewer(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=20)
+    add_note(home, folder.id, "a note")
+    opened = open_store(home)
+    ingest_all(home, opened)
+    before = content(opened)
+    for path in home.path.glob("runs.db*"):
+        path.unlink()
+    assert ingest_all(home, opened) == {folder.id, ""}
+    assert content(opened) == before
+    opened.close()
+    home.database.unlink()  # and only the file itself, with another's log left behind
+    opened = open_store(home)
+    ingest_all(home, opened)
+    assert content(opened) == before
+
+
+@pytest.mark.parametrize("damage", ["text", "zeros", "middle", "truncated"])
+def test_a_broken_runs_db_is_moved_aside_and_rebuilt(home: Home, damage: str) -> None:
+    for number in range(5):
+        runs.write_run(home, f"run-{number}", steps=500)
+    opened = open_store(home)
+    ingest_all(home, opened)
+    before = content(opened)
+    opened.close()
+    data = home.database.read_bytes()
+    broken = {
+        "text": b"this is no database\n" * 1000,
+        "zeros": bytes(len(data)),
+        "middle": data[:8192] + b"\xa5" * (len(data) - 16384) + data[-8192:],
+        "truncated": data[: len(data) // 2],
+    }[damage]
+    home.database.write_bytes(broken)
+    opened = open_store(home)
+    ingest_all(home, opened)
+    assert len(queries.list_runs(opened)) == 5
+    assert content(opened) == before
+    assert len(opened.warnings) == 1 and "rebuilt from the journals" in opened.warnings[0]
+    assert len(list(home.path.glob("runs.db.broken-*"))) >= 1
+
+
+def test_a_locked_runs_db_is_read_but_not_written(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=5, end=None)
+    opened = open_store(home, busy_seconds=0.05)
+    ingest_all(home, opened, live=False)
+    other = sqlite3.connect(home.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    Journal(folder.journal).append("metrics", step=6, loss=1.0)
+    assert ingest(home, opened, live=False) == set() and opened.more
+    assert queries.get_run(opened, "one").step == 5
+    other.execute("ROLLBACK")
+    assert ingest(home, opened, live=False) == {folder.id}
+    assert queries.get_run(opened, "one").step == 6
+
+
+def test_a_newer_schema_is_refused(home: Home) -> None:
+    open_store(home).close()
+    with sqlite3.connect(home.database) as connection:
+        sql = "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES (?, ?, '')"
+        connection.execute(sql, ("tunebench", "m999_future"))
+    with pytest.raises(UserError, match=r"newer tunebench.*m999_future"):
+        open_store(home)
+
+
+def test_migrations_and_the_quick_list_of_them_agree(home: Home) -> None:
+    from engine.history.migrations import migrations
+
+    assert tuple(migration.name for migration in migrations._migrations) == store.MIGRATIONS
+    opened = open_store(home)
+    columns = [row[1] for row in opened.query("PRAGMA table_info(runs)")]
+    assert tuple(columns) == COLUMNS
+    assert [row[2] for row in opened.query("PRAGMA table_info(runs)") if row[1] == "loss"] in (
+        ["FLOAT"],
+        ["REAL"],
+    )
+    assert RunRow(id="x").state == "queued"
+
+
+def test_two_viewers_that_ingest_at_once_double_and_lose_nothing(home: Home) -> None:
+    """Both open, migrate and ingest while journals grow; the sum is what one alone sees."""
+    folders = [runs.write_run(home, f"run-{number}", steps=50, end=None) for number in range(6)]
+    script = (
+        "import sys\n"
+        "from engine.home import open_home\n"
+        "from engine.history.store import open_store\n"
+        "from engine.history.ingest import ingest\n"
+        "home = open_home(sys.argv[1])\n"
+        "store = open_store(home)\n"
+        "print('open', flush=True)\n"
+        "while not (home.path / 'done').exists():\n"
+        "    ingest(home, store, live=False)\n"
+        "while ingest(home, store, live=False) or store.more:\n"
+        "    pass\n"
+    )
+    viewers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(home.path)], cwd=ROOT, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    for viewer in viewers:
+        assert viewer.stdout is not None and viewer.stdout.readline() == b"open\n"
+
+    def grow(index: int) -> None:
+        journal = Journal(folders[index].journal)
+        for step in range(51, 301):
+            journal.append("metrics", step=step, loss=1.0)
+            if step % 50 == 0:
+                journal.append("warning", message=f"at {step}")
+
+    threads = [threading.Thread(target=grow, args=(index,)) for index in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (home.path / "done").touch()
+    for viewer in viewers:
+        assert viewer.wait(30) == 0
+    opened = open_store(home)
+    assert ingest(home, opened, live=False) == set()
+    for folder in folders:
+        assert queries.series(opened, folder.id, ["loss"])["loss"][0].size == 300
+        texts = [event["text"] for event in queries.events(opened, folder.id)]
+        assert texts[2:] == [f"at {step}" for step in range(100, 301, 50)]
+        assert texts[:2] == ["queued", "running"]
+
+
+def test_a_viewer_imports_neither_pandas_nor_sqlite_utils_once_the_schema_is_there(
+    home: Home,
+) -> None:
+    open_store(home).close()
+    script = (
+        "import sys\n"
+        "from engine.home import open_home\n"
+        "from engine.history.store import open_store\n"
+        "from engine.history.ingest import ingest\n"
+        "from engine.history.queries import list_runs\n"
+        "home = open_home(sys.argv[1])\n"
+        "store = open_store(home)\n"
+        "ingest(home, store), list_runs(store)\n"
+        "heavy = {'pandas', 'sqlite_utils', 'pyarrow', 'torch', 'numpy', 'datasets'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", script, str(home.path)]
+    assert subprocess.check_output(command, cwd=ROOT) == b"[]\n"
+    for path in home.path.glob("runs.db*"):
+        path.unlink()
+    output = subprocess.check_output(command, cwd=ROOT).decode()  # this time it migrates
+    assert "sqlite_utils" in output and "pandas" not in output
+
+
+def test_nothing_new_in_200_runs_costs_next_to_nothing(home: Home) -> None:
+    for number in range(200):
+        runs.write_run(home, f"run-{number}", steps=2)
+    opened = open_store(home)
+    began = time.perf_counter()
+    ingest_all(home, opened)
+    whole = time.perf_counter() - began
+    times = []
+    for _ in range(20):
+        began = time.perf_counter()
+        assert ingest(home, opened) == set()
+        times.append(time.perf_counter() - began)
+    opened.close()
+    began = time.perf_counter()
+    opened = open_store(home)
+    ingest(home, opened)
+    assert len(queries.list_runs(opened)) == 200
+    again = time.perf_counter() - began
+    print(
+        f"200 runs: first {whole * 1e3:.1f} ms, nothing new {min(times) * 1e3:.2f} ms, "
+        f"opened again with the list {again * 1e3:.1f} ms"
+    )
+    assert min(times) < 0.1
+
+
+def test_a_phase_told_while_running_neither_begins_anew_nor_undoes_steps(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=9, end=None)
+    journal = Journal(folder.journal, attempt=2)
+    journal.append("state", state="running", max_steps=9, resume_step=8)
+    journal.append("metrics", step=9, loss=1.0)
+    journal.append("state", state="running", phase="saving the adapter", resume_step=9)
+    opened = open_store(home)
+    ingest_all(home, opened, live=False)
+    row = queries.get_run(opened, "one")
+    assert (row.step, row.max_steps, row.phase) == (9, 9, "saving the adapter")
+    assert row.resume_step == 8
+    assert queries.series(opened, folder.id, ["loss"])["loss"][0].size == 9
+
+
+def test_a_full_disk_leaves_the_history_readable(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=2000)
+    opened = open_store(home)
+    opened.connection.execute("PRAGMA max_page_count = 40")  # as if the disk had no more room
+    ingest_all(home, opened)
+    assert queries.get_run(opened, "one").step == 2000
+    assert queries.series(opened, folder.id, ["loss"])["loss"][0].size == 2000
+    assert "read into memory" in opened.warnings[0]
+    assert ingest(home, opened) == set()
+
+
+def test_a_runs_db_that_cannot_be_opened_leaves_the_history_readable(home: Home) -> None:
+    runs.write_run(home, "one", steps=20)
+    home.database.mkdir()
+    opened = open_store(home)
+    ingest_all(home, opened)
+    assert queries.get_run(opened, "one").step == 20 and len(opened.warnings) == 1

@@ -1,0 +1,229 @@
+"""Frozen runs, a feed that says what a test wants, a clock that stands still.
+
+Everything a screen shows comes from here, so that a snapshot never depends on the machine. Fixtures
+for other screens' tests: ``frozen_app`` (an app over frozen data), ``HOSTILE`` (one nasty row).
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.history.row import RunRow
+from engine.home import Home, open_home
+from tui.acts import Reading
+from tui.app import WorkbenchApp
+from tui.feed import Changed, RunDetail, Snapshot
+
+NOW = 1_763_800_000.0
+"""What the frozen clock says."""
+
+SIZES = [(80, 24), (120, 40)]
+
+HOSTILE = (
+    "\x1b]52;c;cHduZWQ=\x07\x1b[2J\x1b[31m\x9b5n\x00\x08\u202egnp.exe\u2066 [@click=app.quit]go[/]"
+    " [/red] [bold [/ \\[ {x} \r\n\t﷽ 👨‍👩‍👧 \ud800 " + "A" * 100_000 + "\u0301"
+)
+"""Escape sequences, C1, bidi controls, markup, a lone surrogate, width traps, 100,000 letters."""
+
+READING = Reading((), "No NVIDIA driver on this machine.", 5 << 30, 16 << 30, 37.0, 90 << 30)
+GPU_READING = Reading(((0, "NVIDIA H200", 29 << 30, 139 << 30, 93),), "", 20 << 30, 128 << 30, 9, 0)
+
+RECIPE = "[train]\nlearning_rate = 3e-3\nmax_steps = 120\n\n[lora]\nr = 16\n"
+
+
+def row(name: str = "demo", state: str = "running", **fields: Any) -> RunRow:
+    """A run of the demo recipe that began ten minutes before :data:`NOW`."""
+    base: dict[str, Any] = {
+        "id": f"20251122-0816-{name}",
+        "name": name,
+        "created": NOW - 605,
+        "started": NOW - 600,
+        "state": state,
+        "model": "builtin:base",
+        "dataset": "catalogue",
+        "backend": "transformers",
+        "device": "cpu",
+        "last_event": NOW - 1,
+    }
+    return RunRow(**{**base, **fields})
+
+
+def loss_at(step: int) -> float:
+    """A curve as training makes it, without a random generator."""
+    return (
+        2.3 + 3.2 * math.exp(-step / 22) + 0.12 * math.sin(step * 2.7) + 0.05 * math.sin(step * 9)
+    )
+
+
+def detail(run: RunRow, steps: int, **fields: Any) -> RunDetail:
+    """Series, evaluations every 40 steps, two samples and a log, up to ``steps``."""
+    import numpy as np
+
+    x = np.arange(1.0, steps + 1)
+    loss = np.array([loss_at(int(step)) for step in x])
+    evaluations: list[dict[str, Any]] = [
+        {"step": 0, "split": "test", "which": "before", "loss": 5.912, "seconds": 2.0},
+        *(
+            {
+                "step": step,
+                "split": "validation",
+                "which": "during",
+                "loss": loss_at(step) + 0.1,
+                "seconds": 1.5,
+            }
+            for step in range(40, steps + 1, 40)
+        ),
+    ]
+    if run.state == "finished":
+        evaluations.append(
+            {"step": steps, "split": "test", "which": "after", "loss": 2.441, "seconds": 2.0}
+        )
+    base: dict[str, Any] = {
+        "series": {
+            "loss": (x, loss),
+            "learning_rate": (x, 3e-3 * (1 - (x - 1) / 120)),
+            "step_seconds": (x, np.full(steps, 0.8)),
+        },
+        "evaluations": evaluations,
+        "samples": [
+            {
+                "step": 40,
+                "prompt": "Oak bench, 120 cm",
+                "text": "A sturdy oak bench that seats two, for hall or garden.",
+                "reference": "This oak bench seats two people.",
+            }
+        ],
+        "checkpoints": [
+            {"step": step, "path": f"checkpoints/step-{step}", "bytes": 3 << 20, "best": 1}
+            for step in range(40, steps + 1, 40)
+        ],
+        "recipe": RECIPE,
+        "log": ["importing torch", "loading the model", "120 steps to go", "step 40: validation"],
+    }
+    return RunDetail(run, **{**base, **fields})
+
+
+def running() -> RunDetail:
+    run = row(
+        "demo-2", step=57, max_steps=120, epoch=0.48, loss=loss_at(57), learning_rate=1.6e-3,
+        grad_norm=1.234, tokens_per_second=3120.0, step_seconds=0.8, eval_loss=2.989,
+        best_eval_loss=2.989, best_step=40, memory_bytes=812 << 20, peak_memory_bytes=900 << 20,
+        checkpoint="checkpoints/step-40",
+    )  # fmt: skip
+    return detail(run, 57)
+
+
+def finished() -> RunDetail:
+    run = row(
+        "demo", "finished", step=120, max_steps=120, epoch=1.0, loss=loss_at(120),
+        learning_rate=2.5e-5, grad_norm=0.8, tokens_per_second=3200.0, step_seconds=0.79,
+        eval_loss=2.412, best_eval_loss=2.412, best_step=120, test_loss_before=5.912,
+        test_loss=2.441, ended=NOW - 300, exit_code=0, reason="all steps done",
+        checkpoint="checkpoints/step-120", memory_bytes=812 << 20, peak_memory_bytes=900 << 20,
+    )  # fmt: skip
+    return detail(run, 120)
+
+
+def failed() -> RunDetail:
+    run = row(
+        "big", "killed", step=83, max_steps=120, epoch=0.7, loss=loss_at(83), learning_rate=9e-4,
+        grad_norm=1.1, tokens_per_second=900.0, step_seconds=2.9, eval_loss=2.6,
+        best_eval_loss=2.6, best_step=80, ended=NOW - 120, signal=9, signal_name="SIGKILL",
+        checkpoint="checkpoints/step-80",
+        reason="killed by SIGKILL from outside (perhaps for want of host memory)",
+    )  # fmt: skip
+    log = ["step 82", "step 83", "Traceback (most recent call last):", "MemoryError"]
+    return detail(run, 83, log=log)
+
+
+STATES: dict[str, Callable[[], RunDetail] | None] = {
+    "empty": None,
+    "running": running,
+    "finished": finished,
+    "failed": failed,
+}
+
+
+def snapshot_of(*details: RunDetail) -> Snapshot:
+    """What the feed would say of these runs, newest first."""
+    return Snapshot([one.row for one in details], {one.row.id: one for one in details}, True)
+
+
+class FrozenFeed:
+    """Says one snapshot when the app starts, and another one whenever a test says so."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.watched: frozenset[str] = frozenset()
+        self._post: Callable[[Any], Any] | None = None
+
+    def start(self, post: Callable[[Any], Any]) -> None:
+        self._post = post
+        post(Changed(self.snapshot))
+
+    def say(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        assert self._post is not None, "the app has not started its feed"
+        self._post(Changed(snapshot))
+
+    def watch(self, run_ids: frozenset[str]) -> None:
+        self.watched = run_ids
+
+    def stop(self) -> None:
+        self._post = None
+
+
+@pytest.fixture(autouse=True)
+def _same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The developer's own terminal and locale decide nothing."""
+    for name in (
+        "NO_COLOR",
+        "COLORTERM",
+        "TUNEBENCH_CHART",
+        "TUNEBENCH_HOME",
+        "LC_ALL",
+        "LC_CTYPE",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    assert os.environ["TEXTUAL_ANIMATIONS"] == "none"
+    yield
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return open_home(tmp_path / "home")
+
+
+@pytest.fixture
+def frozen_app(home: Home) -> Callable[..., WorkbenchApp]:
+    """``frozen_app(*details, mode="train")``: an app over frozen data that opens on one screen."""
+
+    def make(
+        *details: RunDetail,
+        mode: str = "train",
+        reading: Reading = READING,
+        feed: FrozenFeed | None = None,
+    ) -> WorkbenchApp:
+        return WorkbenchApp(
+            home,
+            feed=feed or FrozenFeed(snapshot_of(*details)),
+            clock=lambda: NOW,
+            home_words="~/bench",
+            read_system=lambda: reading,
+            start=mode,
+        )
+
+    return make
+
+
+async def settle(pilot: Any) -> None:
+    """Wait for workers and for the screen to come to rest."""
+    for _ in range(3):
+        await pilot.app.workers.wait_for_complete()
+        await pilot.pause()

@@ -1,0 +1,212 @@
+"""The workbench: five screens on keys 1-5, one feed, one table of actions."""
+
+import gc
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from textual.app import App, SystemCommand
+from textual.filter import LineFilter
+from textual.screen import Screen
+
+from engine.home import Home, open_home, private_umask
+from engine.text import safe_line
+from tui import acts, keymap
+from tui.acts import Reading
+from tui.feed import Changed, Feed, Snapshot, StoreFeed
+from tui.filters import UnsafeText
+from tui.screens.base import WorkbenchScreen, available
+from tui.theme import PLAIN
+
+__all__ = ["WorkbenchApp", "run_app"]
+
+LEAVE_SECONDS = 2.0
+"""A second ctrl+c within this time leaves."""
+
+
+def _screen(module: str, name: str) -> Callable[[], Screen]:
+    """Imports a screen when it is first shown: start-up pays only for the first one."""
+
+    def make() -> Screen:
+        import importlib
+
+        return getattr(importlib.import_module(f"tui.screens.{module}"), name)()
+
+    return make
+
+
+class WorkbenchApp(App[int], inherit_bindings=False):
+    """The terminal workbench over one home.
+
+    ``feed``, ``clock`` (seconds since the epoch) and ``read_system`` are injected by tests;
+    ``start`` is the id of the first screen.
+    """
+
+    CSS_PATH = "app.tcss"
+    TITLE = "tunebench"
+    BINDINGS = keymap.bindings("", app=True)
+    ENABLE_COMMAND_PALETTE = False
+    MODES = {  # noqa: RUF012
+        "data": _screen("data", "DataScreen"),
+        "train": _screen("train", "TrainScreen"),
+        "runs": _screen("runs", "RunsScreen"),
+        "play": _screen("play", "PlayScreen"),
+        "system": _screen("system", "SystemScreen"),
+    }
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny-w"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-tiny-h"), (20, "-short"), (32, "-tall")]  # noqa: RUF012
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        feed: Feed | None = None,
+        clock: Callable[[], float] = time.time,
+        home_words: str | None = None,
+        read_system: Callable[[], Reading] | None = None,
+        start: str = "train",
+    ) -> None:
+        self.DEFAULT_MODE = start  # type: ignore[misc]  # read by App.__init__
+        super().__init__()
+        self.home = home
+        self.home_words = _short(home) if home_words is None else home_words
+        self.feed: Feed = feed or StoreFeed(home)
+        self.clock = clock
+        self.read_system: Callable[[], Reading] = read_system or partial(acts.read_system, home)
+        self.snapshot = Snapshot()
+        self.presented = False
+        """The first screen has got what it shows; painting it is next."""
+        self._painted = False
+        self._waiting: list[Callable[[], Any]] = []
+        self._unsafe = UnsafeText()
+        self._interrupted = float("-inf")
+        self.register_theme(PLAIN)
+        self.theme = "plain"
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), self._unsafe]
+
+    def get_system_commands(self, screen: Screen) -> list[SystemCommand]:
+        return []
+
+    def on_mount(self) -> None:
+        self.when_painted(lambda: self.feed.start(self.post_message))
+
+    # --- what waits until something is to be seen
+
+    def when_painted(self, callback: Callable[[], Any]) -> None:
+        """Call back once the first screen is on the terminal: imports in threads (sqlite, numpy,
+        pydantic) would hold the interpreter's lock while it is drawn."""
+        if self._painted:
+            self.call_later(callback)
+        else:
+            self._waiting.append(callback)
+
+    def post_display_hook(self) -> None:
+        if self.presented and not self._painted:
+            self._painted = True
+            for callback in self._waiting:
+                self.call_later(callback)
+            self._waiting.clear()
+
+    def on_unmount(self) -> None:
+        self.feed.stop()
+
+    # --- the feed
+
+    def on_changed(self, message: Changed) -> None:
+        self.snapshot = message.snapshot
+        if isinstance(self.screen, WorkbenchScreen):
+            self.screen.receive(message.snapshot)
+
+    def live_words(self) -> tuple[str, str] | None:
+        """(state, words) of the newest run that has not ended, for the header."""
+        live = self.snapshot.live
+        if not live:
+            return None
+        row = live[0]
+        words = f"{row.name} {row.state}"
+        if row.state == "running" and row.max_steps:
+            words += f" {100 * (row.step or 0) // row.max_steps} %"
+        return row.state, words + (f" +{len(live) - 1}" if len(live) > 1 else "")
+
+    # --- words to the user
+
+    def say(self, words: str, severity: Any = "information") -> None:
+        """A short notice; outside text is made safe, nothing is markup."""
+        self.notify(safe_line(words[:400]), severity=severity, markup=False, timeout=6)
+
+    # --- actions that work everywhere
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return isinstance(self.screen, WorkbenchScreen) or action == "interrupt"
+
+    def _go(self, mode: str) -> None:
+        if self.current_mode != mode:
+            self.switch_mode(mode)
+
+    def action_go_data(self) -> None:
+        self._go("data")
+
+    def action_go_train(self) -> None:
+        self._go("train")
+
+    def action_go_runs(self) -> None:
+        self._go("runs")
+
+    def action_go_play(self) -> None:
+        self._go("play")
+
+    def action_go_system(self) -> None:
+        self._go("system")
+
+    def action_help(self) -> None:
+        if isinstance(self.screen, WorkbenchScreen):
+            from tui.screens.help import HelpScreen
+
+            self.push_screen(HelpScreen(self.screen.SCREEN))
+
+    def action_palette(self) -> None:
+        if isinstance(self.screen, WorkbenchScreen):
+            from tui.screens.help import PaletteScreen
+
+            self.push_screen(PaletteScreen(available(self.screen)), self._run_chosen)
+
+    async def _run_chosen(self, id: str | None) -> None:
+        if id is None:
+            return
+        for owner in (self.screen, self):
+            if hasattr(owner, f"action_{id}"):
+                await owner.run_action(id)
+                return
+
+    def action_leave(self) -> None:
+        self.exit(0)
+
+    def action_interrupt(self) -> None:
+        if selected := self.screen.get_selected_text():
+            self.copy_to_clipboard(selected)
+            self.say("sent to the terminal's clipboard")
+            return
+        now = time.monotonic()
+        if now - self._interrupted < LEAVE_SECONDS:
+            self.exit(0)
+            return
+        self._interrupted = now
+        self.say("q leaves (or ctrl+c again); training goes on")
+
+
+def _short(home: Home) -> str:
+    """The home's path as people write it: below their own home folder with a tilde."""
+    path, own = str(home.path), os.path.expanduser("~")
+    return "~" + path[len(own) :] if path == own or path.startswith(own + os.sep) else path
+
+
+def run_app(home: str | None, mouse: bool = True) -> int:
+    """Open the workbench on the home at ``home``; returns the exit status."""
+    private_umask()
+    opened = open_home(home)
+    gc.freeze()
+    return WorkbenchApp(opened).run(mouse=mouse) or 0

@@ -1,0 +1,223 @@
+"""What the screens know about runs, read by one thread and handed over as one message a tick.
+
+The thread owns its sqlite connection: it ingests new journal lines, queries what the visible screen
+watches, and posts a :class:`Changed` only when something changed. Widgets never touch the store.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from textual.message import Message
+
+from engine.home import Home
+
+if TYPE_CHECKING:
+    from engine.history.row import RunRow
+
+__all__ = ["Changed", "Feed", "RunDetail", "Snapshot", "StoreFeed"]
+
+TICK_SECONDS = 0.5
+ENDS = frozenset({"finished", "stopped", "failed", "killed", "lost"})
+SERIES = ["loss", "learning_rate", "step_seconds"]
+LOG_BYTES = 64 << 10
+LOG_LINES = 200
+
+
+@dataclass(frozen=True)
+class RunDetail:
+    """Everything the Train screen and the detail view show of one run."""
+
+    row: "RunRow"
+    series: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    """Metric name -> (steps, values), numpy arrays of equal length."""
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    notices: list[dict[str, Any]] = field(default_factory=list)
+    """The attempt's latest warnings and errors: dicts with ``type`` and ``text``."""
+    recipe: str = ""
+    """recipe.toml as it is in the run's folder."""
+    log: list[str] = field(default_factory=list)
+    """Last lines of worker.log, progress bars collapsed; not yet made safe."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of the world at one tick."""
+
+    rows: list["RunRow"] = field(default_factory=list)
+    """All runs, newest first."""
+    details: dict[str, RunDetail] = field(default_factory=dict)
+    """Of the watched runs."""
+    loaded: bool = False
+    """False before the first look at the store."""
+    error: str = ""
+    """Why the store cannot be read."""
+
+    @property
+    def live(self) -> list["RunRow"]:
+        """Runs that have not ended."""
+        return [row for row in self.rows if row.state not in ENDS]
+
+
+@dataclass
+class Changed(Message):
+    """Something changed; the whole new state comes along."""
+
+    snapshot: Snapshot
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Changed)
+
+
+class Feed(Protocol):
+    """Where the app gets its snapshots from (the store, or frozen data in tests)."""
+
+    def start(self, post: Callable[[Message], Any]) -> None: ...
+    def watch(self, run_ids: frozenset[str]) -> None: ...
+    def stop(self) -> None: ...
+
+
+class StoreFeed:
+    """The real feed: a thread over ``runs.db`` and the journals."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self._watched: frozenset[str] = frozenset()
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    def start(self, post: Callable[[Message], Any]) -> None:
+        self._thread = threading.Thread(target=self._run, args=(post,), name="feed", daemon=True)
+        self._thread.start()
+
+    def watch(self, run_ids: frozenset[str]) -> None:
+        """These runs' details come with the snapshots from now on; the next one comes at once."""
+        if run_ids != self._watched:
+            self._watched = run_ids
+            self._wake.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._wake.set()
+        if self._thread:
+            self._thread.join(timeout=2)
+
+    def _run(self, post: Callable[[Message], Any]) -> None:
+        try:
+            from engine.history import ingest, queries, store
+        except ImportError:
+            post(Changed(Snapshot(loaded=True)))
+            return
+        reader = _Reader(self.home, store, ingest, queries)
+        while not self._stopped:
+            began = time.monotonic()
+            self._wake.clear()
+            try:
+                snapshot = reader.look(self._watched)
+            except Exception as error:  # a locked or broken store is shown, and tried again
+                snapshot = reader.failed(error)
+            if snapshot is not None and not self._stopped:
+                post(Changed(snapshot))
+            if not reader.more:
+                self._wake.wait(max(0.05, TICK_SECONDS - (time.monotonic() - began)))
+
+
+class _Reader:
+    """One look at the store after the other; says None when nothing changed."""
+
+    def __init__(self, home: Home, store: Any, ingest: Any, queries: Any) -> None:
+        self.home, self._ingest, self._queries, self._open = home, ingest, queries, store.open_store
+        self._store: Any = None
+        self._last = Snapshot()
+        self._logs: dict[str, tuple[int, int]] = {}
+
+    def look(self, watched: frozenset[str]) -> Snapshot | None:
+        if self._store is None:
+            self._store = self._open(self.home)
+        changed = set(self._ingest.ingest(self.home, self._store))
+        stale = {id for id in watched if id in changed or self._log_changed(id)}
+        wanted = {id for id in watched if id not in self._last.details} | stale
+        if self._last.loaded and not self._last.error and not changed and not wanted:
+            return None
+        rows = self._last.rows
+        if changed or not self._last.loaded:
+            rows = self._queries.list_runs(self._store)
+        known = {row.id: row for row in rows}
+        details = {
+            id: self._detail(known[id]) if id in wanted else self._last.details[id]
+            for id in watched
+            if id in known
+        }
+        self._last = Snapshot(rows, details, loaded=True)
+        return self._last
+
+    @property
+    def more(self) -> bool:
+        """There is more to ingest: look again at once."""
+        return self._store is not None and self._store.more
+
+    def failed(self, error: Exception) -> Snapshot | None:
+        words = str(error) or type(error).__name__
+        if self._last.error == words:
+            return None
+        self._store = None
+        self._last = Snapshot(self._last.rows, self._last.details, loaded=True, error=words)
+        return self._last
+
+    def _folder(self, id: str) -> Path:
+        return self.home.runs / id
+
+    def _log_changed(self, id: str) -> bool:
+        try:
+            info = (self._folder(id) / "worker.log").stat()
+        except OSError:
+            return False
+        now = (info.st_size, info.st_mtime_ns)
+        before = self._logs.get(id)
+        self._logs[id] = now
+        return before is not None and before != now
+
+    def _detail(self, row: "RunRow") -> RunDetail:
+        queries, store = self._queries, self._store
+        recipe = self._folder(row.id) / "recipe.toml"
+        return RunDetail(
+            row,
+            queries.series(store, row.id, SERIES),
+            queries.evaluations(store, row.id),
+            queries.samples(store, row.id),
+            queries.checkpoints(store, row.id),
+            [
+                event
+                for event in queries.events(store, row.id, 50)
+                if event["type"] in ("warning", "error") and event["attempt"] == row.attempt
+            ],
+            recipe.read_text("utf-8", "replace") if recipe.exists() else "",
+            log_tail(self._folder(row.id) / "worker.log"),
+        )
+
+
+def log_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
+    """The last ``lines`` lines; of what was overwritten by carriage returns only the last stays."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            size = file.tell()
+            file.seek(max(0, size - LOG_BYTES))
+            data = file.read(LOG_BYTES)
+    except OSError:
+        return []
+    if size > LOG_BYTES:
+        data = data[data.find(b"\n") + 1 :]
+    found = []
+    for line in data.decode("utf-8", "replace").split("\n"):
+        *_, last = [part for part in line.split("\r") if part] or [""]
+        found.append(last)
+    while found and not found[-1]:
+        found.pop()
+    return found[-lines:]

@@ -1,0 +1,194 @@
+"""The one table of actions: bindings, footer, help, palette and README's key list come from it.
+
+Rules: every action has a plain key; letters never fire inside inputs; what destroys is a capital
+and asks; nothing needs a mouse, Alt or a function key; ``q`` and ``ctrl+c`` never stop training.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from textual.binding import Binding
+
+__all__ = ["ACTIONS", "SCREENS", "Action", "as_markdown", "bindings", "of_screen", "shown"]
+
+SCREENS = {"data": "Data", "train": "Train", "runs": "Runs", "play": "Play", "system": "System"}
+"""The five screens in the order of their keys: id -> title."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing a key does."""
+
+    id: str
+    """Method ``action_<id>`` on the screen (or on the app), without arguments."""
+    keys: tuple[str, ...]
+    """Textual key names; the first one is shown."""
+    words: str
+    """What it does, for help and palette."""
+    screen: str = ""
+    """Id of the screen it belongs to; empty: everywhere."""
+    show: str = ""
+    """Its hint in the footer, one or two words; empty: not in the footer."""
+    group: str = "General"
+    """Heading in help."""
+    palette: bool = True
+    """Offered by the palette too (moving about is not)."""
+    priority: bool = False
+    """Fires inside inputs too; never for a printable key."""
+    app: bool = False
+    """The app does it, whatever screen is shown (else the screen does)."""
+
+
+def _move(id: str, keys: str, words: str) -> Action:
+    return Action(id, tuple(keys.split()), words, group="Moving", palette=False)
+
+
+ACTIONS: tuple[Action, ...] = (
+    # --- Data
+    Action("open", ("enter",), "the whole row; in the list: open or clean", "data", "row", "Data"),
+    Action("prepare", ("s",), "clean and split a source", "data", "clean", "Data"),
+    Action("find", ("slash",), "find rows that contain a text", "data", "find", "Data"),
+    Action("jump", ("number_sign",), "jump to a line of the source", "data", "line", "Data"),
+    Action("next_row", ("n",), "the next match, or the next row", "data", "", "Data"),
+    Action("previous_row", ("N",), "the match or the row before", "data", "", "Data"),
+    Action("cancel", ("X",), "cancel the cleaning that runs", "data", "", "Data"),
+    Action("reload", ("r",), "look for datasets again", "data", "", "Data"),
+    # --- Train
+    Action("start", ("s",), "review and start a run", "train", "start", "Train"),
+    Action("edit", ("e",), "edit the recipe", "train", "edit recipe", "Train"),
+    Action(
+        "stop", ("X",), "stop the run after its step, with a checkpoint", "train", "stop", "Train"
+    ),
+    Action("kill", ("K",), "kill the run at once, nothing saved", "train", "", "Train"),
+    Action("resume", ("R",), "go on from the last whole checkpoint", "train", "resume", "Train"),
+    Action("next_run", ("n",), "show the next run", "train", "", "Train"),
+    Action("previous_run", ("N",), "show the previous run", "train", "", "Train"),
+    Action("log_y", ("L",), "loss on a logarithmic axis, or not", "train", "", "Chart"),
+    Action("smoothing", ("S",), "smoothing: none, 0.6, 0.9, 0.99", "train", "", "Chart"),
+    Action("pause", ("space",), "hold charts and log still, or go on", "train", "", "Chart"),
+    # --- Runs
+    Action("open", ("enter",), "open the run", "runs", "open", "Runs"),
+    Action("find", ("slash",), "filter the runs", "runs", "filter", "Runs"),
+    Action("sort", ("o",), "sort by the next column", "runs", "sort", "Runs"),
+    Action("resume", ("R",), "go on from the last whole checkpoint", "runs", "resume", "Runs"),
+    Action(
+        "stop", ("X",), "stop the run after its step, with a checkpoint", "runs", "stop", "Runs"
+    ),
+    Action("kill", ("K",), "kill the run at once, nothing saved", "runs", "", "Runs"),
+    Action("delete", ("D",), "delete the run's folder", "runs", "delete", "Runs"),
+    Action("log_y", ("L",), "loss on a logarithmic axis, or not", "runs", "", "Chart"),
+    Action("smoothing", ("S",), "smoothing: none, 0.6, 0.9, 0.99", "runs", "", "Chart"),
+    # --- Play
+    Action("send", ("ctrl+j", "f5"), "send the prompt", "play", "send", "Play", priority=True),
+    Action("halt", ("ctrl+x",), "stop the answers", "play", "halt", "Play", priority=True),
+    Action(
+        "next_row",
+        ("n",),
+        "the next test row as prompt, with its reference",
+        "play",
+        "test row",
+        "Play",
+    ),
+    Action("write", ("i", "enter"), "write a prompt", "play", "prompt", "Play"),
+    Action("choose", ("c",), "choose the run that answers", "play", "run", "Play"),
+    # --- System
+    Action("reload", ("r",), "read everything again", "system", "reload", "System"),
+    # --- everywhere
+    Action("back", ("escape",), "back; leave an input; cancel", palette=False),
+    Action("previous_view", ("left_square_bracket",), "the view before this one"),
+    Action("next_view", ("right_square_bracket",), "the next view of this screen"),
+    Action("maximise", ("z",), "this pane on the whole screen, and back"),
+    Action(
+        "help", ("question_mark", "f1"), "the keys, searchable", "", "help", palette=False, app=True
+    ),
+    Action(
+        "palette",
+        ("colon", "ctrl+o"),
+        "everything possible now, by name",
+        "",
+        "commands",
+        palette=False,
+        app=True,
+    ),
+    Action("leave", ("q",), "leave the workbench; training goes on", app=True),
+    Action(
+        "interrupt", ("ctrl+c",), "copy; twice: leave, training goes on", palette=False, app=True
+    ),
+    Action(
+        "go_data",
+        ("1",),
+        "screen Data: rows, cleaning, what the model sees",
+        group="Screens",
+        app=True,
+    ),
+    Action(
+        "go_train", ("2",), "screen Train: recipe, start, the live run", group="Screens", app=True
+    ),
+    Action("go_runs", ("3",), "screen Runs: the history", group="Screens", app=True),
+    Action(
+        "go_play", ("4",), "screen Play: base and tuned side by side", group="Screens", app=True
+    ),
+    Action(
+        "go_system", ("5",), "screen System: GPUs, processes, versions", group="Screens", app=True
+    ),
+    _move("next_pane", "tab", "the next pane or field"),
+    _move("previous_pane", "shift+tab", "the pane or field before"),
+    _move("up", "k up", "up"),
+    _move("down", "j down", "down"),
+    _move("left", "h left", "left"),
+    _move("right", "l right", "right"),
+    _move("first", "g home", "to the beginning"),
+    _move("last", "G end", "to the end"),
+    _move("page_up", "ctrl+u pageup", "a page up"),
+    _move("page_down", "ctrl+d pagedown", "a page down"),
+)
+
+_SHOWN = {
+    "left_square_bracket": "[", "right_square_bracket": "]", "slash": "/", "colon": ":",
+    "question_mark": "?", "escape": "esc", "pageup": "pgup", "pagedown": "pgdn",
+    "number_sign": "#", "up": "↑", "down": "↓", "left": "←", "right": "→", "f1": "F1", "f5": "F5",
+}  # fmt: skip
+
+
+def shown(key: str) -> str:
+    """A Textual key name as people write it."""
+    return _SHOWN.get(key, key)
+
+
+def of_screen(screen: str) -> list[Action]:
+    """The actions of one screen, or with ``""`` those that work everywhere."""
+    return [action for action in ACTIONS if action.screen == screen]
+
+
+def bindings(screen: str, *, app: bool = False) -> list[Binding]:
+    """Textual bindings of one screen, or with ``""`` of every screen, or of the app itself."""
+    made = []
+    for action in of_screen(screen):
+        if action.app is not app:
+            continue
+        for key in action.keys:
+            # A key that types nothing may work inside an input when it has to.
+            inside = action.priority or key == "ctrl+o"
+            made.append(Binding(key, action.id, action.words, show=False, priority=inside))
+    return made
+
+
+def as_markdown(actions: Iterable[Action] = ACTIONS) -> str:
+    """README's key list: one table a group."""
+    groups: dict[str, list[Action]] = {}
+    for action in actions:
+        groups.setdefault(action.group, []).append(action)
+    lines: list[str] = []
+    for group in ["Screens", "General", "Moving", *groups]:
+        rows = groups.pop(group, [])
+        if not rows:
+            continue
+        lines += [f"**{group}**", "", "| key | |", "| --- | --- |"]
+        seen = set()
+        for row in rows:
+            line = f"| {' '.join(f'`{shown(key)}`' for key in row.keys)} | {row.words} |"
+            if line not in seen:
+                seen.add(line)
+                lines.append(line)
+        lines.append("")
+    return "\n".join(lines)

@@ -1,0 +1,199 @@
+"""What the five screens share: frame, bindings from the table, the feed, moving about."""
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from rich.cells import cell_len
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Input, Static, TextArea
+
+from tui import keymap
+from tui.feed import Snapshot
+from tui.widgets.bars import FooterBar, HeaderBar
+from tui.widgets.field import Toggle
+
+if TYPE_CHECKING:
+    from tui.app import WorkbenchApp
+
+__all__ = ["TooSmall", "WorkbenchScreen", "available", "block", "hints"]
+
+
+class TooSmall(Static):
+    """All there is to see below 60x20."""
+
+    DEFAULT_CSS = """
+    TooSmall { display: none; width: 1fr; height: 1fr; content-align: center middle; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__("terminal too small\n(60x20 at least)", markup=False)
+
+
+class WorkbenchScreen(Screen[None], inherit_bindings=False):
+    """A screen of the workbench.
+
+    A subclass sets ``SCREEN`` (its id in ``keymap``), ``BINDINGS = keymap.bindings(SCREEN)``, and
+    writes ``compose_body``; ``show_snapshot`` is called with the whole state whenever something
+    changed while the screen is visible, and once when it becomes visible. ``check_action`` says
+    what is possible now: footer and palette show only that.
+    """
+
+    SCREEN: ClassVar[str]
+    BINDINGS = keymap.bindings("")
+
+    @property
+    def workbench(self) -> "WorkbenchApp":
+        return cast("WorkbenchApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield HeaderBar()
+        yield from self.compose_body()
+        yield FooterBar()
+        yield TooSmall()
+
+    def compose_body(self) -> ComposeResult:
+        """The widgets between header and footer."""
+        raise NotImplementedError
+
+    def show_snapshot(self, snapshot: Snapshot) -> None:
+        """Bring the widgets up to date; called only while the screen is visible."""
+
+    def watched_runs(self) -> frozenset[str]:
+        """Ids of the runs whose details this screen shows."""
+        return frozenset()
+
+    # --- what the app calls
+
+    def receive(self, snapshot: Snapshot) -> None:
+        """Hand on a snapshot and bring header and footer up to date."""
+        self.show_snapshot(snapshot)
+        self.workbench.feed.watch(self.watched_runs())
+        self.refresh_bars()
+
+    def refresh_bars(self) -> None:
+        """Header and footer say what is true and possible now; call it after changing either."""
+        if not self.is_mounted:
+            return
+        app = self.workbench
+        self.query_one(HeaderBar).show(self.SCREEN, app.home_words, app.live_words())
+        self.query_one(FooterBar).show(hints(self))
+
+    async def on_screen_resume(self) -> None:
+        self.call_after_refresh(self._present)
+
+    def _present(self) -> None:
+        self.receive(self.workbench.snapshot)
+        self.workbench.presented = True
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        self.refresh_bars()
+
+    # --- moving about: the same keys in every list, table, log and form
+
+    def _forward(self, *names: str) -> None:
+        widget = self.focused
+        while widget is not None and widget is not self:
+            for name in names:
+                if (method := getattr(widget, f"action_{name}", None)) is not None:
+                    method()
+                    return
+            widget = cast("Widget | None", widget.parent)
+
+    @property
+    def _in_form(self) -> bool:
+        return isinstance(self.focused, Input | Toggle)
+
+    def action_down(self) -> None:
+        if self._in_form:
+            self.focus_next()
+        else:
+            self._forward("cursor_down", "scroll_down")
+
+    def action_up(self) -> None:
+        if self._in_form:
+            self.focus_previous()
+        else:
+            self._forward("cursor_up", "scroll_up")
+
+    def action_left(self) -> None:
+        self._forward("cursor_left", "scroll_left")
+
+    def action_right(self) -> None:
+        self._forward("cursor_right", "scroll_right")
+
+    def action_first(self) -> None:
+        self._forward("scroll_top", "first", "scroll_home")
+
+    def action_last(self) -> None:
+        self._forward("scroll_bottom", "last", "scroll_end")
+
+    def action_page_up(self) -> None:
+        self._forward("page_up", "scroll_page_up")
+
+    def action_page_down(self) -> None:
+        self._forward("page_down", "scroll_page_down")
+
+    def action_next_pane(self) -> None:
+        self.focus_next()
+
+    def action_previous_pane(self) -> None:
+        self.focus_previous()
+
+    def action_maximise(self) -> None:
+        if self.maximized is not None:
+            self.minimize()
+        elif self.focused is not None:
+            self.maximize(self.focused)
+
+    def action_back(self) -> None:
+        if self.maximized is not None:
+            self.minimize()
+        elif isinstance(self.focused, Input | TextArea):
+            self.set_focus(None)
+
+
+def block(words: str) -> Text:
+    """Lines that are centred together, not each for itself."""
+    lines = words.split("\n")
+    width = max(cell_len(line) for line in lines)
+    return Text("\n".join(line + " " * (width - cell_len(line)) for line in lines))
+
+
+def available(screen: Screen) -> list[keymap.Action]:
+    """The actions that are possible now on this screen: its own first."""
+    name = getattr(screen, "SCREEN", None)
+    if name is None:
+        return []
+    found = []
+    for action in [*keymap.of_screen(name), *keymap.of_screen("")]:
+        for owner in (screen, screen.app):
+            if hasattr(owner, f"action_{action.id}"):
+                if owner.check_action(action.id, ()):
+                    found.append(action)
+                break
+    return found
+
+
+def hints(screen: Screen) -> list[tuple[str, str]]:
+    """The footer's hints: four of the screen at most, help and commands always.
+
+    Inside an input letters are text, so there only keys that type nothing are shown.
+    """
+    typing = isinstance(screen.focused, Input | TextArea)
+    own: list[tuple[str, str]] = []
+    common: list[tuple[str, str]] = []
+    for action in available(screen):
+        if not action.show:
+            continue
+        key = action.keys[0]
+        if typing and not action.priority:
+            if "ctrl+o" not in action.keys:
+                continue
+            key = "ctrl+o"
+        (common if not action.screen else own).append((keymap.shown(key), action.show))
+    if typing:
+        own = [("esc", "leave the field"), ("tab", "next field"), *own]
+    return own[:4] + common

@@ -1,0 +1,151 @@
+"""The keys, searchable (``?``), and everything possible now by name (``:``)."""
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList
+from textual.widgets.option_list import Option
+
+from engine.text import clip
+from tui import keymap
+from tui.keymap import Action
+from tui.widgets.field import PlainInput
+
+__all__ = ["HelpScreen", "PaletteScreen"]
+
+
+class _Chooser(ModalScreen[str | None], inherit_bindings=False):
+    """An input over a list that it narrows; enter dismisses with the chosen option's id."""
+
+    BINDINGS = [  # noqa: RUF012
+        ("escape,ctrl+c", "cancel", "close"),
+        ("down,ctrl+j", "move(1)", "down"),
+        ("up,ctrl+k", "move(-1)", "up"),
+        ("pagedown,ctrl+d", "move(10)", "page down"),
+        ("pageup,ctrl+u", "move(-10)", "page up"),
+    ]
+    HEADING = ""
+    ASK = ""
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="chooser") as box:
+            box.border_title = self.HEADING
+            box.border_subtitle = "type to search · ↑ ↓ · esc closes"
+            yield PlainInput(placeholder=self.ASK, id="ask")
+            options: OptionList = OptionList(id="list", markup=False)
+            options.can_focus = False
+            yield options
+
+    def on_mount(self) -> None:
+        self._fill("")
+        self.query_one("#ask").focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._fill(event.value)
+
+    def _fill(self, wanted: str) -> None:
+        options = self.query_one(OptionList)
+        options.clear_options()
+        options.add_options(self.options(wanted.lower().split()))
+        options.highlighted = next(
+            (index for index, option in enumerate(options.options) if not option.disabled), None
+        )
+
+    def options(self, words: list[str]) -> list[Option]:
+        """What matches all ``words``."""
+        raise NotImplementedError
+
+    def action_move(self, by: int) -> None:
+        options = self.query_one(OptionList)
+        for _ in range(abs(by)):
+            if by > 0:
+                options.action_cursor_down()
+            else:
+                options.action_cursor_up()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        options = self.query_one(OptionList)
+        if options.highlighted is not None:
+            self.choose(options.get_option_at_index(options.highlighted).id)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.choose(event.option.id)
+
+    def choose(self, id: str | None) -> None:
+        self.dismiss(id)
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
+
+
+def _line(keys: str, words: str, note: str = "") -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append(f" {keys:<14}", "bold #5fafff")
+    line.append(words)
+    if note:
+        line.append(f"  {note}", "#9e9e9e")
+    return line
+
+
+class HelpScreen(_Chooser):
+    """All keys, the current screen's first."""
+
+    HEADING = "Keys"
+    ASK = "search the keys"
+
+    def __init__(self, screen: str) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def options(self, words: list[str]) -> list[Option]:
+        order = [self._screen, "", *(id for id in keymap.SCREENS if id != self._screen)]
+        made: list[Option] = []
+        for screen in order:
+            if not screen and self._screen == "":
+                continue
+            title = keymap.SCREENS.get(screen, "Everywhere")
+            rows = [action for action in keymap.of_screen(screen) if _matches(words, action, title)]
+            if not rows:
+                continue
+            here = "this screen" if screen == self._screen else ""
+            made.append(Option(Text(f"{title}  {here}".rstrip(), "bold reverse"), disabled=True))
+            made += [
+                Option(_line(" ".join(map(keymap.shown, row.keys)), row.words)) for row in rows
+            ]
+        return made
+
+    def choose(self, id: str | None) -> None:
+        """Reading only: enter closes."""
+        self.dismiss(None)
+
+
+class PaletteScreen(_Chooser):
+    """Everything possible now; dismisses with the action's id."""
+
+    HEADING = "Commands"
+    ASK = "what to do"
+
+    def __init__(self, actions: list[Action]) -> None:
+        super().__init__()
+        self._actions = [action for action in actions if action.palette]
+
+    def options(self, words: list[str]) -> list[Option]:
+        return [
+            Option(
+                _line(
+                    " ".join(map(keymap.shown, action.keys)),
+                    clip(action.words, 70),
+                    keymap.SCREENS.get(action.screen, ""),
+                ),
+                id=action.id,
+            )
+            for action in self._actions
+            if _matches(words, action, keymap.SCREENS.get(action.screen, ""))
+        ]
+
+
+def _matches(words: list[str], action: Action, title: str) -> bool:
+    place = f"{action.words} {title} {action.group} {action.id.replace('_', ' ')}".lower()
+    keys = [keymap.shown(key).lower() for key in action.keys]
+    return all(word in place or word in keys for word in words)

@@ -1,0 +1,78 @@
+"""The first and the last line of every screen: where one is, and what the keys do now."""
+
+from rich.text import Text
+from textual.app import RenderResult
+from textual.widget import Widget
+
+from engine.text import clip
+from tui import keymap
+from tui.theme import STATES
+
+__all__ = ["FooterBar", "HeaderBar"]
+
+HINTS = 6
+
+
+class HeaderBar(Widget):
+    """Screens with their keys (the current one marked), home, and the running run's state."""
+
+    DEFAULT_CSS = "HeaderBar { dock: top; height: 1; background: $panel; }"
+    _facts: tuple[str, str, str] = ("", "", "")
+
+    def show(self, screen: str, home: str, live: tuple[str, str] | None) -> None:
+        """``live``: (state, words about the running run)."""
+        facts = (screen, home, "\t".join(live) if live else "")
+        if facts != self._facts:
+            self._facts = facts
+            self.refresh()
+
+    def render(self) -> RenderResult:
+        screen, home, live = self._facts
+        width = self.size.width
+        line = Text(no_wrap=True, end="")
+        for number, (id, title) in enumerate(keymap.SCREENS.items(), 1):
+            if id == screen:
+                line.append(f"[{number} {title}]", "bold reverse")
+            else:
+                line.append(f" {number} ", "bold #5fafff")
+                line.append(f"{title} ", "#d0d0d0")
+        right = Text(no_wrap=True, end="")
+        if live:
+            state, _, words = live.partition("\t")
+            symbol, colour = STATES.get(state, ("?", ""))
+            room = width - line.cell_len - 4
+            right.append(f"{symbol} ", colour)
+            right.append(clip(words, max(0, room)), "#d0d0d0")
+        room = width - line.cell_len - right.cell_len - 5
+        if room >= 8:
+            line.append("  " + _tail(home, room), "#9e9e9e")
+        line.append(" " * max(1, width - line.cell_len - right.cell_len - 1))
+        return line + right
+
+
+class FooterBar(Widget):
+    """At most six hints: the screen's own possible actions first, then help and commands."""
+
+    DEFAULT_CSS = "FooterBar { dock: bottom; height: 1; background: $panel; }"
+    _hints: tuple[tuple[str, str], ...] = ()
+
+    def show(self, hints: list[tuple[str, str]]) -> None:
+        """``hints``: (key, words), most important first."""
+        if tuple(hints) != self._hints:
+            self._hints = tuple(hints)
+            self.refresh()
+
+    def render(self) -> RenderResult:
+        line = Text(" ", no_wrap=True, end="")
+        for key, words in self._hints[:HINTS]:
+            line.append(key, "bold #5fafff")
+            line.append(f" {words}   ", "#d0d0d0")
+        line.right_crop(3)
+        line.truncate(self.size.width, overflow="ellipsis")
+        return line
+
+
+def _tail(path: str, cells: int) -> str:
+    """The end of a path tells more than its beginning."""
+    whole = clip(path, 10_000)
+    return whole if len(whole) <= cells else "…" + whole[-(cells - 1) :]

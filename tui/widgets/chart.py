@@ -1,0 +1,110 @@
+"""A line chart on Textual's Line API: draws only when its data, size or scale changed."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual.strip import Strip
+from textual.widget import Widget
+
+from engine.text import clip
+from tui.theme import SERIES_COLOURS
+
+if TYPE_CHECKING:
+    from tui.plotting import Line
+
+__all__ = ["Chart"]
+
+SAMPLE = {"solid": "━━", "dots": "⠌⠡", "dashed": "╍╍", "dotted": "··", "points": "◆"}
+"""How a series looks, for the legend."""
+
+
+class Chart(Widget, can_focus=True):
+    """Several series over steps. ``show`` hands it everything; numpy is imported by then."""
+
+    DEFAULT_CSS = "Chart { height: 1fr; min-height: 3; }"
+
+    def __init__(self, title: str, *, y_zero: bool = False, **options: Any) -> None:
+        super().__init__(classes="pane", **options)
+        self._title = title
+        self._lines: Sequence[Line] = ()
+        self._colours: Sequence[str] = SERIES_COLOURS
+        self._key: object = None
+        self._log_y = False
+        self._y_zero = y_zero
+        self._strips: list[Strip] = []
+        self._drawn: object = None
+        self.frames = 0
+        """How often it was drawn: tests watch that nothing is drawn without need."""
+
+    def on_mount(self) -> None:
+        self._show_titles()
+
+    def show(
+        self,
+        lines: "Sequence[Line]",
+        key: object,
+        *,
+        colours: Sequence[str] = SERIES_COLOURS,
+        log_y: bool = False,
+        title: str | None = None,
+    ) -> None:
+        """Draw ``lines``; nothing happens when ``key`` (what they were made of) is the last one."""
+        key = (key, log_y, title)
+        if key == self._key:
+            return
+        self._key, self._lines, self._colours, self._log_y = key, lines, colours, log_y
+        if title is not None:
+            self._title = title
+        self._show_titles()
+        self.refresh()
+
+    def _show_titles(self) -> None:
+        self.border_title = Text(clip(self._title + (" (log)" if self._log_y else ""), 60) or " ")
+        legend = Text()
+        if len(self._lines) > 1:
+            for number, line in enumerate(self._lines):
+                colour = self._colours[number % len(self._colours)]
+                legend.append(SAMPLE[line.mark], colour)
+                legend.append(f" {clip(line.name, 24)}  ")
+            legend.right_crop(2)
+        self.border_subtitle = legend if legend.plain else None
+
+    def render_line(self, y: int) -> Strip:
+        wanted = (self._key, self.size)
+        if wanted != self._drawn:
+            self._strips = self._draw()
+            self._drawn = wanted
+        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
+
+    def _say(self, words: str) -> list[Strip]:
+        width, height = self.size
+        strips = [Strip.blank(width, self.rich_style) for _ in range(height)]
+        if width > len(words) and height:
+            text = words.center(width)
+            strips[height // 2] = Strip([Segment(text, self.rich_style + Style(color="#9e9e9e"))])
+        return strips
+
+    def _draw(self) -> list[Strip]:
+        if not self._lines:  # numpy waits until there is something to draw
+            return self._say("no points yet")
+        from tui import plotting
+
+        self.frames += 1
+        options = plotting.Options(plotting.charset_for(), self._log_y, y_zero=self._y_zero)
+        width, height = self.size
+        frame = plotting.draw(self._lines, width, height, options)
+        base = self.rich_style
+        styles = {
+            plotting.AXIS: base + Style(color="#9e9e9e"),
+            plotting.GUIDE: base + Style(color="#444444"),
+            plotting.BAD: base + Style(color="#ff8787", bold=True),
+        }
+        for number in range(len(self._lines)):
+            styles[number] = base + Style(color=self._colours[number % len(self._colours)])
+        return [
+            Strip([Segment(text, styles[style]) for text, style in frame.runs(row)], width)
+            for row in range(height)
+        ]

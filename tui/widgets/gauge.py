@@ -1,0 +1,64 @@
+"""Bars for memory and utilisation; the numbers stand beside them."""
+
+from dataclasses import dataclass
+
+from rich.text import Text
+from textual.app import RenderResult
+from textual.widget import Widget
+
+from engine.text import clip
+
+__all__ = ["Bar", "Gauge"]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One line of a gauge: ``share`` 0..1, or None for words alone."""
+
+    label: str
+    share: float | None
+    words: str
+
+
+def bar_text(share: float, width: int, colour: str = "#87d787") -> Text:
+    """A bar of ``width`` cells; heavy and light lines differ without colour."""
+    share = min(1.0, max(0.0, share))
+    full = round(share * width)
+    return Text.assemble(("━" * full, colour), ("─" * (width - full), "#585858"))
+
+
+class Gauge(Widget):
+    """A few labelled bars under a title; repaints only when a shown value changed."""
+
+    DEFAULT_CSS = "Gauge { height: 1fr; min-height: 1; }"
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(classes="pane", **options)  # type: ignore[arg-type]
+        self._shown: tuple[str, tuple[Bar, ...]] = ("", ())
+
+    def show(self, title: str, bars: list[Bar]) -> None:
+        now = (title, tuple(bars))
+        if now != self._shown:
+            self._shown = now
+            self.border_title = Text(clip(title, 40) or " ")
+            self.refresh()
+
+    def render(self) -> RenderResult:
+        width = self.size.width
+        lines = []
+        label = max((len(bar.label) for bar in self._shown[1]), default=0)
+        for bar in self._shown[1]:
+            line = Text(no_wrap=True, overflow="ellipsis")
+            if bar.share is None:
+                line.append(clip(f"{bar.label:<{label}} {bar.words}".strip(), width))
+                lines.append(line)
+                continue
+            room = width - label - 2 - len(bar.words)
+            line.append(f"{bar.label:<{label}} ")
+            if room >= 4:
+                colour = "#87d787" if bar.share < 0.85 else "#ffaf5f"
+                line.append_text(bar_text(bar.share, room, colour))
+                line.append(" ")
+            line.append(clip(bar.words, max(1, width - line.cell_len)), "bold")
+            lines.append(line)
+        return Text("\n").join(lines)

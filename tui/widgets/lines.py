@@ -1,0 +1,190 @@
+"""Text of any length in a scrollable pane: wrapped by cells, drawn line by line.
+
+Textual's Static lays out its whole text on the event loop; this widget wraps once a width and then
+draws the visible lines only. What it shows is plain: no markup, nothing but what engine.text lets
+through.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.cells import get_character_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from engine.text import steady
+
+__all__ = [
+    "ACCENT",
+    "BAD",
+    "BOLD",
+    "GOOD",
+    "PLAIN",
+    "QUIET",
+    "WARM",
+    "LinesView",
+    "Run",
+    "hanging",
+    "wrap",
+]
+
+PLAIN = Style.null()
+BOLD = Style(bold=True)
+QUIET = Style(color="#9e9e9e")
+ACCENT = Style(color="#5fafff", bold=True)
+GOOD = Style(color="#87d787")
+WARM = Style(color="#ffaf5f")
+BAD = Style(color="#ff8787", bold=True)
+
+Run = tuple[str, Style]
+"""A piece of one line or of several; outside text must have gone through engine.text."""
+
+SHOWN_CHARACTERS = 400_000
+"""Of one text at most this much is shown: wrapping that takes about 0.1 s."""
+
+
+def wrap(runs: Iterable[Run], width: int) -> list[Strip]:
+    """Runs of text as lines of at most ``width`` cells, broken at spaces where there are some."""
+    width = max(1, width)
+    lines: list[Strip] = []
+    line: list[Run] = []
+
+    def end() -> None:
+        for piece in _fold(line, width):
+            lines.append(Strip([Segment(text, style) for text, style in piece]))
+        line.clear()
+
+    for text, style in runs:
+        first, *rest = text.split("\n")
+        if first:
+            line.append((first, style))
+        for part in rest:
+            end()
+            if part:
+                line.append((part, style))
+    end()
+    return lines
+
+
+def hanging(head: Sequence[Run], text: str, style: Style, width: int) -> list[Strip]:
+    """``head`` before the first line of ``text``; the lines after it are indented as far."""
+    first = Strip([Segment(part, look) for part, look in head])
+    indent = first.cell_length
+    if indent > width - 12:  # too narrow for a column of its own
+        return wrap([*head, (text, style)], width)
+    lines = wrap([(text, style)], width - indent)
+    made = [Strip([*first, *lines[0]])]
+    return made + [Strip([Segment(" " * indent), *line]) for line in lines[1:]]
+
+
+def _fold(line: Sequence[Run], width: int) -> Iterable[list[Run]]:
+    """One logical line, folded. Always gives at least one, maybe empty, line."""
+    text = "".join(part for part, _ in line)
+    ends = _breaks(text, width)
+    if len(ends) == 1:
+        yield list(line)
+        return
+    start, index, taken = 0, 0, 0
+    for end in ends:
+        piece: list[Run] = []
+        while start < end:
+            part, style = line[index]
+            step = min(end - start, len(part) - taken)
+            piece.append((part[taken : taken + step], style))
+            start += step
+            taken += step
+            if taken == len(part):
+                index, taken = index + 1, 0
+        yield piece
+
+
+def _breaks(text: str, width: int) -> list[int]:
+    """Ends of the lines that ``text`` folds into; a space at an end stays on its line."""
+    if len(text) <= width and text.isascii():
+        return [len(text)]
+    ends: list[int] = []
+    start, size = 0, len(text)
+    while start < size:
+        plain = text[start : start + width].isascii()
+        stop = min(size, start + width) if plain else _fitting(text, start, width)
+        if stop < size:
+            space = text.rfind(" ", start, stop + 1)
+            if space > start:
+                # The space may hang over the edge; drawing crops it.
+                stop = space + 1
+        stop = max(stop, start + 1)
+        ends.append(stop)
+        start = stop
+    return ends or [0]
+
+
+def _fitting(text: str, start: int, width: int) -> int:
+    cells, index, size = 0, start, len(text)
+    while index < size:
+        cells += get_character_cell_size(text[index])
+        if cells > width:
+            return index
+        index += 1
+    return size
+
+
+class LinesView(ScrollView, can_focus=True):
+    """A scrollable pane of text. Give it runs with :meth:`show`, or a layout of your own."""
+
+    DEFAULT_CSS = """
+    LinesView {
+        height: 1fr; width: 1fr; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0;
+        overflow-x: hidden; overflow-y: auto; scrollbar-gutter: stable;
+    }
+    """
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._layout: Callable[[int], list[Strip]] = lambda width: []
+        self._lines: list[Strip] = []
+        self._made_for = -1
+
+    @property
+    def text_lines(self) -> list[str]:
+        """The lines as they are wrapped now (for tests and for copying)."""
+        return [strip.text for strip in self._lines]
+
+    def show(self, runs: Iterable[Run] | str, *, follow: bool = False) -> None:
+        """Show runs, or one outside text as it is. ``follow``: scroll to the end."""
+        pieces = [(steady(runs[:SHOWN_CHARACTERS]), PLAIN)] if isinstance(runs, str) else list(runs)
+        if isinstance(runs, str) and len(runs) > SHOWN_CHARACTERS:
+            left = len(runs) - SHOWN_CHARACTERS
+            pieces.append((f"\n… {left:,} more characters are not shown", QUIET))
+        self.show_layout(lambda width: wrap(pieces, width), follow=follow)
+
+    def show_layout(self, layout: Callable[[int], list[Strip]], *, follow: bool = False) -> None:
+        """Show what ``layout`` makes for a width in cells; called again when the width changes."""
+        self._layout = layout
+        self._made_for = -1
+        self._make()
+        if follow:
+            self.scroll_end(animate=False, immediate=True)
+
+    def _make(self) -> None:
+        width = self.scrollable_content_region.width
+        if width <= 0 or width == self._made_for:
+            return
+        self._made_for = width
+        self._lines = self._layout(width)
+        self.virtual_size = Size(width, len(self._lines))
+        self.refresh()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._make()
+
+    def render_line(self, y: int) -> Strip:
+        width = self.scrollable_content_region.width
+        index = self.scroll_offset.y + y
+        base = self.rich_style
+        if not 0 <= index < len(self._lines):
+            return Strip.blank(width, base)
+        strip = self._lines[index]
+        return strip.crop_extend(0, width, base).apply_style(base)

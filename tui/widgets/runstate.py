@@ -1,0 +1,222 @@
+"""What a run is doing, or how it ended, in at most six lines."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+from textual.app import RenderResult
+from textual.widget import Widget
+
+from engine.text import clip
+from tui import words
+from tui.feed import ENDS, RunDetail
+from tui.theme import STATES
+from tui.widgets.gauge import bar_text
+
+if TYPE_CHECKING:
+    from engine.history.row import RunRow
+
+__all__ = ["RunState", "eta", "state_lines"]
+
+SILENT_SECONDS = 60
+"""A live run that wrote nothing for so long is said to be silent."""
+
+
+def eta(detail: RunDetail) -> float | None:
+    """Seconds until the last step, evaluations included, by the last 50 steps; None: not known."""
+    row = detail.row
+    step, last = row.step, row.max_steps
+    if not step or not last or step > last:
+        return None
+    seconds = _recent(detail) or row.step_seconds
+    if not seconds:
+        return None
+    during = [
+        found
+        for found in detail.evaluations
+        if found.get("which") == "during" and found.get("step")
+    ]
+    spent = sum(found.get("seconds") or 0.0 for found in during)
+    each = spent / max(found["step"] for found in during) if during else 0.0
+    return (last - step) * (seconds + each)
+
+
+def _recent(detail: RunDetail) -> float | None:
+    series = detail.series.get("step_seconds")
+    if series is None or not len(series[1]):
+        return None
+    recent = [float(value) for value in series[1][-50:] if value == value]
+    return sum(recent) / len(recent) if recent else None
+
+
+def _pair(line: Text, label: str, value: str, strong: bool = True) -> None:
+    line.append(f"{label} ", "#9e9e9e")
+    line.append(value, "bold" if strong else "")
+    line.append("   ")
+
+
+@dataclass(frozen=True)
+class _Head:
+    row: "RunRow"
+    now: float
+
+    def line(self, width: int) -> Text:
+        row = self.row
+        symbol, colour = STATES.get(row.state, ("?", ""))
+        line = Text(no_wrap=True, end="")
+        line.append(f"{symbol} {row.state}", f"bold {colour}")
+        line.append("  ")
+        line.append(clip(row.name, max(8, width // 3)), "bold")
+        rest = []
+        if (row.attempt or 1) > 1:
+            rest.append(f"attempt {row.attempt}")
+        if row.state == "starting" and row.phase:
+            rest.append(row.phase)
+        elif row.state == "queued":
+            rest.append("waiting for its worker")
+        elif row.state == "stopping":
+            rest.append("finishing its step, saving")
+        began = row.started or row.created
+        if began:
+            end = row.ended if row.state in ENDS and row.ended else self.now
+            rest.append(words.duration(end - began))
+        if row.state in ENDS and row.ended:
+            rest.append(words.when(row.ended, self.now))
+        elif row.last_event and self.now - row.last_event > SILENT_SECONDS:
+            rest.append(f"silent for {words.duration(self.now - row.last_event)}")
+        if row.model and row.device:
+            rest.append(f"{row.model.rsplit('/', 1)[-1]} on {row.device}")
+        if rest:
+            line.append(
+                clip("  ·  " + "  ·  ".join(rest), max(0, width - line.cell_len)), "#9e9e9e"
+            )
+        return line
+
+
+def state_lines(detail: RunDetail, width: int, now: float) -> list[Text]:
+    """State, progress, speed, evaluation, and for an ended run how and why."""
+    row = detail.row
+    lines = [_Head(row, now).line(width)]
+    lines.append(_progress(detail, width))
+    speed = Text(no_wrap=True, overflow="ellipsis", end="")
+    _pair(speed, "loss", words.loss(row.loss))
+    _pair(speed, "lr", words.rate(row.learning_rate))
+    _pair(speed, "tok/s", words.number(row.tokens_per_second))
+    _pair(speed, "s/step", words.number(row.step_seconds))
+    if width >= 76:
+        _pair(speed, "grad norm", words.number(row.grad_norm))
+    lines.append(speed)
+    best = Text(no_wrap=True, overflow="ellipsis", end="")
+    _pair(best, "validation", words.loss(row.eval_loss))
+    where = f" at step {row.best_step}" if row.best_step is not None else ""
+    _pair(best, "best", words.loss(row.best_eval_loss) + where)
+    tests = {
+        found.get("which"): found for found in detail.evaluations if found.get("split") == "test"
+    }
+    if {"before", "after"} <= tests.keys():
+        change = (
+            f"{words.loss(tests['before'].get('loss'))} → {words.loss(tests['after'].get('loss'))}"
+        )
+        _pair(best, "test", change)
+    elif row.checkpoint and row.state not in ENDS:
+        _pair(best, "checkpoint", clip(_checkpoint(row.checkpoint), 24), False)
+    lines.append(best)
+    lines += _end_lines(detail, width)
+    return lines
+
+
+def _checkpoint(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _progress(detail: RunDetail, width: int) -> Text:
+    row = detail.row
+    step, last = row.step or 0, row.max_steps or 0
+    _, colour = STATES.get(row.state, ("?", "#87d787"))
+    tail = Text(end="")
+    if last:
+        tail.append(f" {step}/{last}", "bold")
+        tail.append(f"  {100 * step // last} %")
+    else:
+        tail.append(" no step yet")
+    if row.epoch is not None and width >= 56:
+        tail.append(f"  epoch {row.epoch:.2f}", "#9e9e9e")
+    left = eta(detail) if row.state in ("running", "stopping") else None
+    if left is not None and step < last:
+        tail.append("  ETA ", "#9e9e9e")
+        tail.append(words.duration(left), "bold")
+    room = max(4, width - tail.cell_len)
+    line = bar_text(step / last if last else 0.0, room, colour)
+    line.no_wrap, line.end = True, ""
+    return line.append_text(tail)
+
+
+def _end_lines(detail: RunDetail, width: int) -> list[Text]:
+    """How it ended: exit code, signal, the last whole checkpoint, the reason, what to do."""
+    row = detail.row
+    lines: list[Text] = []
+    if row.state in ENDS:
+        end = Text(no_wrap=True, overflow="ellipsis", end="")
+        if row.state != "finished" or row.exit_code:
+            _pair(
+                end, "exit code", str(row.exit_code) if row.exit_code is not None else words.NOTHING
+            )
+            _pair(end, "signal", _signal(row.signal))
+        elif row.reason:
+            _pair(end, "ended by", clip(row.reason, 30))
+        if row.checkpoint:
+            _pair(end, "checkpoint", clip(_checkpoint(row.checkpoint), 30))
+        elif row.state != "finished":
+            _pair(end, "checkpoint", "none whole")
+        if row.state != "finished":
+            end.append("R ", "bold #5fafff")
+            end.append("goes on")
+        lines.append(end)
+        if row.state != "finished" and row.reason:
+            lines.append(Text(clip(row.reason, width), "#ff8787", no_wrap=True, end=""))
+    elif detail.notices:
+        notice = detail.notices[-1]
+        mark, colour = ("✗", "#ff8787") if notice.get("type") == "error" else ("!", "#ffaf5f")
+        message = str(notice.get("text") or "")
+        lines.append(Text(clip(f"{mark} {message}", width), colour, no_wrap=True, end=""))
+    return lines
+
+
+def _signal(number: int | None) -> str:
+    if number is None:
+        return "none"
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+class RunState(Widget):
+    """The lines of :func:`state_lines`; repaints only when they read differently."""
+
+    DEFAULT_CSS = "RunState { height: auto; min-height: 4; padding: 0 1; }"
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self._detail: RunDetail | None = None
+        self._lines: list[Text] = []
+        self._now = 0.0
+
+    def show(self, detail: RunDetail | None, now: float) -> None:
+        """``now``: seconds since the epoch, for "silent for" and "ago"."""
+        self._detail, self._now = detail, now
+        lines = self._make(self.content_size.width or 80)
+        if [line.markup for line in lines] != [line.markup for line in self._lines]:
+            self.refresh(layout=len(lines) != len(self._lines))
+            self._lines = lines
+
+    def _make(self, width: int) -> list[Text]:
+        return state_lines(self._detail, width, self._now) if self._detail else []
+
+    def get_content_height(self, container: object, viewport: object, width: int) -> int:
+        return max(4, len(self._make(width)))
+
+    def render(self) -> RenderResult:
+        return Text("\n").join(self._make(self.content_size.width))

@@ -1,0 +1,104 @@
+"""How numbers, sizes and times are said: short, of one width as far as possible, never ``None``."""
+
+import math
+from typing import Any
+
+__all__ = ["NOTHING", "bytes_words", "duration", "loss", "number", "of_bytes", "rate", "when"]
+
+NOTHING = "–"
+"""Shown where there is no value yet."""
+
+
+def _finite(value: Any) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return None
+
+
+def loss(value: Any) -> str:
+    """A loss with three decimals; NaN and infinities by name."""
+    found = _finite(value)
+    if found is None:
+        return NOTHING
+    if not math.isfinite(found):
+        return "NaN" if found != found else ("inf" if found > 0 else "-inf")
+    return f"{found:.3f}" if abs(found) < 1000 else f"{found:.2e}"
+
+
+def rate(value: Any) -> str:
+    """A learning rate: 3e-4, 2.85e-3, 0."""
+    found = _finite(value)
+    if found is None:
+        return NOTHING
+    if not found or not math.isfinite(found):
+        return f"{found:g}"
+    power = math.floor(math.log10(abs(found)))
+    return f"{found / 10.0**power:.2f}".rstrip("0").rstrip(".") + f"e{power}"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Any number in few characters: 312, 12.3k, 0.82."""
+    found = _finite(value)
+    if found is None:
+        return NOTHING
+    if not math.isfinite(found):
+        return "NaN" if found != found else ("inf" if found > 0 else "-inf")
+    for power, suffix in ((12, "T"), (9, "G"), (6, "M"), (4, "k")):
+        if abs(found) >= 10.0**power:
+            scale = 1e3 if power == 4 else 10.0**power
+            return f"{found / scale:.1f}{suffix}"
+    if isinstance(value, int) or abs(found) >= 1000:
+        return f"{found:.0f}"
+    return f"{found:.{digits}g}"
+
+
+def bytes_words(value: Any) -> str:
+    """Bytes in binary units: 812 MiB, 27.6 GiB."""
+    found = _finite(value)
+    if found is None:
+        return NOTHING
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(found) < 1000:
+            return f"{found:.0f} {unit}" if unit != "GiB" else f"{found:.1f} {unit}"
+        found /= 1024
+    return f"{found:.1f} TiB"
+
+
+def of_bytes(part: Any, whole: Any) -> str:
+    """A part of a whole in the unit of the whole: 5.0/16.0 GiB."""
+    words = bytes_words(whole)
+    found = _finite(part)
+    if found is None or words == NOTHING:
+        return f"{bytes_words(part)} of {words}"
+    size = 1024 ** ("B", "KiB", "MiB", "GiB", "TiB").index(words.split()[1])
+    return f"{found / size:.{1 if '.' in words else 0}f}/{words}"
+
+
+def duration(seconds: Any) -> str:
+    """The two biggest parts of a time: 42 s, 3 min 05 s, 17 h 20 min, 2 d 3 h."""
+    found = _finite(seconds)
+    if found is None or not math.isfinite(found):
+        return NOTHING
+    whole = max(0, round(found))
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour} h"
+    if hours:
+        return f"{hours} h {minute:02} min"
+    if minutes:
+        return f"{minutes} min {second:02} s"
+    return f"{second} s"
+
+
+def when(then: Any, now: float) -> str:
+    """How long ago: "42 s ago", "3 h ago", "5 d ago"."""
+    found = _finite(then)
+    if found is None:
+        return NOTHING
+    ago = max(0.0, now - found)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if ago >= size:
+            return f"{int(ago // size)} {unit} ago"
+    return f"{int(ago)} s ago"
