@@ -1,4 +1,4 @@
-"""A checkpoint that cannot be written leaves nothing behind, and the reason is said with figures."""
+"""A checkpoint that cannot be written leaves nothing behind, and figures say why."""
 
 import errno
 import shutil
@@ -32,11 +32,10 @@ def test_whole(tmp_path: Path) -> None:
 def test_not_even_begun_without_room(tmp_path: Path) -> None:
     begun: list[Path] = []
     needed = shutil.disk_usage(tmp_path).free + 1
-    with pytest.raises(
-        OSError, match=rf"no space left for it: it needs about {needed:,} bytes"
-    ) as e:
+    words = rf"no space left for it: it needs about {needed:,} bytes"
+    with pytest.raises(OSError, match=words) as caught:
         saving.write_whole(tmp_path / ".tmp", begun.append, publish(tmp_path / "x"), needed, "it")
-    assert e.value.errno == errno.ENOSPC and e.value.filename == str(tmp_path)
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path)
     assert not begun and not list(tmp_path.iterdir())
 
 
