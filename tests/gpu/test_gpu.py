@@ -14,11 +14,7 @@ from engine.jobs.launch import create_run, launch, wait_until_dead
 from engine.recipe import Recipe, load_recipe
 from tests import tiny
 
-torch = pytest.importorskip("torch")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
-]
+pytestmark = pytest.mark.gpu
 
 BACKENDS = [
     "transformers",
@@ -32,7 +28,15 @@ BACKENDS = [
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+
+
+@pytest.fixture(scope="module")
+def home(cuda: None, tmp_path_factory: pytest.TempPathFactory) -> Home:
     return open_home(tmp_path_factory.mktemp("gpu") / "home")
 
 
