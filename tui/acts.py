@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING
 from engine.home import Home
 
 if TYPE_CHECKING:
+    from engine.jobs.folder import RunFolder
     from engine.recipe import Recipe
 
-__all__ = ["Reading", "delete_run", "folder_bytes", "kill_run", "read_system", "resume_run"]
+__all__ = [
+    "Reading",
+    "delete_run",
+    "folder_bytes",
+    "kill_run",
+    "read_system",
+    "resume_run",
+    "start_run",
+    "stop_run",
+]
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ def start_run(home: Home, recipe: "Recipe", name: str | None) -> str:
     return folder.id
 
 
-def _folder(home: Home, id: str):  # type: ignore[no-untyped-def]
+def _folder(home: Home, id: str) -> "RunFolder":
     from engine.jobs.folder import RunFolder
 
     return RunFolder(home.runs / id)
@@ -86,7 +96,12 @@ def delete_run(home: Home, id: str) -> None:
         raise UserError(f"{folder.path}: is no run's folder")
     if is_alive(folder):
         raise UserError(f"run {id} is alive: stop it first (X)")
-    shutil.rmtree(folder.path)
+    gone = folder.path.with_name(f".gone-{id}")
+    try:
+        folder.path.rename(gone)  # at once out of every list; what is left of it is no run
+        shutil.rmtree(gone)
+    except OSError as error:
+        raise UserError(f"{gone}: cannot be deleted ({error.strerror})") from None
 
 
 def read_system(home: Home) -> Reading:

@@ -40,6 +40,8 @@ _QUADRANT_BITS = np.array([[1, 2], [4, 8]])
 _ASCII = np.array([ord(char) for char in " '.:"], dtype=np.uint32)
 _ASCII_BITS = np.array([[1], [2]])
 _POINT = {"braille": "◆", "quadrant": "◆", "ascii": "o"}
+_ALONE = {"braille": "•", "quadrant": "•", "ascii": "."}
+"""A line of one value: a single dot would not be seen."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
         power = math.floor(math.log10(biggest) + 1e-9)
         digits = max(0, power - math.floor(math.log10(step) + 1e-9))
         return [f"{t / 10.0**power:.{digits}f}e{power}" if abs(t) > 1e-15 else "0" for t in ticks]
-    digits = min(6, max(0, -math.floor(math.log10(step) + 1e-9)))
+    digits = min(12, max(0, -math.floor(math.log10(step) + 1e-9)))
     return [f"{t:.{digits}f}" for t in ticks]
 
 
@@ -253,7 +255,7 @@ def _x_range(lines: Sequence[_Kept]) -> tuple[float, float] | None:
         return None
     low, high = float(min(a for a, _ in ends)), float(max(b for _, b in ends))
     if high <= low:
-        return low - 0.5, high + 0.5
+        return low - 1.0, high + 1.0
     if 0 < low <= 0.05 * (high - low):
         low = 0.0
     step = nice_step(high - low, 40)
@@ -354,7 +356,9 @@ class _Area:
         place = frame.chars[: self.height, self.left :], frame.styles[: self.height, self.left :]
         if len(line.x):
             if line.mark == "points":
-                self._points(place, number, line)
+                self._points(place, number, line, _POINT[self.options.charset])
+            elif len(line.x) == 1:
+                self._points(place, number, line, _ALONE[self.options.charset])
             else:
                 self._dots(place, number, self._rasterise(line))
         if len(line.bad_x):
@@ -467,11 +471,12 @@ class _Area:
         place: tuple[npt.NDArray[np.uint32], npt.NDArray[np.int16]],
         number: int,
         line: _Kept,
+        symbol: str,
     ) -> None:
         column, row = self._cells(line.x, line.y)
         ok = (column >= 0) & (column < self.width) & (row >= 0) & (row < self.height)
         chars, styles = place
-        chars[row[ok], column[ok]] = ord(_POINT[self.options.charset])
+        chars[row[ok], column[ok]] = ord(symbol)
         styles[row[ok], column[ok]] = number
 
     def _bad(self, place: tuple[npt.NDArray[np.uint32], npt.NDArray[np.int16]], x: Floats) -> None:

