@@ -271,6 +271,8 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:  # a NUL byte, or what no file name can hold
+        raise UsageError(f"{name!r}: not a file name") from None
     tree.setdefault("name", path.stem)
     return _validate(tree, str(path)).with_settings(settings)
 

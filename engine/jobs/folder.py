@@ -1,9 +1,10 @@
 """The folder of one run: which file is where."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from engine.jobs.journal import whole
 
 if TYPE_CHECKING:  # pydantic: 20 MB that a supervisor has no use for
     from engine.recipe import Recipe
@@ -80,7 +81,7 @@ class RunFolder:
         return [line.rsplit("\r", 1)[-1] for line in text.rstrip().split("\n")[-count:] if line]
 
     def read_identity(self) -> dict[str, Any]:
-        return json.loads(self.identity.read_text(encoding="utf-8"))
+        return whole(self.identity.read_bytes())
 
     def read_recipe(self) -> "Recipe":
         import tomllib

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SCHEMA_VERSION", "Journal", "Lines", "read_lines"]
+__all__ = ["SCHEMA_VERSION", "Journal", "Lines", "read_lines", "whole"]
 
 SCHEMA_VERSION = 1
 SYNC_SECONDS = 1.0
@@ -112,6 +112,14 @@ class Lines:
     """Whole lines that are not a JSON object with a ``type``."""
 
 
+def whole(data: bytes) -> Any:
+    """``json.loads``, with "?" for lone surrogates: JSON can say them, SQLite cannot store them."""
+    found = json.loads(data)
+    if b"\\u" in data or b"\xed" in data:
+        found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+    return found
+
+
 def read_lines(path: Path, offset: int = 0, limit_bytes: int = READ_BYTES) -> Lines:
     """Whole lines from byte ``offset`` on, at most ``limit_bytes`` at a time.
 
@@ -136,7 +144,7 @@ def read_lines(path: Path, offset: int = 0, limit_bytes: int = READ_BYTES) -> Li
         if not line:
             continue
         try:
-            event = json.loads(line)
+            event = whole(line)
             if not isinstance(event["type"], str):
                 raise TypeError
             events.append(event)

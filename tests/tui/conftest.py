@@ -24,8 +24,9 @@ NOW = 1_763_800_000.0
 SIZES = [(80, 24), (120, 40)]
 
 HOSTILE = (
-    "\x1b]52;c;cHduZWQ=\x07\x1b[2J\x1b[31m\x9b5n\x00\x08\u202egnp.exe\u2066 [@click=app.quit]go[/]"
-    " [/red] [bold [/ \\[ {x} \r\n\t﷽ 👨‍👩‍👧 \ud800 " + "A" * 100_000 + "\u0301"
+    "EVIL\x1b]52;c;cHduZWQ=\x07\x1b[2J\x1b[31;5m\x1bc\x9b5n\x00\x08\u202egnp.exe\u2066"
+    " [@click=app.quit]go[/] [/red] [bold [/ \\[ {x} \r\n\t\ufdfd"
+    " \U0001f468\u200d\U0001f469\u200d\U0001f467 \ud800 " + "A" * 100_000 + "\u0301"
 )
 """Escape sequences, C1, bidi controls, markup, a lone surrogate, width traps, 100,000 letters."""
 

@@ -30,7 +30,7 @@ class Toggle(Widget, can_focus=True):
     BINDINGS = [("space", "toggle", "change")]  # noqa: RUF012
     DEFAULT_CSS = """
     Toggle { height: 1; width: 1fr; padding: 0 1; background: $panel; }
-    Toggle:focus { background: $boost; text-style: underline; }
+    Toggle:focus { background: #303030; text-style: underline; }
     """
 
     @dataclass
