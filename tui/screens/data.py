@@ -281,11 +281,12 @@ class DataScreen(WorkbenchScreen):
             right.border_title, right.border_subtitle = "", ""
             return
         right.border_title = Text(tab_words(self.view, max(10, right.outer_size.width - 6)))
-        view = self.view if self.view in COLUMNS else self._split
-        place, count = self._cursor.get(view, 0) + 1, rows.count(view)
-        told = f"row {place:,} of {count:,}" if count else "no rows"
-        if self.view not in COLUMNS:
-            told = f"{view} {told} · as {rows.seen_by} sees it"
+        told = ""
+        if self._one_row:  # a table says itself where its cursor is
+            view = self.view if self.view in COLUMNS else self._split
+            told = f"row {self._cursor.get(view, 0) + 1:,} of {rows.count(view):,}"
+            if view != self.view:
+                told = f"{view} {told} · as {rows.seen_by} sees it"
         right.border_subtitle = Text(clip(told, max(10, right.outer_size.width - 6)))
 
     def on_resize(self) -> None:
@@ -299,7 +300,6 @@ class DataScreen(WorkbenchScreen):
     def on_paged_table_moved(self, event: PagedTable.Moved) -> None:
         if not self._one_row:
             self._cursor[self.view] = event.row
-            self._titles()
             self._look_at_row()
 
     def on_paged_table_chosen(self, event: PagedTable.Chosen) -> None:
@@ -329,7 +329,9 @@ class DataScreen(WorkbenchScreen):
                 told: list[Run] = []
                 if rows.count(view):
                     told = row_runs(view, await asyncio.to_thread(rows.one, view, place))
-                self.query_one("#detail", LinesView).show(told)
+                detail = self.query_one("#detail", LinesView)
+                detail.show(told)
+                detail.go(0)
         except (UserError, OSError):
             return  # the table says so itself
         finally:
@@ -560,7 +562,7 @@ class DataScreen(WorkbenchScreen):
         self._switch("words")
         view = self.query_one("#words", LinesView)
         view.show(runs)
-        view.scroll_home(animate=False)
+        view.go(0)
 
     def _fail(self, error: Exception) -> None:
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
