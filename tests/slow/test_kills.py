@@ -22,7 +22,7 @@ from engine.jobs import launch
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_all
 from engine.recipe import load_recipe
-from tests.tui.terminal import PtyApp
+from tests.tui.test_terminal import Tmux
 
 pytestmark = pytest.mark.slow
 
@@ -145,27 +145,38 @@ def test_supervisor_killed(undisturbed: tuple[Home, dict[int, float], float], sh
 
 
 @pytest.mark.parametrize("share", moments(3), ids="{:.2f}".format)
-def test_workbench_killed(undisturbed: tuple[Home, dict[int, float], float], share: float) -> None:
+def test_workbench_killed(
+    undisturbed: tuple[Home, dict[int, float], float], share: float, tmp_path: Path
+) -> None:
     home, expected, seconds = undisturbed
-    with PtyApp(home.path) as app:
-        app.wait_for(rb"demo")
-        before = {folder.id for folder in launch.run_folders(home)}
-        app.press("2")
-        app.wait_for(rb"start")
-        app.press("s")
-        app.wait_for(rb"enter")
-        app.press("\r")
-        deadline = time.monotonic() + SECONDS
-        while not (new := [f for f in launch.run_folders(home) if f.id not in before]):
-            assert time.monotonic() < deadline
-            app.quiet(0.1)
+    recipe = tmp_path / "short.toml"
+    recipe.write_text(load_recipe("demo", SETTINGS).to_toml(), encoding="utf-8")
+    before = {folder.id for folder in launch.run_folders(home)}
+    tmux = Tmux()
+    try:
+        tmux.start(home)
+        tmux.wait("learning_rate")
+        tmux.keys("e", "BTab")
+        tmux.wait("leave the field")
+        tmux.keys("C-u")
+        tmux.type(str(recipe))
+        tmux.keys("Enter")
+        tmux.wait(r"max_steps +24 ")
+        tmux.keys("Escape")
+        tmux.wait("s start")
+        tmux.keys("s")
+        tmux.wait("Start demo")
+        tmux.keys("Enter")
+        new = until(
+            lambda: [f for f in launch.run_folders(home) if f.id not in before], "the new run"
+        )
         moment = time.monotonic() + share * seconds
-        while time.monotonic() < moment:
-            app.quiet(0.1)
-        os.kill(app.process.pid, signal.SIGKILL)
-    folder = new[0]
-    until(lambda: launch.wait_until_dead(folder, 1), "the end")
-    with PtyApp(home.path) as app:
-        app.press("3")
-        app.wait_for(rb"finished")
-    check_finished(home, folder, expected)
+        until(lambda: time.monotonic() >= moment, "the moment")
+        os.kill(tmux.pid(), signal.SIGKILL)
+        until(lambda: launch.wait_until_dead(new[0], 1), "the end")
+        tmux.fresh()
+        tmux.start(home)
+        tmux.wait(rf"finished +{new[0].read_identity()['name']}")
+    finally:
+        tmux.run("kill-server")
+    check_finished(home, new[0], expected)
