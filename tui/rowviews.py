@@ -4,7 +4,6 @@ Everything here may read the disk and is called in threads. pyarrow comes with t
 that is opened, never with the workbench.
 """
 
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,23 +102,6 @@ def recipe_for(home: Home, name: str) -> tuple[Recipe, str]:
     return load_recipe("demo"), "recipe demo"
 
 
-def _frugal_arrow() -> None:
-    """Reading 100 rows at a time, Arrow's own allocator and threads would hold 25 MB for nothing.
-
-    The allocator is chosen at the first use; processes started later shall choose their own.
-    """
-    ours = "ARROW_DEFAULT_MEMORY_POOL" not in os.environ
-    if ours:
-        os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
-    import pyarrow
-
-    pyarrow.default_memory_pool()
-    pyarrow.set_cpu_count(1)
-    pyarrow.set_io_thread_count(1)
-    if ours:
-        os.environ.pop("ARROW_DEFAULT_MEMORY_POOL", None)
-
-
 class Rows:
     """One open dataset. Its readers remember where they are, so one thread reads at a time."""
 
@@ -133,9 +115,10 @@ class Rows:
     @classmethod
     def open(cls, home: Home, name: str) -> "Rows":
         from engine.data.dataset import open_dataset
+        from engine.data.frugal import read_frugally
 
         dataset = open_dataset(home, name)
-        _frugal_arrow()
+        read_frugally()
         return cls(home, dataset)
 
     def count(self, view: str) -> int:
