@@ -222,5 +222,7 @@ def run_app(home: str | None, mouse: bool = True) -> int:
     """Open the workbench on the home at ``home``; returns the exit status."""
     private_umask()
     opened = open_home(home)
+    for name in ("COLUMNS", "LINES"):  # exported ones would hide the terminal's real size
+        os.environ.pop(name, None)
     gc.freeze()
     return WorkbenchApp(opened).run(mouse=mouse) or 0

@@ -13,6 +13,7 @@ from tui.feed import RunDetail, Snapshot
 from tui.screens.acting import RunActions
 from tui.screens.base import block
 from tui.theme import STATES
+from tui.widgets.bars import tail
 from tui.widgets.chart import Chart
 from tui.widgets.curves import loss_colours, loss_lines, metric_line, next_weight, weight_for
 from tui.widgets.field import PlainInput
@@ -154,7 +155,7 @@ class RunsScreen(RunActions):
             "Reading the history …"
             if not snapshot.loaded
             else (
-                f"{self.workbench.home_words} holds no run yet.\n\n"
+                f"{tail(self.workbench.home_words, 28)} holds no run yet.\n\n"
                 "2 then s               starts one here\n"
                 "tunebench demo         the whole way in three minutes\n"
                 "tunebench train RECIPE from the command line"

@@ -15,6 +15,7 @@ from tui import acts, keymap
 from tui.feed import ENDS, RunDetail, Snapshot
 from tui.screens.acting import RunActions
 from tui.screens.base import block
+from tui.widgets.bars import tail
 from tui.widgets.chart import Chart
 from tui.widgets.curves import loss_colours, loss_lines, metric_line, next_weight, weight_for
 from tui.widgets.gauge import Bar, Gauge
@@ -124,7 +125,7 @@ class TrainScreen(RunActions):
             "Reading the history …"
             if not snapshot.loaded
             else (
-                f"{self.workbench.home_words} holds no run yet.\n\n"
+                f"{tail(self.workbench.home_words, 28)} holds no run yet.\n\n"
                 "s   reviews and starts the recipe\n"
                 "e   edits it\n"
                 "r   takes the next built-in recipe"

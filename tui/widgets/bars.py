@@ -8,7 +8,7 @@ from engine.text import clip
 from tui import keymap
 from tui.theme import STATES
 
-__all__ = ["FooterBar", "HeaderBar"]
+__all__ = ["FooterBar", "HeaderBar", "tail"]
 
 HINTS = 6
 
@@ -45,7 +45,7 @@ class HeaderBar(Widget):
             right.append(clip(words, max(0, room)), "#d0d0d0")
         room = width - line.cell_len - right.cell_len - 5
         if room >= 8:
-            line.append("  " + _tail(home, room), "#9e9e9e")
+            line.append("  " + tail(home, room), "#9e9e9e")
         line.append(" " * max(1, width - line.cell_len - right.cell_len - 1))
         return line + right
 
@@ -72,7 +72,7 @@ class FooterBar(Widget):
         return line
 
 
-def _tail(path: str, cells: int) -> str:
+def tail(path: str, cells: int) -> str:
     """The end of a path tells more than its beginning."""
     whole = clip(path, 10_000)
     return whole if len(whole) <= cells else "…" + whole[-(cells - 1) :]

@@ -1,0 +1,207 @@
+"""The workbench in a real terminal: tmux starts it, types, resizes, kills it, and looks."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.history.ingest import ingest_all
+from engine.history.queries import list_runs
+from engine.history.store import open_store
+from engine.home import Home
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [
+    pytest.mark.terminal,
+    pytest.mark.skipif(
+        shutil.which("tmux") is None and not os.environ.get("CI"), reason="tmux is not installed"
+    ),
+    pytest.mark.xdist_group("terminal"),
+]
+
+TINY = """\
+version = 1
+name = "tiny"
+[data]
+source = "builtin:catalogue"
+name = "tiny"
+catalogue_rows = 1500
+[format]
+template = "chat"
+[model]
+model_name_or_path = "builtin:base"
+backend = "transformers"
+device = "cpu"
+[train]
+max_length = 64
+per_device_train_batch_size = 4
+max_steps = 6
+eval_steps = 3
+save_steps = 3
+[evaluate]
+before = false
+validation_rows = 16
+test_rows = 16
+[generate]
+max_new_tokens = 8
+"""
+
+
+class Tmux:
+    """A tmux server of its own with one window."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self.fresh()
+
+    def fresh(self) -> None:
+        """Another server: one that is just ending would take a new session with it."""
+        if self._name:
+            self.run("kill-server")
+        self._name = f"tunebench-{uuid.uuid4().hex[:8]}"
+
+    def run(self, *words: str) -> str:
+        done = subprocess.run(
+            ["tmux", "-L", self._name, "-f", os.devnull, *words],
+            capture_output=True, text=True, timeout=20, env=dict(os.environ),
+        )  # fmt: skip
+        return done.stdout
+
+    def start(self, home: Home, columns: int = 120, lines: int = 40) -> None:
+        command = f"PYTHONPATH={ROOT} exec {sys.executable} -m tui --home {home.path}"
+        self.run("new-session", "-d", "-s", "w", "-x", str(columns), "-y", str(lines), command)
+
+    def keys(self, *keys: str) -> None:
+        for key in keys:
+            self.run("send-keys", "-t", "w", key)
+
+    def type(self, text: str) -> None:
+        self.run("send-keys", "-t", "w", "-l", text)
+
+    def screen(self) -> str:
+        return self.run("capture-pane", "-p", "-t", "w")
+
+    def pid(self) -> int:
+        return int(self.run("list-panes", "-t", "w", "-F", "#{pane_pid}").strip())
+
+    def wait(self, pattern: str, seconds: float = 60.0) -> str:
+        """Look at the screen until it shows ``pattern``."""
+        deadline = time.monotonic() + seconds
+        while True:
+            shown = self.screen()
+            if re.search(pattern, shown):
+                return shown
+            assert time.monotonic() < deadline, f"{pattern!r} never appeared on\n{shown}"
+            time.sleep(0.05)  # a look costs a process: not more than 20 a second
+
+
+@pytest.fixture
+def tmux() -> Iterator[Tmux]:
+    server = Tmux()
+    yield server
+    server.run("kill-server")
+
+
+@pytest.fixture
+def ended(home: Home) -> Iterator[Callable[[], list[str]]]:
+    """The states of the home's runs; whatever still runs at the end is killed."""
+
+    def states() -> list[str]:
+        store = open_store(home)
+        ingest_all(home, store)
+        return [row.state for row in list_runs(store)]
+
+    yield states
+    from engine.jobs.control import request
+    from engine.jobs.launch import run_folders, wait_until_dead
+    from engine.jobs.lock import is_alive
+
+    for folder in run_folders(home):
+        if is_alive(folder):
+            request(folder, "kill")
+            wait_until_dead(folder, 20)
+
+
+def test_a_run_outlives_the_workbench_that_started_it(
+    tmux: Tmux, home: Home, tmp_path: Path, ended: Callable[[], list[str]]
+) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(TINY)
+    tmux.start(home)
+    tmux.wait("holds no run yet")
+    tmux.wait("learning_rate")
+    tmux.keys("e", "BTab")
+    tmux.wait("leave the field")
+    tmux.keys("C-u")
+    tmux.type(str(recipe))
+    tmux.keys("Enter")
+    tmux.wait(r"max_steps +6 ")
+    tmux.keys("Escape")
+    tmux.wait("s start")
+    tmux.keys("s")
+    tmux.wait("Start tiny")
+    tmux.keys("Enter")
+    tmux.wait(r"tiny (starting|running)")
+
+    os.kill(tmux.pid(), signal.SIGKILL)
+    tmux.fresh()
+    tmux.start(home)
+    tmux.wait(r"(starting|running|finished) +tiny")
+    shown = tmux.wait(r"finished +tiny", 300)
+    assert "6/6" in shown and "100 %" in shown
+    assert ended() == ["finished"]
+    tmux.keys("3")
+    tmux.wait(r"✓ finished .* 6/6 ")
+    tmux.keys("Enter")
+    tmux.wait(r"\[curves\]")
+
+
+def test_resize_and_leaving_restore_what_was_there(tmux: Tmux, home: Home) -> None:
+    tmux.run("new-session", "-d", "-s", "w", "-x", "120", "-y", "40", "sh")
+    tmux.type("PS1='ready> '; echo before")
+    tmux.keys("Enter")
+    tmux.wait("before\n")
+    tmux.type(f"PYTHONPATH={ROOT} {sys.executable} -m tui --home {home.path}; echo left with $?")
+    tmux.keys("Enter")
+    tmux.wait("holds no run yet")
+    for columns, lines in ((80, 24), (60, 20), (200, 50), (120, 40)):
+        tmux.run("resize-window", "-t", "w", "-x", str(columns), "-y", str(lines))
+        shown = tmux.wait(r"\[2 Train\]")
+        deadline = time.monotonic() + 20
+        while (
+            len(shown.rstrip("\n").split("\n")) != lines
+            or "? help" not in shown.split("\n")[lines - 1]
+        ):
+            assert time.monotonic() < deadline, shown
+            shown = tmux.screen()
+    tmux.run("resize-window", "-t", "w", "-x", "50", "-y", "15")
+    tmux.wait("terminal too small")
+    tmux.run("resize-window", "-t", "w", "-x", "120", "-y", "40")
+    tmux.wait("holds no run yet")
+    tmux.keys("q")
+    shown = tmux.wait("left with 0")
+    assert "before" in shown and "Train" not in shown.replace("train", "")
+    tmux.type("echo typed")
+    tmux.keys("Enter")
+    tmux.wait("\ntyped\n")
+
+
+@pytest.mark.parametrize("term", ["screen", "linux", "xterm-256color"])
+@pytest.mark.parametrize("colour", ["", "NO_COLOR=1"])
+def test_other_terminals(term: str, colour: str, tmux: Tmux, home: Home) -> None:
+    command = (
+        f"{colour} TERM={term} PYTHONPATH={ROOT} exec {sys.executable} -m tui --home {home.path}"
+    )
+    tmux.run("new-session", "-d", "-s", "w", "-x", "80", "-y", "24", command)
+    tmux.wait("holds no run yet")
+    tmux.keys("3")
+    tmux.wait(r"\[3 Runs\]")
