@@ -13,7 +13,15 @@ from engine.home import Home
 from engine.jobs.folder import RunFolder
 from engine.recipe import Recipe
 
-__all__ = ["Client", "TestRow", "can_answer", "columns_of", "open_client", "recipe_of", "test_row"]
+__all__ = [
+    "Client",
+    "HeldOutRow",
+    "can_answer",
+    "columns_of",
+    "open_client",
+    "recipe_of",
+    "test_row",
+]
 
 
 class Client(Protocol):
@@ -24,7 +32,7 @@ class Client(Protocol):
 
 
 @dataclass(frozen=True)
-class TestRow:
+class HeldOutRow:
     """One row of a run's test split: never trained on."""
 
     number: int
@@ -73,7 +81,7 @@ def open_client(
     return GenerationClient.start(home, columns, on_status=say)
 
 
-def test_row(home: Home, run_id: str, number: int) -> TestRow:
+def test_row(home: Home, run_id: str, number: int) -> HeldOutRow:
     """Row ``number`` (counted from 0, going round) of the test split that the run kept aside."""
     from engine.data.dataset import open_dataset
     from engine.data.sources import dataset_name
@@ -85,4 +93,4 @@ def test_row(home: Home, run_id: str, number: int) -> TestRow:
         raise UserError(f"dataset {name}: its test split is empty")
     number %= count
     row = dataset.page("test", number, 1)[0]
-    return TestRow(number, count, row["prompt"], row["completion"])
+    return HeldOutRow(number, count, row["prompt"], row["completion"])

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ def clean(args: argparse.Namespace, out: Output) -> int:
     )
     recipe = Recipe.model_validate({**base.model_dump(), "data": data.model_dump()})
     recipe = recipe.with_settings(args.settings)
+    began = time.time()
     dataset = prepare(open_home(args.home), recipe, progress=progress_printer(out))
     out.progress_done()
     report = dataset.report
@@ -46,9 +48,11 @@ def clean(args: argparse.Namespace, out: Output) -> int:
         out.line(line)
     for kind, count in report.file_repairs.items():
         out.line(f"file: {kind.replace('_', ' ')} x {count}")
+    reused = dataset.manifest["created"] < began
     out.line(
-        f"dataset {dataset.name} ({report.fingerprint}), prepared in {report.seconds:.1f} s: "
-        f"{dataset.path}"
+        f"dataset {dataset.name} ({report.fingerprint}), "
+        + ("reused as it was" if reused else f"prepared in {report.seconds:.1f} s")
+        + f": {dataset.path}"
     )
     for warning in report.warnings:
         out.note(f"tunebench: warning: {warning}")

@@ -1,5 +1,6 @@
 """A run on a terminal: its phases, its progress line, its evaluations, and how it ended."""
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from engine.jobs import control
 from engine.jobs.folder import RunFolder
 from engine.jobs.launch import adopt
 from engine.jobs.lock import has_supervisor, is_alive
+from engine.text import clip
 
 __all__ = ["document", "exit_status", "follow", "request", "summary"]
 
@@ -65,15 +67,20 @@ def follow(folder: RunFolder, out: Output, new_only: bool = False) -> RunRow:
     follower = Follower(folder)
     if new_only:
         follower.read()
-    shown = 0.0
+    shown, looked = "", 0.0
     for event in follower.events():
         if event is None:
-            if time.monotonic() - shown >= PROGRESS_SECONDS and not is_ended(follower.row):
-                out.progress(progress(follower.row))
-                shown = time.monotonic()
+            if time.monotonic() - looked >= PROGRESS_SECONDS and not is_ended(follower.row):
+                looked = time.monotonic()
+                # A line as wide as the terminal would wrap, and could not be taken back.
+                text = clip(progress(follower.row), shutil.get_terminal_size().columns - 1)
+                if text != shown:
+                    out.progress(text)
+                    shown = text
         elif text := line(event):
             out.progress_done()
             out.line(text)
+            shown = ""
     out.progress_done()
     return follower.row
 

@@ -68,7 +68,7 @@ def evaluate(args: argparse.Namespace, out: Output) -> int:
     fall = (before - after) / before if before else 0.0
     out.line(f"test loss on {result['rows']:,} rows ({result['tokens']:,} trained tokens)")
     out.line(f"  base   {before:.4f}")
-    out.line(f"  tuned  {after:.4f}  ({fall:+.1%} lower)")
+    out.line(f"  tuned  {after:.4f}  ({-fall:+.1%})")
     out.document({"run": folder.id, "split": "test", **result, "fall": fall})
     return 0
 

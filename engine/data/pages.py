@@ -25,6 +25,7 @@ RAW_BYTES = 64 << 10
 """Bytes of a raw line that a page shows."""
 _CHUNK = 1 << 20
 _KEEP_EVERY = 32 << 20
+_MOST_AHEAD = 512 << 20
 
 
 class Pages:
@@ -82,8 +83,8 @@ class _RawPages:
     """The lines of the source that are not blank, by row number.
 
     A plain file is entered at the block that holds the row. A gzip file has to be unpacked from
-    its beginning once (0.3 s for 100 MB unpacked); every 32 MiB the decoder's state (some 50 KB) is
-    kept, so that going back costs at most that.
+    its beginning once (0.3 s for 100 MB unpacked), at most 512 MiB a call; every 32 MiB the
+    decoder's state (some 50 KB) is kept, so that going back costs at most that.
     """
 
     def __init__(self, dataset: "Dataset") -> None:
@@ -102,28 +103,46 @@ class _RawPages:
         self._bytes: _PlainBytes | _GzipBytes = (
             _GzipBytes(file) if index["gzip"] else _PlainBytes(file)
         )
+        self._last: tuple[int, list[tuple[int, bytes]]] = (-1, [])
 
     def page(self, start: int, count: int) -> list[dict[str, Any]]:
         # The last block that begins at or before the row; blocks of blank lines share a number.
         at = bisect.bisect_right(self._rows, start) - 1
         rows: list[dict[str, Any]] = []
+        if at >= 0 and not self._bytes.reach(self._blocks[at][2], _MOST_AHEAD):
+            far = self._bytes.reached
+            row = self._rows[bisect.bisect_right(self._blocks, far, key=lambda b: b[2]) - 1]
+            raise UserError(
+                f"{self._path}: row {start:,} lies deep in the gzip file, unpacked as far as row "
+                f"{row:,} now; ask again to go on, or clean an unpacked copy"
+            )
         while 0 <= at < len(self._blocks) and len(rows) < count:
-            row, number, offset = self._blocks[at]
-            end = self._blocks[at + 1][2] if at + 1 < len(self._blocks) else None
-            for line in self._bytes.read(offset, end).split(b"\n"):
-                if line and not line.isspace():
-                    if row >= start and len(rows) < count:
-                        text = line[:RAW_BYTES].decode("utf-8", "replace")
-                        rows.append({"line": number, "raw": text})
-                    row += 1
-                number += 1
+            skip = max(0, start - self._rows[at])
+            for number, line in self._lines(at)[skip : skip + count - len(rows)]:
+                text = line[:RAW_BYTES].decode("utf-8", "replace")
+                rows.append({"line": number, "raw": text})
             at += 1
         return rows
+
+    def _lines(self, at: int) -> list[tuple[int, bytes]]:
+        """Numbers and bytes of a block's lines that are not blank; the last block is kept."""
+        if self._last[0] != at:
+            _, number, offset = self._blocks[at]
+            end = self._blocks[at + 1][2] if at + 1 < len(self._blocks) else None
+            lines = enumerate(self._bytes.read(offset, end).split(b"\n"), number)
+            self._last = (at, [(n, line) for n, line in lines if line and not line.isspace()])
+        return self._last[1]
 
 
 class _PlainBytes:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+
+    reached = 0
+
+    def reach(self, start: int, most: int) -> bool:
+        """Whether ``start`` can be read from at once: always, here."""
+        return True
 
     def read(self, start: int, end: int | None) -> bytes:
         """The bytes from ``start`` to ``end`` (None: to the end of the file)."""
@@ -141,28 +160,52 @@ class _GzipBytes:
         self._pending = b""
         self._over = False
         self._kept: list[tuple[int, int, Any, bytes]] = [(0, 0, self._decoder.copy(), b"")]
+        self._last = (0, b"")
+        """Where the last unpacked piece begins, and the piece: the next page goes on in it."""
+
+    @property
+    def reached(self) -> int:
+        """Unpacked bytes behind which nobody has been yet."""
+        return max(self._position, self._kept[-1][0])
+
+    def reach(self, start: int, most: int) -> bool:
+        """Unpack at most ``most`` bytes further than ever; whether that gets to ``start``."""
+        end = min(start, self.reached + most)
+        if end > self.reached:
+            self._enter(end)
+            while self._position < end and self._next():
+                pass
+        return start <= end
 
     def read(self, start: int, end: int | None) -> bytes:
         """The unpacked bytes from ``start`` to ``end`` (None: as far as they can be unpacked)."""
-        if start < self._position or self._kept[-1][0] > self._position:
-            self._enter(start)
+        at, data = self._last
+        if not at <= start < self._position:
+            nearest = self._kept[self._nearest(start)][0]
+            if start < self._position or nearest > self._position:
+                self._enter(start)
+            at, data = self._position, b""
         parts: list[bytes] = []
-        while end is None or self._position < end:
-            at = self._position
-            data = self._next()
-            if not data:
-                break
+        while True:
             stop = len(data) if end is None else min(len(data), end - at)
-            if at + len(data) > start:
-                parts.append(data[max(0, start - at) : stop])
+            parts.append(data[max(0, start - at) : stop])
+            if end is not None and self._position >= end:
+                break
+            at = self._position
+            if not (data := self._next()):
+                break
+        self._last = (at, data)
         return b"".join(parts)
 
+    def _nearest(self, start: int) -> int:
+        return bisect.bisect_right(self._kept, start, key=lambda kept: kept[0]) - 1
+
     def _enter(self, start: int) -> None:
-        place = bisect.bisect_right(self._kept, start, key=lambda kept: kept[0]) - 1
-        self._position, file_position, decoder, self._pending = self._kept[place]
+        self._position, place, decoder, self._pending = self._kept[self._nearest(start)]
         self._decoder = decoder.copy()
         self._over = False
-        self._file.seek(file_position)
+        self._file.seek(place)
+        self._last = (self._position, b"")
 
     def _next(self) -> bytes:
         """Some more unpacked bytes; none at the end, wherever damage puts it."""

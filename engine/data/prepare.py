@@ -12,12 +12,12 @@ import sys
 import time
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.data.clean import Cleaner, hash64
 from engine.data.dataset import FILES, MANIFEST, MANIFEST_VERSION, Dataset, open_dataset
+from engine.data.progress import Cancelled, Progress, Watch
 from engine.data.read import Reader
 from engine.data.report import CleanReport
 from engine.data.rules import title_key
@@ -36,58 +36,9 @@ from engine.recipe import Recipe
 
 __all__ = ["Cancelled", "Progress", "check_source", "prepare"]
 
-PROGRESS_SECONDS = 0.25
 RAW_BYTES = 1000
 """Bytes of a dropped line that the audit keeps."""
 _CHECK_EVERY = 1024
-
-
-class Cancelled(UserError):
-    """Somebody asked to stop; nothing was written."""
-
-    exit_code = 130
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a preparation is."""
-
-    phase: str
-    """making the catalogue, fingerprinting, waiting, cleaning, splitting or checking."""
-    rows: int
-    fraction: float
-    """0 to 1 of this phase, by bytes or rows."""
-    rows_per_second: float
-    seconds: float
-    """Since the preparation began."""
-
-
-class _Watch:
-    """Tells progress at most four times a second and gives up when cancelled."""
-
-    def __init__(
-        self,
-        progress: Callable[[Progress], None] | None,
-        cancelled: Callable[[], bool] | None,
-    ) -> None:
-        self._progress = progress
-        self._cancelled = cancelled
-        self.began = time.monotonic()
-        self._told = 0.0
-        self._phase = ""
-        self._phase_began = self.began
-
-    def tell(self, phase: str, rows: int = 0, fraction: float = 0.0) -> None:
-        if self._cancelled is not None and self._cancelled():
-            raise Cancelled("cancelled; nothing was written")
-        now = time.monotonic()
-        new = phase != self._phase
-        if new:
-            self._phase, self._phase_began = phase, now
-        if self._progress is not None and (new or now - self._told >= PROGRESS_SECONDS):
-            self._told = now
-            rate = rows / max(now - self._phase_began, 1e-3)
-            self._progress(Progress(phase, rows, min(fraction, 1.0), rate, now - self.began))
 
 
 def prepare(
@@ -103,7 +54,7 @@ def prepare(
     fingerprint is replaced when the new one is whole. Raises :class:`UserError` when the source
     cannot be used and :class:`Cancelled` when ``cancelled()`` turns true.
     """
-    watch = _Watch(progress, cancelled)
+    watch = Watch(progress, cancelled)
     check_source(recipe)
     name = dataset_name(recipe.data)
     folder = home.datasets / name
@@ -135,7 +86,8 @@ def prepare(
                 f"{home.datasets}: the disk is full; the unfinished dataset was removed; make room "
                 "or name another folder with --home DIR"
             ) from None
-        raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        where = error.filename or folder
+        raise UserError(f"{where}: cannot be used ({error.strerror or error})") from None
     return open_dataset(home, name)
 
 
@@ -171,7 +123,7 @@ class _Preparation:
         wanted: str,
         temporary: Path,
         folder: Path,
-        watch: _Watch,
+        watch: Watch,
     ) -> None:
         self.recipe = recipe
         self.source = source

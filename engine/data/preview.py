@@ -108,6 +108,15 @@ def preview_stats(
         "truncated_share": share,
         "untrained": untrained,
         "histogram": {"edges": edges[1:].tolist(), "counts": counts.tolist()},
-        "sentence": f"at max_length {most}, {share:.0%} of the rows are cut; "
-        f"{2 * most} would cut {float((lengths > 2 * most).mean()):.0%}",
+        "sentence": f"at max_length {most}, {_percent(share)} of the rows are cut; "
+        f"{2 * most} would cut {_percent(float((lengths > 2 * most).mean()))}",
     }
+
+
+def _percent(share: float) -> str:
+    """Whole per cent; never 0 % or 100 % for what is not none or all."""
+    if 0 < share < 0.005:
+        return "under 1 %"
+    if 0.995 <= share < 1:
+        return "over 99 %"
+    return f"{100 * share:.0f} %"

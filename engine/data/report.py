@@ -97,7 +97,7 @@ def funnel(report: CleanReport) -> list[tuple[str, int, str]]:
         (
             "leakage_before",
             report.leakage_before,
-            "test titles in train, had lines been split",
+            "test titles that a split by line shows in train",
         ),
         ("leakage_after", report.leakage_after, "validation and test rows seen in train"),
     ]

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from engine.data.templates import ChatTemplate
+from engine.data.layouts import COMPLETION, INSTRUCTION, PROMPT, SYSTEM, Layout
 from engine.data.tokenizer_files import TokenizerFiles, load_tokenizer_files
 from engine.errors import UserError
 from engine.recipe import FormatSection
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Example", "Formatter"]
 
 BATCH = 1000
-_PROMPT, _COMPLETION, _INSTRUCTION, _SYSTEM = (f"\ue000{chr(0xE0F0 + n)}\ue001" for n in range(4))
-_MARKS = re.compile("(\ue000[\ue0f0-\ue0f3]\ue001)")
-"""Private-use characters that stand for a row's texts where the template puts them."""
-_ALPACA = (
-    "Below is an instruction that describes a task, paired with an input that provides further "
-    "context. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Input:\n{prompt}\n\n### Response:\n"
-)
-_ALPACA_BARE = "### Input:\n{prompt}\n\n### Response:\n"
 
 
 class _Rows(Protocol):
@@ -74,16 +65,6 @@ class Formatter:
         self.max_length = max_length
         self.where = files.where
         self._tokenizer = files.tokenizer
-        self._section = section
-        self._chat: ChatTemplate | None = None
-        if section.template == "chat":
-            if files.chat_template is None:
-                raise UserError(
-                    f"{files.where}: the tokenizer has no chat template; set format.template to "
-                    "alpaca or plain"
-                )
-            self._chat = ChatTemplate(files.chat_template, files.special_tokens, files.where)
-        self._eos = files.special_tokens.get("eos_token", "")
         eos_id, pad_id = files.token_id("eos_token"), files.token_id("pad_token")
         if eos_id is None:
             raise UserError(f"{files.where}: the tokenizer names no eos_token")
@@ -97,9 +78,13 @@ class Formatter:
             for number, token in self._tokenizer.get_added_tokens_decoder().items()
             if token.special and token.content
         }
+        self._layout = Layout(files, section, self._special)
+        self._own = (section.instruction, section.system)
+        self._is_chat = section.template == "chat"
         longest_first = sorted(self._special, key=len, reverse=True)
         self._special_text = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._first_characters = {token[0] for token in self._special}
+        self._guarded = any(map(self._spells_special, self._own))
         self.stop_ids = {self.eos_id}
         """Tokens after which an answer is complete: eos, and what ends a turn of the template."""
         ends = self._encode([self.texts("a", "b")[1]])[0].ids[-1:]
@@ -128,6 +113,10 @@ class Formatter:
         """The vocabulary's own spelling of a token."""
         return self._tokenizer.id_to_token(number) or f"<{number}>"
 
+    def texts(self, prompt: str, completion: str | None) -> tuple[str, str]:
+        """Prompt text and completion text (with its end token); "" for no completion."""
+        return self._layout.texts(prompt, completion)
+
     def prompt(self, prompt: str) -> str:
         """The text that the model is given to go on from."""
         return self.texts(prompt, None)[0]
@@ -140,11 +129,15 @@ class Formatter:
         """One row as it is trained."""
         return next(self.examples([(prompt, completion)]))
 
-    def examples(self, rows: "_Rows | Iterable[tuple[str, str]]") -> Iterator[Example]:
+    def examples(
+        self, rows: "_Rows | Iterable[tuple[str, str]]", *, whole: bool = True
+    ) -> Iterator[Example]:
         """Examples of many rows, tokenised in batches on all cores.
 
         ``rows`` is an Arrow table or record batch with the columns prompt and completion, or pairs
-        of them.
+        of them. With ``whole=False`` the ids and masks are the same but come sooner, because text
+        behind ``max_length`` is not tokenised: ``length`` is then only the least that it can be,
+        and ``offsets`` is empty. That is enough for training.
         """
         if hasattr(rows, "column"):
             columns = (rows.column(name).to_pylist() for name in ("prompt", "completion"))
@@ -153,12 +146,20 @@ class Formatter:
         while batch := list(islice(pairs, BATCH)):
             texts = [self.texts(prompt, completion) for prompt, completion in batch]
             prompts = self._prompt_parts(
-                [prompt for prompt, _ in batch], [before for before, _ in texts]
+                [prompt for prompt, _ in batch], [before for before, _ in texts], whole
             )
-            completions = self._completion_parts(
-                [completion for _, completion in batch], [after for _, after in texts]
-            )
-            yield from map(self._join, prompts, completions)
+            completions = [completion for _, completion in batch]
+            afters = [after for _, after in texts]
+            if whole or not self._words_apart:
+                answers = self._completion_parts(completions, afters, whole)
+            else:
+                rooms = [max(1, self.max_length - len(prompt.ids)) for prompt in prompts]
+                answers = self._first_parts(completions, afters, rooms)
+            for prompt, answer in zip(prompts, answers, strict=True):
+                example = self._join(prompt, answer)
+                if not whole:
+                    example.offsets = []
+                yield example
 
     def _join(self, prompt: _Part, completion: _Part) -> Example:
         ids = prompt.ids + completion.ids
@@ -175,111 +176,76 @@ class Formatter:
             offsets[:most],
         )
 
-    # Texts.
-
-    def texts(self, prompt: str, completion: str | None) -> tuple[str, str]:
-        """Prompt text and completion text (with its end token); "" for no completion."""
-        instruction = self._section.instruction
-        if self._chat is not None:
-            return self._chat_texts(prompt, completion)
-        if self._section.template == "alpaca":
-            layout = _ALPACA if instruction else _ALPACA_BARE
-            before = layout.replace("{instruction}", instruction).replace("{prompt}", prompt)
-        else:
-            before = f"{instruction}\n{prompt}\n" if instruction else f"{prompt}\n"
-        return before, "" if completion is None else completion + self._eos
-
-    def _chat_texts(self, prompt: str, completion: str | None) -> tuple[str, str]:
-        before, whole = self._render(prompt, completion)
-        if completion is None:
-            return before, ""
-        if not whole.startswith(before):
-            raise UserError(
-                f"{self.where}: the chat template writes the prompt in another way when an answer "
-                "follows; set format.template to alpaca or plain"
-            )
-        after = whole[len(before) :]
-        if self._end is None:
-            return before, after + self._eos
-        # The answer ends with its end token: the model has nothing to learn from the line break
-        # that some templates put behind it.
-        return before, after[: len(after) - self._end]
-
-    def _render(self, prompt: str, completion: str | None) -> tuple[str, str]:
-        assert self._chat is not None
-        section = self._section
-        asked = f"{section.instruction}\n\n{prompt}" if section.instruction else prompt
-        messages = [{"role": "system", "content": section.system}] if section.system else []
-        messages.append({"role": "user", "content": asked})
-        before = self._chat.render(messages, add_generation_prompt=True)
-        if completion is None:
-            return before, ""
-        messages.append({"role": "assistant", "content": completion})
-        return before, self._chat.render(messages, add_generation_prompt=False)
-
-    @cached_property
-    def _end(self) -> int | None:
-        """Characters of white space behind the template's end-of-turn token; None without one."""
-        before, whole = self._render("a", _COMPLETION)
-        tail = whole.removeprefix(before).partition(_COMPLETION)[2]
-        bare = tail.rstrip()
-        if any(bare.endswith(token) for token in self._special):
-            return len(tail) - len(bare)
-        return None
-
-    # Tokens.
-
     def _spells_special(self, text: str) -> bool:
         return (
             any(character in text for character in self._first_characters)
             and self._special_text.search(text) is not None
         )
 
-    def _encode(self, texts: list[str]) -> "list[Encoding]":
-        return self._tokenizer.encode_batch(texts, add_special_tokens=False)
+    def _encode(self, texts: list[str], places: bool = True) -> list[_Part]:
+        """Parts of texts that may name special tokens; with no offsets when not ``places``."""
+        if not places:
+            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            return [_Part(text, e.ids, []) for text, e in zip(texts, encodings, strict=True)]
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [_Part(text, e.ids, e.offsets) for text, e in zip(texts, encodings, strict=True)]
 
-    def _prompt_parts(self, prompts: list[str], texts: list[str]) -> list[_Part]:
-        section = self._section
-        guard = self._spells_special(section.instruction) or self._spells_special(section.system)
+    def _prompt_parts(
+        self, prompts: list[str], texts: list[str], places: bool = True
+    ) -> list[_Part]:
         parts = []
-        for prompt, text, encoding in zip(prompts, texts, self._encode(texts), strict=True):
-            if guard or self._spells_special(prompt):
-                part = self._apart(self._frames[0], prompt)
-            else:
-                part = _Part(text, encoding.ids, encoding.offsets)
+        for prompt, part in zip(prompts, self._encode(texts, places), strict=True):
+            if self._guarded or self._spells_special(prompt):
+                part = self._apart(self._layout.frames[0], prompt)
             # A template that writes the beginning-of-text itself gets no second one.
-            if self._adds_bos and self._chat is None:
+            if self._adds_bos and not self._is_chat:
                 assert self.bos_id is not None
                 part = _Part(part.text, [self.bos_id, *part.ids], [(0, 0), *part.offsets])
             parts.append(part)
         return parts
 
-    def _completion_parts(self, completions: list[str], texts: list[str]) -> list[_Part]:
+    def _completion_parts(
+        self, completions: list[str], texts: list[str], places: bool = True
+    ) -> list[_Part]:
         return [
-            self._apart(self._frames[1], completion)
+            self._apart(self._layout.frames[1], completion)
             if self._spells_special(completion)
-            else _Part(text, encoding.ids, encoding.offsets)
-            for completion, text, encoding in zip(
-                completions, texts, self._encode(texts), strict=True
-            )
+            else part
+            for completion, part in zip(completions, self._encode(texts, places), strict=True)
         ]
 
-    @cached_property
-    def _frames(self) -> tuple[list[str], list[str]]:
-        """Prompt and completion text cut into the format's own pieces and marks for the row's."""
-        section = self._section
-        marked = section.model_copy(
-            update={
-                "instruction": _INSTRUCTION if section.instruction else "",
-                "system": _SYSTEM if section.system else "",
-            }
+    def _first_parts(
+        self, completions: list[str], texts: list[str], rooms: list[int]
+    ) -> list[_Part]:
+        """As :meth:`_completion_parts`, but of long texts only what more than fills the room."""
+        heads = [
+            text if self._spells_special(completion) else _head(text, room)
+            for completion, text, room in zip(completions, texts, rooms, strict=True)
+        ]
+        parts = self._completion_parts(completions, heads, places=False)
+        again = [
+            place
+            for place, part in enumerate(parts)
+            if len(heads[place]) < len(texts[place]) and len(part.ids) <= rooms[place]
+        ]
+        redone = self._completion_parts(
+            [completions[n] for n in again], [texts[n] for n in again], places=False
         )
-        self._section = marked
-        try:
-            before, after = self.texts(_PROMPT, _COMPLETION)
-        finally:
-            self._section = section
-        return _MARKS.split(before), _MARKS.split(after)
+        for place, part in zip(again, redone, strict=True):
+            parts[place] = part
+        for place, text in enumerate(texts):
+            if len(heads[place]) < len(text):
+                parts[place] = parts[place]._replace(text=text)
+        return parts
+
+    @cached_property
+    def _words_apart(self) -> bool:
+        """Whether the tokenizer never joins what lies on both sides of a space."""
+        before = self._tokenizer.pre_tokenizer
+        return before is not None and [span for _, span in before.pre_tokenize_str("ab cd")] == [
+            (0, 2),
+            (2, 5),
+        ]
 
     def _apart(self, frame: list[str], outside: str) -> _Part:
         """Tokens of a text with special tokens only where the format itself has them.
@@ -287,13 +253,8 @@ class Formatter:
         The text between two of the format's special tokens is tokenised as one piece, as the
         tokenizer itself does, but with special tokens in it taken as plain text.
         """
-        section = self._section
-        values = {
-            _PROMPT: outside,
-            _COMPLETION: outside,
-            _INSTRUCTION: section.instruction,
-            _SYSTEM: section.system,
-        }
+        instruction, system = self._own
+        values = {PROMPT: outside, COMPLETION: outside, INSTRUCTION: instruction, SYSTEM: system}
         text, places = "", []
         for piece in frame:
             if piece not in values:
@@ -321,3 +282,14 @@ class Formatter:
             return self._tokenizer.encode(text, add_special_tokens=False)
         finally:
             self._tokenizer.encode_special_tokens = False
+
+
+def _head(text: str, tokens: int) -> str:
+    """A beginning of ``text`` that ends before a lone space, most likely of ``tokens`` tokens."""
+    most = max(256, 8 * tokens)
+    if len(text) <= most:
+        return text
+    at = text.rfind(" ", 1, most)
+    while at > 0 and (text[at - 1].isspace() or text[at + 1].isspace()):
+        at = text.rfind(" ", 1, at)
+    return text[:at] if at > 0 else text

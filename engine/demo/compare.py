@@ -22,8 +22,8 @@ class Sample:
 def unseen_rows(table: Any, count: int) -> list[tuple[str, str]]:
     """The first ``count`` rows of a test split with different titles, as (title, description).
 
-    ``table`` is a pyarrow table with the columns ``prompt`` and ``completion``. No test title occurs
-    in train: the split sees to that.
+    ``table`` is a pyarrow table with the columns ``prompt`` and ``completion``. No test title
+    occurs in train: the split sees to that.
     """
     rows: dict[str, str] = {}
     for start in range(0, table.num_rows, 256):

@@ -16,7 +16,7 @@ from pathlib import Path
 from engine.errors import UserError
 from engine.history import tables
 from engine.history.row import ENDS, RunRow, is_ended, mark_lost
-from engine.history.store import Store, is_broken, is_busy
+from engine.history.store import Store, is_broken, is_busy, is_unwritable
 from engine.home import Home
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_lines
@@ -56,9 +56,12 @@ def ingest(home: Home, store: Store, limit_lines: int = LIMIT_LINES, live: bool 
             if is_busy(error):
                 store.more = True
                 return set()
-            if not is_broken(error):
+            if is_unwritable(error):
+                store.go_on_in_memory(error)
+            elif is_broken(error):
+                store.recover(error)
+            else:
                 raise
-            store.recover(error)
             return _ingest(home, store, limit_lines, live)
 
 

@@ -28,11 +28,20 @@ by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations seconds
 - ``datasets``: fingerprints that runs were trained on: ``name``, rows a split, ``first_used``.
 """
 
+import sys
 from collections.abc import Sequence
 
-from sqlite_utils import Database, Migrations
+# sqlite-utils imports pandas where it is installed, only to know its types: not wanted here.
+_pandas = "pandas" in sys.modules
+if not _pandas:
+    sys.modules["pandas"] = None  # type: ignore[assignment]
+try:
+    from sqlite_utils import Database, Migrations
+finally:
+    if not _pandas:
+        del sys.modules["pandas"]
 
-__all__ = ["migrations"]
+__all__ = ["Database", "migrations"]
 
 migrations = Migrations("tunebench")
 

@@ -12,6 +12,8 @@ __all__ = ["ENDS", "RunRow", "fold", "is_ended", "mark_lost", "scalar"]
 
 ENDS = frozenset({"finished", "stopped", "failed", "killed", "lost"})
 
+KILLED = "killed on request"
+
 Event = dict[str, Any]
 
 
@@ -166,9 +168,9 @@ def _state(row: RunRow, event: Event) -> None:
         row.started = row.started or row.last_event
     elif state == "running":
         row.phase = str(event.get("phase") or "") if "seconds" not in event else ""
-        _copy(row, event, RUNNING)
-        if "resume_step" in event:  # the first step is about to run; later ones tell a phase
-            row.step = row.resume_step
+        if "max_steps" in event:  # the first step is about to run; later ones tell a phase
+            _copy(row, event, RUNNING)
+            row.step = row.resume_step or 0
         if "versions" in event:
             row.versions = json.dumps(event["versions"])
     elif state in ENDS:
@@ -222,7 +224,7 @@ def _error(row: RunRow, event: Event) -> None:
 
 def _control(row: RunRow, event: Event) -> None:
     if event.get("action") == "kill":
-        row.reason = "killed on request"
+        row.reason = KILLED
 
 
 def _exit(row: RunRow, event: Event) -> None:
@@ -235,8 +237,11 @@ def _exit(row: RunRow, event: Event) -> None:
         row.reason = row.reason or f"killed by {row.signal_name or row.signal} from outside"
         if row.signal_name == "SIGKILL" and row.reason.endswith("outside"):
             row.reason += " (perhaps for want of host memory)"
+    elif row.exit_code is None and row.reason == KILLED:
+        row.state = "killed"
     elif row.exit_code is None:
-        mark_lost(row)
+        row.state = "lost"
+        row.reason = row.reason or "the worker ended without a word, watched by nobody"
     else:
         row.state = "failed"
         row.reason = row.reason or f"ended with exit status {row.exit_code} without saying why"

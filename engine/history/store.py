@@ -5,11 +5,10 @@ schema.
 """
 
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,14 @@ def is_broken(error: BaseException) -> bool:
     )
 
 
+def is_unwritable(error: BaseException) -> bool:
+    """True when the disk is full, or the file or its folder cannot be written."""
+    text = str(error)
+    return isinstance(error, sqlite3.OperationalError) and (
+        "full" in text or "readonly" in text or "unable to open" in text
+    )
+
+
 class Store:
     """An open ``runs.db``. Usable from several threads of one process: every use takes ``lock``."""
 
@@ -58,6 +65,7 @@ class Store:
         """State by run, of the runs that have no end yet."""
         self.adopted: dict[str, float] = {}
         self._inode: tuple[int, int] | None = None
+        self._in_memory = False
         self.connection: sqlite3.Connection = self._open_sound()
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -93,7 +101,7 @@ class Store:
     def refresh(self) -> bool:
         """Open the file anew when somebody removed or replaced it; True when that was so."""
         with self.lock:
-            if self._file_identity() == self._inode:
+            if self._in_memory or self._file_identity() == self._inode:
                 return False
             self.close()
             self.connection = self._open_sound()
@@ -117,6 +125,17 @@ class Store:
                 )
         self.connection = self._open()
 
+    def go_on_in_memory(self, why: BaseException | str) -> None:
+        """Leave an unwritable file alone: the history is read into memory instead."""
+        with self.lock:
+            self.close()
+            self._in_memory = True
+            self.warnings.append(
+                f"{self.path} cannot be written ({why}); the history is read into memory, which "
+                "takes longer at every start"
+            )
+            self.connection = self._open()
+
     def close(self) -> None:
         with self.lock:
             self.known.clear()
@@ -135,7 +154,13 @@ class Store:
     def _open_sound(self) -> sqlite3.Connection:
         try:
             return self._open()
+        except PermissionError as error:
+            self.go_on_in_memory(error)
+            return self.connection
         except sqlite3.DatabaseError as error:
+            if is_unwritable(error):
+                self.go_on_in_memory(error)
+                return self.connection
             if not is_broken(error):
                 raise UserError(f"{self.path}: cannot be opened ({error})") from None
             self._inode = self._file_identity()
@@ -143,13 +168,17 @@ class Store:
             return self.connection
 
     def _open(self) -> sqlite3.Connection:
+        path = ":memory:" if self._in_memory else self.path
         connection = sqlite3.connect(
-            self.path, timeout=self.busy_seconds, isolation_level=None, check_same_thread=False
+            path, timeout=self.busy_seconds, isolation_level=None, check_same_thread=False
         )
         try:
             applied = _applied(connection)
             if applied != MIGRATIONS:
-                _migrate(connection, self.path, applied)
+                _check_not_newer(self.path, applied)
+                lock = nullcontext() if self._in_memory else locked(_lock_file(self.path))
+                with lock:
+                    _migrate(connection)
             # Journals are the truth: losing the last transactions in a power cut costs nothing.
             connection.execute("PRAGMA synchronous = NORMAL")
             self._inode = self._file_identity()
@@ -169,34 +198,30 @@ def _applied(connection: sqlite3.Connection) -> tuple[str, ...]:
     return tuple(name for (name,) in connection.execute(names))
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, applied: Sequence[str]) -> None:
+def _check_not_newer(path: Path, applied: Sequence[str]) -> None:
     if unknown := [name for name in applied if name not in MIGRATIONS]:
         raise UserError(
             f"{path}: was written by a newer tunebench (it has {unknown[-1]}); update tunebench, "
             "or move the file away: it is rebuilt from the journals"
         )
-    pandas = sys.modules.get("pandas")
-    if pandas is None:
-        sys.modules["pandas"] = None  # type: ignore[assignment]
-    try:
-        from sqlite_utils import Database
 
-        from engine.history.migrations import migrations
-    finally:
-        if pandas is None:
-            del sys.modules["pandas"]
-    # Two viewers that start at once: the second waits here, then finds nothing left to do. SQLite's
-    # own lock is not enough, because changing the journal mode does not wait for it.
-    with locked(_lock_file(path)):
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            migrations.apply(Database(connection))
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Two viewers may start at once: the caller holds a lock, for SQLite's own is not enough.
+
+    (Changing the journal mode fails at once when another process has the database locked.)
+    """
+    from engine.history.migrations import Database, migrations
+
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        migrations.apply(Database(connection))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _lock_file(path: Path) -> Path:

@@ -31,7 +31,7 @@ EVALUATIONS = ("split", "which", "loss", "rows", "tokens", "seconds", "mean_toke
 SAMPLES = ("prompt", "text", "reference")
 CHECKPOINTS = ("path", "bytes", "seconds", "best")
 MEMORY = ("device", "used_bytes", "total_bytes", "peak_bytes", "utilisation")
-COMMON = frozenset({"v", "t", "type", "attempt", "step"})
+KNOWN = frozenset({"v", "t", "type", "attempt", "step", *METRICS})
 
 Event = dict[str, Any]
 
@@ -73,9 +73,14 @@ def write(
     ``first_line`` is the number of the first event among the journal's readable lines.
     """
     metrics: list[tuple[Any, ...]] = []
+    last: Event | None = None
     senseless = 0
 
     def flush() -> None:
+        nonlocal last
+        if last is not None:
+            fold(row, last)
+            last = None
         connection.executemany(PUT_METRICS, metrics)
         metrics.clear()
 
@@ -84,8 +89,12 @@ def write(
         try:
             stamp = (_whole(event.get("attempt") or 1), scalar(event.get("t")))
             if kind == "metrics":
+                # Of several in a row only the last one counts for the run, but for the peak.
                 metrics.append(_metrics(row.id, stamp, event))
-            elif kind in PUT:
+                last = _later(last, event)
+                continue
+            flush()
+            if kind in PUT:
                 values = _values(event, FIELDS[kind])
                 connection.execute(
                     PUT[kind], (row.id, _whole(event.get("step") or 0), *stamp, *values)
@@ -93,8 +102,7 @@ def write(
             elif kind == "memory":
                 connection.execute(PUT_MEMORY, (row.id, line, *stamp, *_values(event, MEMORY)))
             else:
-                if kind == "state" and "resume_step" in event:
-                    flush()
+                if kind == "state" and "max_steps" in event:
                     _running(connection, row.id, event)
                 text = json.dumps(event, ensure_ascii=False)
                 connection.execute(PUT_EVENT, (row.id, line, *stamp, kind, words(event), text))
@@ -109,6 +117,20 @@ def _values(event: Event, names: Sequence[str]) -> list[Any]:
     return [scalar(event.get(name)) for name in names]
 
 
+def _later(before: Event | None, event: Event) -> Event:
+    """Of two metrics events the one that tells the run's state, with the higher peak of both."""
+    if before is None:
+        return event
+    if (before.get("attempt") or 1) > (event.get("attempt") or 1):
+        return before
+    peaks = [e["peak_memory_bytes"] for e in (before, event) if _number(e, "peak_memory_bytes")]
+    return {**event, "peak_memory_bytes": max(peaks)} if peaks else event
+
+
+def _number(event: Event, key: str) -> bool:
+    return isinstance(event.get(key), int | float)
+
+
 def _whole(value: Any) -> int:
     if not isinstance(value, int) or not 0 <= value < 2**63:
         raise ValueError(f"{value!r} is no step or attempt")
@@ -116,14 +138,15 @@ def _whole(value: Any) -> int:
 
 
 def _metrics(run: str, stamp: tuple[Any, Any], event: Event) -> tuple[Any, ...]:
-    extra = {k: v for k, v in event.items() if k not in COMMON and k not in METRICS}
-    text = json.dumps(extra, ensure_ascii=False) if extra else None
+    text = None
+    if unknown := event.keys() - KNOWN:
+        text = json.dumps({key: event[key] for key in sorted(unknown)}, ensure_ascii=False)
     return (run, _whole(event["step"]), *stamp, *_values(event, METRICS), text)
 
 
 def _running(connection: sqlite3.Connection, run: str, event: Event) -> None:
     """The first step of an attempt: what earlier attempts did past its checkpoint is undone."""
-    attempt, resumed = event.get("attempt") or 1, _whole(event["resume_step"])
+    attempt, resumed = event.get("attempt") or 1, _whole(event.get("resume_step") or 0)
     if attempt > 1:
         for table in ("metrics", "evaluations", "samples"):
             connection.execute(

@@ -24,19 +24,27 @@ def request(folder: RunFolder, action: str, **fields: Any) -> int:
     """
     if action not in ACTIONS:
         raise ValueError(f"{action!r} is not one of {ACTIONS}")
+    body = json.dumps({"action": action, "fields": fields}, ensure_ascii=False)
     try:
-        folder.control.mkdir(mode=0o700, exist_ok=True)
-        with locked(folder.control / ".lock"):
-            number = max(_numbers(folder), default=0) + 1
-            body = json.dumps({"action": action, "fields": fields}, ensure_ascii=False)
-            temporary = folder.control / f".{number}"
-            temporary.write_text(body, encoding="utf-8")
-            os.rename(temporary, folder.control / f"{number}.json")
+        return _write(folder, body)
+    except OSError:
+        folder.reserve.unlink(missing_ok=True)  # the disk may be full
+    try:
+        return _write(folder, body)
     except OSError as error:
         raise UserError(
             f"{folder.control}: the request cannot be written ({error.strerror}); "
             "end the worker's process with 'kill' instead"
         ) from None
+
+
+def _write(folder: RunFolder, body: str) -> int:
+    folder.control.mkdir(mode=0o700, exist_ok=True)
+    with locked(folder.control / ".lock"):
+        number = max(_numbers(folder), default=0) + 1
+        temporary = folder.control / f".{number}"
+        temporary.write_text(body, encoding="utf-8")
+        os.rename(temporary, folder.control / f"{number}.json")
     return number
 
 

@@ -243,7 +243,7 @@ def _start(folder: RunFolder, attempt: int, locks: tuple[int, int]) -> None:
 
 def adopt(folder: RunFolder) -> bool:
     """Start a supervisor for a living worker that has none. False: somebody else was quicker."""
-    own = acquire(folder.supervisor_lock, 0)
+    own = acquire(folder.supervisor_lock, PROBE_SECONDS)
     if own is None:
         return False
     try:

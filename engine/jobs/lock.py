@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from engine.errors import UserError
 from engine.jobs.folder import RunFolder
 
 __all__ = ["acquire", "has_supervisor", "is_alive", "keep_from_children", "locked"]
@@ -36,6 +37,16 @@ def acquire(path: Path, seconds: float = PROBE_SECONDS) -> int | None:
                 os.close(fd)
                 return None
             time.sleep(0.01)
+        except OSError as error:
+            os.close(fd)
+            raise _no_locks(path, error) from None
+
+
+def _no_locks(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path}: file locks do not work here ({error.strerror}); put the home on another file "
+        "system with --home DIR"
+    )
 
 
 def _is_held(path: Path) -> bool:
@@ -47,6 +58,8 @@ def _is_held(path: Path) -> bool:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError as error:
+        raise _no_locks(path, error) from None
     finally:
         os.close(fd)
     return False

@@ -51,7 +51,8 @@ def append_surely(folder: RunFolder, attempt: int, type: str, **fields: Any) -> 
                 folder.reserve.unlink(missing_ok=True)
                 continue
             if not folder.path.exists() or time.monotonic() >= deadline:
-                print(f"supervisor: the journal cannot be written: {error}", flush=True)
+                with contextlib.suppress(OSError):
+                    print(f"supervisor: the journal cannot be written: {error}", flush=True)
                 return False
             time.sleep(1.0)
 
@@ -108,12 +109,18 @@ def supervise(folder: RunFolder, attempt: int, lock: int, worker: str) -> None:
     # A stop that comes before the worker can handle it waits: the mask is inherited, and lifted by
     # the worker once its handler is there.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    child = subprocess.Popen(
-        _python(worker, str(folder.path), "--attempt", str(attempt), "--lock-fd", str(lock)),
-        start_new_session=True,
-        pass_fds=(lock,),
-        stdin=subprocess.DEVNULL,
-    )
+    try:
+        child = subprocess.Popen(
+            _python(worker, str(folder.path), "--attempt", str(attempt), "--lock-fd", str(lock)),
+            start_new_session=True,
+            pass_fds=(lock,),
+            stdin=subprocess.DEVNULL,
+        )
+    except OSError as error:
+        message = f"the worker cannot be started: {error.strerror}"
+        append_surely(folder, attempt, "error", kind="crash", message=message)
+        append_surely(folder, attempt, "state", state="failed", reason=message)
+        return
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     _wait(child.pid, requests)
     code = child.wait()

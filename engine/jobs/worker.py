@@ -158,6 +158,8 @@ def _attempt(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     recipe = folder.read_recipe()
     _environment(recipe.model.model_name_or_path)
+    if attempt > 1:
+        journal.append("state", state="starting", phase="checking the checkpoints")
     context = RunContext(
         home=Home(folder.path.parent.parent),
         folder=folder,
@@ -189,8 +191,11 @@ def _end_badly(folder: RunFolder, journal: WorkerJournal, error: BaseException) 
         _append_end(folder, journal, "state", state="stopped", step=journal.step, checkpoint=path)
         return STOPPED
     kind, reason = describe(error)
+    if kind == "disk_full":
+        folder.reserve.unlink(missing_ok=True)
     if kind != "user":
-        traceback.print_exception(error)
+        with contextlib.suppress(OSError):  # the log's disk may be full too
+            traceback.print_exception(error)
     _append_end(folder, journal, "error", kind=kind, message=reason)
     _append_end(folder, journal, "state", state="failed", reason=reason, step=journal.step)
     return FAILED
@@ -200,12 +205,10 @@ def _append_end(folder: RunFolder, journal: Journal, type: str, **fields: Any) -
     """Append; on a full disk give up the reserve. What still fails is left to the supervisor."""
     try:
         journal.append(type, **fields)
-    except OSError as error:
-        print(f"worker: the journal cannot be written: {error}", file=sys.stderr)
-        if folder.reserve.exists():
-            folder.reserve.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                journal.append(type, **fields)
+    except OSError:
+        folder.reserve.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            journal.append(type, **fields)
 
 
 def describe(error: BaseException) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from engine.errors import UserError
 from engine.jobs import checkpoints
 from engine.jobs.check import check_model
 from engine.jobs.context import RunContext, Stopped
@@ -127,6 +128,11 @@ class _Session:
                 progress=tell,
                 cancelled=self.context.stop_requested,
             )
+            if not encoded.rows and not self.context.stop_requested():
+                raise UserError(
+                    f"train.max_length: the prompts alone fill {recipe.train.max_length} tokens in "
+                    f"every row of {name}, so there is nothing to train on; make it larger"
+                )
             if encoded.left_out:
                 self.journal.append(
                     "warning",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,6 +18,12 @@ import pytest
 from engine.demo.catalogue import KINDS, Planted, kind_of, write_catalogue
 from engine.demo.kinds import kinds
 from engine.demo.prose import Writer
+from tests.engine.fixtures.whole_file_defects import (
+    multi_member,
+    truncated,
+    with_byte_order_mark,
+    with_trailing_garbage,
+)
 
 ROWS = 50_000
 _REMOVED = re.compile(
@@ -28,6 +35,13 @@ _REMOVED = re.compile(
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Planted]:
     path = tmp_path_factory.mktemp("catalogue") / "catalogue.json.gz"
     return path, write_catalogue(path, rows=ROWS, seed=3)
+
+
+@pytest.fixture(scope="module")
+def by_the_rules(
+    catalogue: tuple[Path, Planted],
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    return cleaned(catalogue[0])
 
 
 def normalised(text: str, changed: set[str]) -> str:
@@ -161,9 +175,11 @@ def test_counts_agree_with_the_rules_for_small_files(tmp_path: Path, rows: int) 
         }
 
 
-def test_counts_agree_with_the_rules(catalogue: tuple[Path, Planted]) -> None:
-    path, planted = catalogue
-    counts, kept = cleaned(path)
+def test_counts_agree_with_the_rules(
+    catalogue: tuple[Path, Planted], by_the_rules: tuple[dict[str, Any], list[tuple[str, str]]]
+) -> None:
+    planted = catalogue[1]
+    counts, kept = by_the_rules
     assert counts["rows"] == planted.rows == ROWS
     assert counts["blank_lines"] == planted.blank_lines > 0
     assert counts["dropped"] == planted.dropped
@@ -184,8 +200,10 @@ def test_dirt_has_the_shares_of_the_real_corpus(catalogue: tuple[Path, Planted])
     assert 0.01 < planted.near_duplicates / ROWS < 0.03
 
 
-def test_kept_titles_name_a_known_kind(catalogue: tuple[Path, Planted]) -> None:
-    _, kept = cleaned(catalogue[0])
+def test_kept_titles_name_a_known_kind(
+    by_the_rules: tuple[dict[str, Any], list[tuple[str, str]]],
+) -> None:
+    _, kept = by_the_rules
     named = [kind for title, _ in kept if (kind := kind_of(title))]
     assert set(named) == set(KINDS)
     # Titles that are numbers name none, and near and orphaned texts may describe another kind.
@@ -246,3 +264,21 @@ def test_progress_and_wrong_size(tmp_path: Path) -> None:
     assert seen[-1] == 12_000 and seen == sorted(seen) and len(seen) >= 3
     with pytest.raises(ValueError, match="at least 1"):
         write_catalogue(tmp_path / "y.json.gz", rows=0)
+
+
+def test_whole_file_defects_do_what_they_say(tmp_path: Path) -> None:
+    sound, path = tmp_path / "sound.json.gz", tmp_path / "defect.json.gz"
+    write_catalogue(sound, rows=300)
+    text = gzip.decompress(sound.read_bytes())
+
+    def made(defect: Callable[[Path], None]) -> Path:
+        path.write_bytes(sound.read_bytes())
+        defect(path)
+        return path
+
+    assert gzip.decompress(made(multi_member).read_bytes()) == text
+    assert gzip.decompress(made(with_byte_order_mark).read_bytes()) == b"\xef\xbb\xbf" + text
+    with pytest.raises(EOFError):
+        gzip.decompress(made(truncated).read_bytes())
+    with pytest.raises(gzip.BadGzipFile):
+        gzip.decompress(made(with_trailing_garbage).read_bytes())

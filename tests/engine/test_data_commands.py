@@ -71,7 +71,12 @@ def test_clean_as_a_table(home: str, source: Path, capsys: pytest.CaptureFixture
     counts = [line.index(f" {line.split()[1]} ") + len(line.split()[1]) for line in lines[:-1]]
     assert len(set(counts)) == 1  # right-aligned
     assert "dataset mine" in lines[-1]
+    assert "prepared in" in lines[-1]
     assert str(Path(home) / "datasets" / "mine") in lines[-1]
+    assert main(argv) == 0
+    again = capsys.readouterr().out.splitlines()
+    assert again[:-1] == lines[:-1]
+    assert "reused as it was" in again[-1]
 
 
 def test_clean_with_a_recipe_and_too_few_rows(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.data import pages, tables
 from engine.data import prepare as prepare_module
-from engine.data import tables
 from engine.data.dataset import VIEWS, list_datasets, open_dataset
 from engine.data.prepare import Cancelled, Progress, prepare
 from engine.data.report import CleanReport, funnel
@@ -326,6 +326,34 @@ def test_pages_of_every_view(home: Home, tmp_path: Path, packed: bool) -> None:
     source.unlink()
     with pytest.raises(UserError, match="no longer there"):
         open_dataset(home, "rows").page("raw", 0, 1)
+
+
+def test_far_into_a_gzip_file_a_page_at_a_time(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", 60_000)
+    lines = source.read_bytes().splitlines()
+    source.write_bytes(gzip.compress(source.read_bytes()))
+    dataset = prepare(home, recipe(source))
+    monkeypatch.setattr(pages, "_MOST_AHEAD", 1 << 20)
+    monkeypatch.setattr(pages, "_KEEP_EVERY", 1 << 18)
+    assert len(dataset.page("raw", 0, 50)) == 50
+    refused = 0
+    while refused < 10:
+        try:
+            rows = dataset.page("raw", 59_950, 100)
+            break
+        except UserError as error:
+            assert "ask again to go on" in str(error)
+            refused += 1
+    assert 1 <= refused < 10
+    assert [row["raw"] for row in rows] == [line.decode() for line in lines[59_950:]]
+    rng = random.Random(0)
+    for _ in range(50):
+        start = rng.randrange(60_000)
+        rows = dataset.page("raw", start, 30)
+        assert [row["line"] for row in rows] == list(range(start + 1, min(start + 31, 60_001)))
+        assert rows[0]["raw"] == lines[start].decode()
 
 
 def test_a_damaged_dataset_is_no_dataset(home: Home, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The one tokeniser path: equal to Transformers' own, nothing smuggled, an honest preview."""
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_special_tokens_come_from_the_format_only(small: Path, template: str, wh
 def test_a_hostile_row_is_tokenised_as_its_neighbours_are(small: Path) -> None:
     # Only the spelling of a special token is treated apart; the text around keeps its tokens.
     formatter = load(small, template="chat")
-    frame = formatter._frames[0]
+    frame = formatter._layout.frames[0]
     apart = formatter._apart(frame, ROWS[0][0])
     assert apart.ids == formatter.prompt_ids(ROWS[0][0])
 
@@ -213,6 +214,28 @@ def test_tables_and_pairs_give_the_same(small: Path, dataset: Dataset) -> None:
     rows = [(row["prompt"], row["completion"]) for row in table.to_pylist()]
     assert list(formatter.examples(table)) == list(formatter.examples(rows))
     assert list(formatter.examples([])) == []
+
+
+@pytest.mark.parametrize("template", ["chat", "alpaca"])
+@pytest.mark.parametrize("max_length", [8, 40, 100, 300])
+def test_what_training_gets_is_what_the_preview_shows(
+    small: Path, template: str, max_length: int
+) -> None:
+    formatter = load(small, max_length, template=template)
+    assert formatter._words_apart
+    rng = random.Random(max_length)
+    words = [word for row in ROWS for word in row[1].split()] + ["\n", " ", "  ", EOS, "9" * 20]
+    rows = [(f"t {n}", " ".join(rng.choices(words, k=rng.randrange(400)))) for n in range(150)]
+    rows += [("t", "x" * 5000), ("t", " " * 5000), ("t", "a  b" * 1000), (HOSTILE, "y " * 2000)]
+    rows += [("t", "the" + " the" * 3000)]
+    for shown, trained in zip(
+        formatter.examples(rows), formatter.examples(rows, whole=False), strict=True
+    ):
+        assert trained.input_ids == shown.input_ids
+        assert trained.completion_mask == shown.completion_mask
+        assert trained.truncated_at == shown.truncated_at
+        assert trained.text == shown.text
+        assert min(shown.length, max_length + 1) <= trained.length <= shown.length
 
 
 def test_preview_of_a_row(small: Path, dataset: Dataset) -> None:

@@ -373,9 +373,29 @@ def test_a_phase_told_while_running_neither_begins_anew_nor_undoes_steps(home: H
     journal = Journal(folder.journal, attempt=2)
     journal.append("state", state="running", max_steps=9, resume_step=8)
     journal.append("metrics", step=9, loss=1.0)
-    journal.append("state", state="running", phase="saving the adapter")
+    journal.append("state", state="running", phase="saving the adapter", resume_step=9)
     opened = open_store(home)
     ingest_all(home, opened, live=False)
     row = queries.get_run(opened, "one")
     assert (row.step, row.max_steps, row.phase) == (9, 9, "saving the adapter")
+    assert row.resume_step == 8
     assert queries.series(opened, folder.id, ["loss"])["loss"][0].size == 9
+
+
+def test_a_full_disk_leaves_the_history_readable(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=2000)
+    opened = open_store(home)
+    opened.connection.execute("PRAGMA max_page_count = 40")  # as if the disk had no more room
+    ingest_all(home, opened)
+    assert queries.get_run(opened, "one").step == 2000
+    assert queries.series(opened, folder.id, ["loss"])["loss"][0].size == 2000
+    assert "read into memory" in opened.warnings[0]
+    assert ingest(home, opened) == set()
+
+
+def test_a_runs_db_that_cannot_be_opened_leaves_the_history_readable(home: Home) -> None:
+    runs.write_run(home, "one", steps=20)
+    home.database.mkdir()
+    opened = open_store(home)
+    ingest_all(home, opened)
+    assert queries.get_run(opened, "one").step == 20 and len(opened.warnings) == 1

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -153,7 +154,7 @@ def test_descendants_in_sessions_of_their_own_are_ended(tmp_path: Path) -> None:
     runs.wait_for_state(folder, "running")
     child = int((folder.path / "forked").read_text())
     assert processes.start_ticks(child) is not None
-    assert not processes.holds_file(child, folder.lock)
+    runs.wait(lambda: not processes.holds_file(child, folder.lock), "the child without the lock")
     os.kill(runs.worker_pid(folder), signal.SIGKILL)
     assert runs.ended(folder).state == "killed"
     assert processes.start_ticks(child) is None
@@ -196,8 +197,7 @@ def test_an_adopted_run_obeys(tmp_path: Path, action: str) -> None:
     assert launch.adopt(folder)
     control.request(folder, action)
     row = runs.ended(folder)
-    # How a process ended that is nobody's child cannot be known: lost, not killed.
-    assert row.state == {"stop": "stopped", "kill": "lost"}[action]
+    assert row.state == {"stop": "stopped", "kill": "killed"}[action]
     assert row.exit_code is None
 
 
@@ -229,6 +229,26 @@ def test_resume_counts_attempts_and_goes_on_from_the_last_whole_checkpoint(tmp_p
     assert steps == [(1, n) for n in range(1, 13)] + [(2, n) for n in range(6, 21)]
 
 
+def test_of_many_that_resume_at_once_one_does(tmp_path: Path) -> None:
+    home = runs.make_home(tmp_path, fail_at=13, fail="SIGKILL")
+    folder = runs.start(home)
+    assert runs.ended(folder).state == "killed"
+    runs.make_home(tmp_path, gate_at=12)
+
+    def resume(_: int) -> int | UserError:
+        try:
+            return launch.resume(home, folder)
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(resume, range(6)))
+    assert [result for result in results if isinstance(result, int)] == [2]
+    go(folder)
+    assert runs.ended(folder).state == "finished"
+    assert len([e for e in runs.events(folder, "state") if "pid" in e]) == 2
+
+
 def test_a_worker_that_cannot_write_its_end_never_claims_to_have_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +270,33 @@ def test_a_worker_that_cannot_write_its_end_never_claims_to_have_finished(
     assert done.returncode == 1
     assert not folder.reserve.exists()
     assert "finished" not in folder.journal.read_text()
+
+
+def test_a_worker_on_a_full_disk_says_so_with_the_last_bytes_there_are(tmp_path: Path) -> None:
+    """Journal and log are full; what the reserve frees is enough for the end."""
+    folder = launch.create_run(runs.make_home(tmp_path), runs.load_recipe("demo"))
+    script = (
+        "import errno, sys\n"
+        "from engine.jobs import worker\n"
+        "from engine.jobs.journal import Journal\n"
+        "real = Journal._write\n"
+        "def write(self, data):\n"
+        "    if b'metrics' in data or (b'failed' in data and self.reserve.exists()):\n"
+        "        raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "    real(self, data)\n"
+        "Journal._write = write\n"
+        "def train(context):\n"
+        "    Journal.reserve = context.folder.reserve\n"
+        "    context.journal.append('metrics', step=1)\n"
+        "sys.exit(worker.main([sys.argv[1]], train=train))\n"
+    )
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", script, str(folder.path)]
+        done = subprocess.run(command, cwd=ROOT, timeout=30, stdout=full, stderr=full)
+    assert done.returncode in (1, 120)  # 120: Python could not flush its output
+    row = runs.ended(folder)
+    assert (row.state, row.error_kind) == ("failed", "disk_full")
+    assert not folder.reserve.exists()
 
 
 def test_closing_the_terminal_leaves_the_run_alone(tmp_path: Path) -> None:

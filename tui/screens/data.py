@@ -52,6 +52,9 @@ class DataScreen(WorkbenchScreen):
     DataScreen #job { height: auto; display: none; }
     DataScreen.-cleaning #job { display: block; }
     DataScreen #funnel { height: 1fr; min-height: 5; }
+    DataScreen #detail { display: none; height: 14; border-top: solid $border; }
+    DataScreen.-tall #detail { display: block; }
+    DataScreen #detail:focus { border-top: heavy $primary; }
     DataScreen #right { width: 1fr; }
     DataScreen #views { height: 1fr; }
     DataScreen #ask { display: none; }
@@ -62,6 +65,7 @@ class DataScreen(WorkbenchScreen):
         super().__init__()
         self.rows: Rows | None = None
         self.view = "train"
+        self._looking = False
         self._reading = False
         """Whether one whole row is shown instead of the table."""
         self._split = "train"
@@ -91,7 +95,9 @@ class DataScreen(WorkbenchScreen):
             with Vertical(id="right", classes="pane"):
                 with ContentSwitcher(initial="words", id="views"):
                     yield LinesView(id="words")
-                    yield PagedTable(id="table")
+                    with Vertical(id="browse"):
+                        yield PagedTable(id="table")
+                        yield LinesView(id="detail")
                     yield TokensView(id="tokens")
                 yield PlainInput(id="ask")
 
@@ -109,12 +115,21 @@ class DataScreen(WorkbenchScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in ("find", "jump"):
-            return self.rows is not None and self.view in COLUMNS and not self._reading
+            return self.rows is not None and not self._one_row
         if action in ("next_row", "previous_row"):
+            return self.rows is not None and (self._one_row or bool(self._found))
+        if action in ("next_view", "previous_view"):
             return self.rows is not None
+        if action == "open":
+            return not self._one_row
         if action == "cancel":
             return self._job is not None
         return True
+
+    @property
+    def _one_row(self) -> bool:
+        """Whether one row is shown whole, not a table."""
+        return self._reading or self.view not in COLUMNS
 
     # --- the list on the left
 
@@ -227,12 +242,12 @@ class DataScreen(WorkbenchScreen):
         rows, view = self.rows, self.view
         if rows is None:
             return
-        inside = self.focused is not None and self.query_one("#right") in self.focused.ancestors
+        inside = self._focus_inside
         self._reading = False
         if view in SPLITS:
             self._split = view
         if view in COLUMNS:
-            self._switch("table")
+            self._switch("browse")
             table = self.query_one(PagedTable)
             table.show(
                 COLUMNS[view],
@@ -248,9 +263,13 @@ class DataScreen(WorkbenchScreen):
             self._focus_view()
         self.refresh_bars()
 
+    @property
+    def _focus_inside(self) -> bool:
+        return self.focused is not None and self.query_one("#right") in self.focused.ancestors
+
     def _focus_view(self) -> None:
         current = self.query_one(ContentSwitcher).current
-        self.query_one(f"#{current}").focus()
+        self.query_one("#table" if current == "browse" else f"#{current}").focus()
 
     def _switch(self, id: str) -> None:
         self.query_one(ContentSwitcher).current = id
@@ -262,11 +281,12 @@ class DataScreen(WorkbenchScreen):
             right.border_title, right.border_subtitle = "", ""
             return
         right.border_title = Text(tab_words(self.view, max(10, right.outer_size.width - 6)))
-        view = self.view if self.view in COLUMNS else self._split
-        place, count = self._cursor.get(view, 0) + 1, rows.count(view)
-        told = f"row {place:,} of {count:,}" if count else "no rows"
-        if self.view not in COLUMNS:
-            told = f"{view} {told} · as {rows.seen_by} sees it"
+        told = ""
+        if self._one_row:  # a table says itself where its cursor is
+            view = self.view if self.view in COLUMNS else self._split
+            told = f"row {self._cursor.get(view, 0) + 1:,} of {rows.count(view):,}"
+            if view != self.view:
+                told = f"{view} {told} · as {rows.seen_by} sees it"
         right.border_subtitle = Text(clip(told, max(10, right.outer_size.width - 6)))
 
     def on_resize(self) -> None:
@@ -278,9 +298,9 @@ class DataScreen(WorkbenchScreen):
             self._fill_list()
 
     def on_paged_table_moved(self, event: PagedTable.Moved) -> None:
-        if self.view in COLUMNS and not self._reading:
+        if not self._one_row:
             self._cursor[self.view] = event.row
-            self._titles()
+            self._look_at_row()
 
     def on_paged_table_chosen(self, event: PagedTable.Chosen) -> None:
         self.action_open()
@@ -290,9 +310,36 @@ class DataScreen(WorkbenchScreen):
 
     # --- one row
 
+    def _look_at_row(self) -> None:
+        """With room for it, the row under the cursor is shown whole below the table."""
+        if self.has_class("-tall") and not self._looking:
+            self._looking = True
+            self.run_worker(self._follow_cursor, group="follow")
+
+    async def _follow_cursor(self) -> None:
+        """Rows that the cursor has passed before their turn came are never read."""
+        seen: object = None
+        try:
+            while (rows := self.rows) is not None and not self._one_row:
+                view = self.view
+                place = self._cursor.get(view, 0)
+                if seen == (rows, view, place):
+                    return
+                seen = (rows, view, place)
+                told: list[Run] = []
+                if rows.count(view):
+                    told = row_runs(view, await asyncio.to_thread(rows.one, view, place))
+                detail = self.query_one("#detail", LinesView)
+                detail.show(told)
+                detail.go(0)
+        except (UserError, OSError):
+            return  # the table says so itself
+        finally:
+            self._looking = False
+
     def action_open(self) -> None:
         """The whole row in place of the table; esc goes back."""
-        if self.rows is not None and self.view in COLUMNS and not self._reading:
+        if self.rows is not None and not self._one_row:
             self.run_worker(self._read_row, group="row", exclusive=True)
 
     async def _read_row(self) -> None:
@@ -331,7 +378,7 @@ class DataScreen(WorkbenchScreen):
         rows = self.rows
         if rows is None:
             return
-        if self.view in COLUMNS and not self._reading:
+        if not self._one_row:
             if self._found:
                 self._start_search(by)
             return
@@ -365,7 +412,7 @@ class DataScreen(WorkbenchScreen):
             self._switch("tokens")
         else:
             self._say(example_runs(seen))
-        if self.focused is None or not self.focused.display:
+        if self._focus_inside or self.focused is None:
             self._focus_view()
 
     # --- finding and jumping
@@ -515,11 +562,11 @@ class DataScreen(WorkbenchScreen):
         self._switch("words")
         view = self.query_one("#words", LinesView)
         view.show(runs)
-        view.scroll_home(animate=False)
+        view.go(0)
 
     def _fail(self, error: Exception) -> None:
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        self._say([("✗ ", BAD), (steady(told), PLAIN), ("\n\nr tries again", QUIET)])
+        self._say([("✗\u00a0", BAD), (steady(told), PLAIN), ("\n\nr tries again", QUIET)])
 
 
 def search_order(here: int, count: int, by: int) -> Iterator[tuple[int, int]]:

@@ -4,8 +4,9 @@ import asyncio
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input, Static
@@ -20,6 +21,9 @@ from tui.screens.choose import ChooseScreen
 from tui.widgets.field import PlainInput
 from tui.widgets.lines import BAD, PLAIN, QUIET, LinesView, Run
 
+if TYPE_CHECKING:
+    from engine.history.queries import RunRow
+
 __all__ = ["PlayScreen"]
 
 REPAINT_SECONDS = 0.1
@@ -31,7 +35,7 @@ MOST_CHOICES = 200
 SIDES = ("base", "tuned")
 STOPS = {
     "eos": "ended by itself",
-    "length": "cut at max_new_tokens",
+    "length": "length limit",
     "cancelled": "stopped by you",
 }
 
@@ -64,11 +68,15 @@ class Answer:
     def runs(self) -> list[Run]:
         if self.error:
             before = [(steady(self.text) + "\n\n", PLAIN)] if self.text else []
-            return [*before, ("✗ ", BAD), (steady(self.error), PLAIN)]
+            return [*before, ("✗\u00a0", BAD), (steady(self.error), PLAIN)]
         return [(steady(self.text), PLAIN)] if self.text else [(self._waiting(), QUIET)]
 
     def _waiting(self) -> str:
-        return "The answer comes here." if self.done else "…"
+        if self.done:
+            return "The answer comes here."
+        if self.words:  # loading says what it does at the foot of the pane
+            return "The models are loaded once; the next prompt is answered at once."
+        return "…"
 
 
 class PlayScreen(WorkbenchScreen):
@@ -89,10 +97,10 @@ class PlayScreen(WorkbenchScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._run: tuple[str, str] | None = None
-        """(id, name) of the run whose adapter answers."""
-        self._choices: list[tuple[str, str, str]] = []
-        """(id, name, words) of the runs that can answer, newest first."""
+        self._run: RunRow | None = None
+        """The run whose adapter answers."""
+        self._choices: list[RunRow] = []
+        """The runs that can answer, newest first."""
         self._known: tuple[str, ...] = ()
         self._answers = {side: Answer() for side in SIDES}
         self._columns: dict[str, str] = {}
@@ -119,7 +127,11 @@ class PlayScreen(WorkbenchScreen):
         with Vertical(id="play"):
             with Vertical(id="asking", classes="pane") as asking:
                 asking.border_title = "Prompt"
-                yield PlainInput(placeholder="i: write a prompt   n: take a test row", id="prompt")
+                yield PlainInput(
+                    placeholder="i: write a prompt   n: take a test row",
+                    id="prompt",
+                    select_on_focus=False,
+                )
             with Horizontal(id="answers"):
                 for side in SIDES:
                     pane = LinesView(id=side, classes="pane")
@@ -150,28 +162,29 @@ class PlayScreen(WorkbenchScreen):
             self._known = known
             self.run_worker(partial(self._find_runs, ended), group="choices", exclusive=True)
 
-    async def _find_runs(self, ended: list[Any]) -> None:
+    async def _find_runs(self, ended: "list[RunRow]") -> None:
         home = self.workbench.home
 
-        def look() -> list[tuple[str, str, str]]:
-            return [
-                (row.id, row.name, _about(row)) for row in ended if answers.can_answer(home, row.id)
-            ]
+        def look() -> "list[RunRow]":
+            return [row for row in ended if answers.can_answer(home, row.id)]
 
         self._choices = await asyncio.to_thread(look)
         if self._run is None and self._choices:
-            self._take_run(*self._choices[0][:2])
+            self._take_run(self._choices[0])
         self.set_class(not self._choices, "-nothing")
         if self._choices and self.focused is None:
             self.query_one("#tuned").focus()
         self.refresh_bars()
 
-    def _take_run(self, id: str, name: str) -> None:
+    def _take_run(self, run: "RunRow") -> None:
         if self._session is not None:
             self._session.cancel()
             self._session = None
-        self._run, self._row, self._client, self._busy = (id, name), -1, None, False
-        self._answers = {"base": Answer("base"), "tuned": Answer(f"tuned: {name}")}
+        self._run, self._row, self._client, self._busy = run, -1, None, False
+        self._answers = {
+            "base": Answer(f"base: {run.model or 'the model before training'}"),
+            "tuned": Answer(f"tuned: {run.name}"),
+        }
         self.remove_class("-with-reference")
         for side in SIDES:
             self._touch(side)
@@ -185,12 +198,12 @@ class PlayScreen(WorkbenchScreen):
         return True
 
     def action_choose(self) -> None:
-        options = [(id, f"{name}  {words}") for id, name, words in self._choices]
+        options = [(run.id, f"{run.name}  {_about(run)}") for run in self._choices]
 
         def chosen(id: str | None) -> None:
-            name = next((name for known, name, _ in self._choices if known == id), None)
-            if id is not None and name is not None and (id, name) != self._run:
-                self._take_run(id, name)
+            run = next((run for run in self._choices if run.id == id), None)
+            if run is not None and (self._run is None or run.id != self._run.id):
+                self._take_run(run)
 
         self.workbench.push_screen(ChooseScreen("Which run answers", options), chosen)
 
@@ -214,7 +227,7 @@ class PlayScreen(WorkbenchScreen):
         """The prompt is no longer that of the test row."""
         self._row_shown(None)
 
-    def _row_shown(self, row: answers.TestRow | None) -> None:
+    def _row_shown(self, row: answers.HeldOutRow | None) -> None:
         self.set_class(row is not None, "-with-reference")
         asking = self.query_one("#asking")
         asking.border_subtitle = f"test row {row.number + 1:,} of {row.count:,}" if row else ""
@@ -229,7 +242,7 @@ class PlayScreen(WorkbenchScreen):
         assert self._run is not None
         try:
             row = await asyncio.to_thread(
-                answers.test_row, self.workbench.home, self._run[0], self._row + 1
+                answers.test_row, self.workbench.home, self._run.id, self._row + 1
             )
         except Exception as error:
             self.workbench.say(_in_words(error), "error")
@@ -255,7 +268,7 @@ class PlayScreen(WorkbenchScreen):
             self._prompts = asyncio.Queue()
             self._prompts.put_nowait(prompt)
             self._session = self.run_worker(
-                self._answer_prompts(self._run[0]), group="session", exclusive=True
+                self._answer_prompts(self._run.id), group="session", exclusive=True
             )
         self._painter.resume()
         self.query_one("#tuned").focus()
@@ -268,6 +281,9 @@ class PlayScreen(WorkbenchScreen):
         try:
             columns = await asyncio.to_thread(answers.columns_of, home, run_id)
             recipe = await asyncio.to_thread(answers.recipe_of, home, run_id)
+            for column, side in zip(columns, SIDES, strict=True):
+                self._answers[side].label = f"{side}: {column.label}"
+                self._touch(side)
             self._columns = dict(zip((column.id for column in columns), SIDES, strict=True))
             async with answers.open_client(home, columns, self._say_loading) as client:
                 self._client = client
@@ -335,7 +351,7 @@ class PlayScreen(WorkbenchScreen):
         self._busy = False
         for answer in self._answers.values():
             answer.done = True
-        if self.is_mounted:
+        if self.query("#tuned"):  # else the workbench is being left
             self._paint()
             self._painter.pause()
             self.refresh_bars()
@@ -347,13 +363,13 @@ class PlayScreen(WorkbenchScreen):
         for side in sorted(self._dirty):
             answer = self._answers[side]
             pane = self.query_one(f"#{side}", LinesView)
-            pane.border_title = clip(answer.label or side, 60).replace("[", "\\[")
-            pane.border_subtitle = clip(answer.words, 60).replace("[", "\\[")
+            pane.border_title = Text(clip(answer.label or side, 60))
+            pane.border_subtitle = Text(clip(answer.words, 60))
             pane.show(answer.runs(), follow=not answer.done)
         self._dirty.clear()
 
 
-def _about(row: Any) -> str:
+def _about(row: "RunRow") -> str:
     loss = f", validation loss {row.best_eval_loss:.3f}" if row.best_eval_loss else ""
     return f"{row.state}, step {row.step or 0}{loss}"
 

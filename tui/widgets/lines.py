@@ -11,9 +11,9 @@ from rich.cells import get_character_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.geometry import Size
-from textual.scroll_view import ScrollView
+from textual.geometry import Region
 from textual.strip import Strip
+from textual.widget import Widget
 
 from engine.text import steady
 
@@ -38,6 +38,8 @@ ACCENT = Style(color="#5fafff", bold=True)
 GOOD = Style(color="#87d787")
 WARM = Style(color="#ffaf5f")
 BAD = Style(color="#ff8787", bold=True)
+THUMB = Style(color="#5fafff")
+RAIL = Style(color="#444444")
 
 Run = tuple[str, Style]
 """A piece of one line or of several; outside text must have gone through engine.text."""
@@ -131,21 +133,23 @@ def _fitting(text: str, start: int, width: int) -> int:
     return size
 
 
-class LinesView(ScrollView, can_focus=True):
-    """A scrollable pane of text. Give it runs with :meth:`show`, or a layout of your own."""
+class LinesView(Widget, can_focus=True):
+    """A scrollable pane of text. Give it runs with :meth:`show`, or a layout of your own.
 
-    DEFAULT_CSS = """
-    LinesView {
-        height: 1fr; width: 1fr; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0;
-        overflow-x: hidden; overflow-y: auto; scrollbar-gutter: stable;
-    }
+    It scrolls by itself: Textual's ScrollView lays the whole screen out anew whenever the length of
+    the text changes, 30 ms at 120x40, and a streamed answer changes ten times a second.
     """
+
+    DEFAULT_CSS = "LinesView { height: 1fr; width: 1fr; }"
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._layout: Callable[[int], list[Strip]] = lambda width: []
+        self._layout_for: Callable[[int], list[Strip]] = lambda width: []
         self._lines: list[Strip] = []
         self._made_for = -1
+        self._look = PLAIN
+        self.top = 0
+        """The first line in sight."""
 
     @property
     def text_lines(self) -> list[str]:
@@ -153,7 +157,7 @@ class LinesView(ScrollView, can_focus=True):
         return [strip.text for strip in self._lines]
 
     def show(self, runs: Iterable[Run] | str, *, follow: bool = False) -> None:
-        """Show runs, or one outside text as it is. ``follow``: scroll to the end."""
+        """Show runs, or one outside text as it is. ``follow``: keep the end in sight."""
         pieces = [(steady(runs[:SHOWN_CHARACTERS]), PLAIN)] if isinstance(runs, str) else list(runs)
         if isinstance(runs, str) and len(runs) > SHOWN_CHARACTERS:
             left = len(runs) - SHOWN_CHARACTERS
@@ -162,29 +166,83 @@ class LinesView(ScrollView, can_focus=True):
 
     def show_layout(self, layout: Callable[[int], list[Strip]], *, follow: bool = False) -> None:
         """Show what ``layout`` makes for a width in cells; called again when the width changes."""
-        self._layout = layout
+        self._layout_for = layout
         self._made_for = -1
         self._make()
         if follow:
-            self.scroll_end(animate=False, immediate=True)
+            self.top = self._last_top
 
     def _make(self) -> None:
-        width = self.scrollable_content_region.width
-        if width <= 0 or width == self._made_for:
-            return
-        self._made_for = width
-        self._lines = self._layout(width)
-        self.virtual_size = Size(width, len(self._lines))
-        self.refresh()
+        width = self.size.width - 1  # the last cell is the scroll bar's
+        if width > 0 and width != self._made_for:
+            self._made_for = width
+            self._lines = self._layout_for(width)
+            self.refresh()
+        self.top = min(self.top, self._last_top)
 
     def on_resize(self, event: events.Resize) -> None:
         self._make()
 
+    # --- scrolling
+
+    @property
+    def _last_top(self) -> int:
+        return max(0, len(self._lines) - self.size.height)
+
+    def go(self, top: int) -> None:
+        """Put line ``top`` (counted from 0) first, as far as there is text for it."""
+        top = max(0, min(top, self._last_top))
+        if top != self.top:
+            self.top = top
+            self.refresh()
+
+    def action_scroll_up(self) -> None:
+        self.go(self.top - 1)
+
+    def action_scroll_down(self) -> None:
+        self.go(self.top + 1)
+
+    def action_page_up(self) -> None:
+        self.go(self.top - max(1, self.size.height - 1))
+
+    def action_page_down(self) -> None:
+        self.go(self.top + max(1, self.size.height - 1))
+
+    def action_first(self) -> None:
+        self.go(0)
+
+    def action_last(self) -> None:
+        self.go(self._last_top)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        self.go(self.top + 3)
+        event.stop()
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        self.go(self.top - 3)
+        event.stop()
+
+    # --- drawing
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._look = self.rich_style  # 0.1 ms: once a repaint, not once a line
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
-        width = self.scrollable_content_region.width
-        index = self.scroll_offset.y + y
-        base = self.rich_style
-        if not 0 <= index < len(self._lines):
-            return Strip.blank(width, base)
-        strip = self._lines[index]
-        return strip.crop_extend(0, width, base).apply_style(base)
+        width, height = self.size
+        base = self._look
+        index = self.top + y
+        bar = scroll_bar(y, self.top, height, len(self._lines))
+        if index >= len(self._lines):
+            return Strip([Segment(" " * (width - 1)), bar]).apply_style(base)
+        strip = self._lines[index].crop_extend(0, width - 1, None)
+        return Strip([*strip, bar]).apply_style(base)
+
+
+def scroll_bar(y: int, top: int, height: int, count: int) -> Segment:
+    """One cell of a scroll bar for ``count`` lines; blank when all of them are in sight."""
+    if count <= height or height <= 0:
+        return Segment(" ")
+    thumb = max(1, round(height * height / count))
+    start = round(top / (count - height) * (height - thumb))
+    return Segment("┃", THUMB) if start <= y < start + thumb else Segment("│", RAIL)

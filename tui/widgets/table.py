@@ -14,11 +14,13 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
 from engine.text import clip, safe_line
+from tui.widgets.lines import QUIET, scroll_bar
 
 __all__ = ["Column", "Fetch", "PagedTable", "one_line"]
 
@@ -34,12 +36,9 @@ Row = Sequence[str]
 Fetch = Callable[[int, int], Sequence[Row]]
 """``fetch(start, count)`` gives the cells of up to ``count`` rows; called in a thread."""
 
-HEAD = Style(bold=True, underline=True)
-QUIET = Style(color="#9e9e9e")
+HEAD = Style(bold=True)
 MARKED = Style(color="#ffffff", bgcolor="#005f87", bold=True)
 UNFOCUSED = Style(color="#d0d0d0", bgcolor="#303030")
-THUMB = Style(color="#5fafff")
-RAIL = Style(color="#444444")
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,9 @@ class PagedTable(Widget, can_focus=True):
         self._pages: OrderedDict[int, Sequence[Row]] = OrderedDict()
         self._loading = False
         self._generation = 0
+        self._look = Style.null()
+        self._drawn_top = -1
+        """What the last whole repaint showed first: paging moves it before the cursor."""
 
     # --- what it shows
 
@@ -149,9 +151,16 @@ class PagedTable(Widget, can_focus=True):
         row = max(0, min(row, self.count - 1))
         if row == self.cursor:
             return
+        before, top = self.cursor, self.top
         self.cursor = row
         self._keep_in_sight()
-        self.refresh()
+        if self.top == top == self._drawn_top:
+            # Only what changed is drawn: the header with the position, and two rows.
+            width = self.size.width
+            lines = {0, before - top + 1, row - top + 1}
+            self.refresh(*(Region(0, y, width, 1) for y in lines if 0 <= y < self.size.height))
+        else:
+            self.refresh()
         self.post_message(self.Moved(self, row))
 
     def _keep_in_sight(self) -> None:
@@ -269,8 +278,14 @@ class PagedTable(Widget, can_focus=True):
             left -= widths[index]
         return widths
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._look = self.rich_style  # 0.1 ms: once a repaint, not once a line
+        self._drawn_top = self.top
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
-        width, base = self.size.width, self.rich_style
+        width = self.size.width
+        base = self._look
         if width < 6:
             return Strip.blank(width, base)
         if not self.count:
@@ -280,18 +295,7 @@ class PagedTable(Widget, can_focus=True):
         widths = self._widths(inner)
         if y == 0:
             self._load()
-            cells = [
-                self._cell(column.title, size, column.right)
-                for column, size in zip(self.columns, widths, strict=True)
-            ]
-            return self._strip(
-                [
-                    Segment("  "),
-                    *_joined([Segment(cell, HEAD) for cell in cells]),
-                    Segment(" "),
-                ],
-                width,
-            )
+            return self._header(widths, width)
         index = self.top + y - 1
         if index >= self.count:
             return Strip.blank(width, base)
@@ -307,27 +311,33 @@ class PagedTable(Widget, can_focus=True):
         here = index == self.cursor
         line = Strip([Segment("› " if here else "  "), *_joined(segments)])
         line = line.crop_extend(0, width - 1, base)
+        bar = scroll_bar(y - 1, self.top, self.visible_rows, self.count)
         if here:
             mark = MARKED if self.has_focus else UNFOCUSED
             line = Strip([Segment(line.text, mark)], line.cell_length)
-        return self._strip([*line, self._bar(y - 1)], width)
+        return self._strip([*line, bar], width)
+
+    def _header(self, widths: Sequence[int], width: int) -> Strip:
+        """The columns' titles, and where the cursor is as far as the last title leaves room."""
+        cells = [
+            self._cell(column.title, size, column.right)
+            for column, size in zip(self.columns, widths, strict=True)
+        ]
+        told = f"row {self.cursor + 1:,} of {self.count:,}"
+        room = widths[-1] - cell_len(self.columns[-1].title) - 2
+        segments = _joined([Segment(cell, HEAD) for cell in cells])
+        if cell_len(told) <= room:
+            segments[-1] = Segment(cells[-1][: -len(told)], HEAD)
+            segments.append(Segment(told, QUIET))
+        return self._strip([Segment("  "), *segments, Segment(" ")], width)
 
     def _cell(self, value: str, size: int, right: bool) -> str:
         text = clip(value, size)
         space = " " * max(0, size - cell_len(text))
         return space + text if right else text + space
 
-    def _bar(self, y: int) -> Segment:
-        """One cell of the scroll bar; none when all rows are in sight."""
-        height = self.visible_rows
-        if self.count <= height:
-            return Segment(" ")
-        thumb = max(1, round(height * height / self.count))
-        start = round(self.top / max(1, self.count - height) * (height - thumb))
-        return Segment("┃", THUMB) if start <= y < start + thumb else Segment("│", RAIL)
-
     def _strip(self, segments: Sequence[Segment], width: int) -> Strip:
-        base = self.rich_style
+        base = self._look
         return Strip(segments).crop_extend(0, width, base).apply_style(base)
 
     def on_focus(self) -> None:

@@ -1,0 +1,191 @@
+"""The verbs that begin, end and look at runs: their documents, exit statuses and errors."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import cli
+from engine.commands import following
+from engine.history.row import RunRow
+from engine.home import Home
+from engine.jobs import launch
+from engine.jobs.lock import is_alive
+from tests.engine.fakes import runs
+
+
+@pytest.fixture(autouse=True)
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(launch, "WORKER", runs.WORKER)
+    monkeypatch.setattr("engine.commands.train.check_model", lambda recipe: None)
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+class Shell:
+    """Runs verbs in this process on one home."""
+
+    def __init__(self, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+        self.home, self.capsys = home, capsys
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        try:
+            status = cli.main([*words, "--home", str(self.home.path)])
+        except SystemExit as exit:
+            status = int(str(exit.code))
+        out, err = self.capsys.readouterr()
+        return status, out, err
+
+    def json(self, *words: str, status: int = 0) -> Any:
+        got, out, err = self(*words, "--json")
+        assert got == status, err
+        return json.loads(out)
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(runs.make_home(tmp_path), capsys)
+
+
+def test_train_follows_to_the_end_and_tells_of_it(shell: Shell) -> None:
+    document = shell.json("train", "demo")
+    assert (document["state"], document["steps"], document["exit_code"]) == ("finished", 20, 0)
+    assert (document["eval_loss"], document["adapter"]) == (0.2, "adapter")
+    assert document["best_checkpoint"] == "checkpoints/step-20"
+    status, out, _ = shell("tail", document["run"])
+    assert status == 0
+    assert "step 20: validation loss 0.2000" in out and "finished" in out.splitlines()[-4]
+
+
+def test_detach_gives_the_run_and_show_knows_it(shell: Shell) -> None:
+    begun = shell.json("train", "demo", "--detach", "--name", "mine")
+    assert begun["name"] == "mine" and Path(begun["folder"]).is_dir()
+    assert shell.json("tail", "mine")["state"] == "finished"
+    shown = shell.json("runs", "show", "mine")
+    wanted = {"run": begun["run"], "state": "finished", "attempt": 1, "step": 20, "max_steps": 20}
+    wanted |= {"exit_code": 0, "signal": None, "checkpoint": "checkpoints/step-20", "log_tail": []}
+    assert {key: shown[key] for key in wanted} == wanted
+    assert shell.json("runs")[0]["run"] == begun["run"]
+    assert shell.json("queue") == []
+
+
+def test_a_failed_run_gives_status_1_and_its_reason(shell: Shell) -> None:
+    runs.make_home(shell.home.path, fail_at=7, fail="crash")
+    status, out, _ = shell("train", "demo")
+    assert status == 1
+    assert "RuntimeError: boom" in out and "\x1b" not in out
+    assert "tunebench resume demo" in out
+    shown = shell.json("runs", "show", "demo")
+    assert any("Traceback" in line for line in shown["log_tail"])
+    assert shell.json("resume", "demo")["attempt"] == 2
+    status, _, err = shell("resume", "demo")
+    assert status == 1 and "finished" in err
+
+
+def test_stop_waits_for_the_end(shell: Shell) -> None:
+    runs.make_home(shell.home.path, gate_at=12)
+    run = shell.json("train", "demo", "--detach")["run"]
+    folder = launch.find_run(shell.home, run)
+    runs.wait_for_state(folder, "running")
+    status, _, err = shell("resume", "demo")
+    assert status == 1 and "is running" in err
+    status, _, err = shell("runs", "rm", "demo", "--yes")
+    assert status == 1 and "is running" in err
+    assert shell.json("stop", "demo")["state"] == "stopped"
+    assert not is_alive(folder)
+    status, _, err = shell("stop", "demo")
+    assert status == 1 and "is not running" in err
+    (folder.path / "gate").touch()
+    assert shell.json("resume", "demo")["state"] == "finished"
+
+
+def test_a_second_run_with_the_same_name_is_refused(shell: Shell) -> None:
+    shell.json("train", "demo", "--name", "mine")
+    status, out, err = shell("train", "demo", "--name", "mine")
+    assert status == 1 and out == ""
+    assert "'mine' exists" in err and "--name" in err and len(err.splitlines()) == 1
+    assert len(launch.run_folders(shell.home)) == 1
+
+
+def test_dry_run_starts_nothing(shell: Shell) -> None:
+    document = shell.json("train", "demo", "--dry-run", "--set", "train.learning_rate=0.5")
+    assert document["recipe"]["train"]["learning_rate"] == 0.5
+    assert launch.run_folders(shell.home) == []
+
+
+def test_wrong_recipes_start_nothing(shell: Shell, tmp_path: Path) -> None:
+    for words, wanted in (
+        (["train", "nothing-there"], "nothing-there"),
+        (["train", "demo", "--set", "train.learning_rate=abc"], "train.learning_rate"),
+        (["train", "demo", "--set", "train.learning_rat=1"], "did you mean 'learning_rate'"),
+    ):
+        status, out, err = shell(*words)
+        assert status == 2 and out == "" and wanted in err
+    status, _, err = shell("train", "demo", "--set", f"data.source={tmp_path / 'none.jsonl'}")
+    assert status == 1 and "none.jsonl" in err
+    assert launch.run_folders(shell.home) == []
+
+
+def test_a_full_disk_is_one_clear_line(shell: Shell) -> None:
+    runs.make_home(shell.home.path, fail_at=7, fail="disk")
+    document = shell.json("train", "demo", status=1)
+    assert document["state"] == "failed" and "the disk is full" in document["reason"]
+    assert document["checkpoint"] == "checkpoints/step-5"
+
+
+def test_notes_tags_differences_and_removal(shell: Shell) -> None:
+    shell.json("train", "demo", "--name", "a")
+    shell.json("train", "demo", "--name", "b", "--set", "train.learning_rate=0.5")
+    shell.json("runs", "note", "a", "better", "than", "b")
+    assert shell.json("runs", "tag", "a", "good", "old")["tags"] == ["good", "old"]
+    assert shell.json("runs", "tag", "a", "old-")["tags"] == ["good"]
+    status, _, err = shell("runs", "tag", "a", "two words")
+    assert status == 1 and "'two words'" in err
+    assert shell.json("runs", "diff", "a", "b")["recipe"] == {"train.learning_rate": [0.003, 0.5]}
+    compared = shell.json("runs", "compare", "a", "b")["metrics"]
+    assert compared["best_eval_loss"] == [0.2, 0.2] and compared["state"] == ["finished"] * 2
+    for path in shell.home.path.glob("runs.db*"):
+        path.unlink()
+    assert shell.json("reindex")["runs"] == 2
+    shown = shell.json("runs", "show", "a")
+    assert shown["tags"] == ["good"] and shown["notes"][0]["text"] == "better than b"
+    status, _, err = shell("runs", "rm", "b")
+    assert status == 1 and "--yes" in err
+    assert shell.json("runs", "rm", "b", "--yes")["deleted"]
+    assert [run["name"] for run in shell.json("runs")] == ["a"]
+    status, _, err = shell("runs", "show", "b")
+    assert status == 1 and "no run 'b'" in err
+
+
+def test_outside_text_is_made_safe(shell: Shell) -> None:
+    shell.json("train", "demo", "--name", "a")
+    run = launch.find_run(shell.home, "a")
+    with run.log.open("a") as log:
+        log.write("\x1b]0;title\x07 \u202eevil\n")
+    shell.json("runs", "note", "a", "\x1b[2Jgone")
+    for words in (["runs", "show", "a"], ["runs"], ["tail", "a"]):
+        _, out, _ = shell(*words)
+        assert not set(out) & set("\x1b\x07\u202e")
+
+
+def test_the_progress_line_says_phase_step_losses_speed_and_time_left() -> None:
+    row = RunRow(id="x", state="starting", phase="importing torch")
+    assert following.progress(row) == "importing torch"
+    row = RunRow(id="x", state="running", step=30, max_steps=120, loss=2.34567, eval_loss=2.4)
+    row.learning_rate, row.tokens_per_second, row.step_seconds = 3e-4, 12345.6, 2.0
+    assert following.progress(row) == (
+        "30/120 25 %  loss 2.3457  validation 2.4000  lr 3.00e-04  12,346 tok/s  3 min 00 s left"
+    )
+    row.state = "stopping"
+    assert following.progress(row) == "stopping"
+    assert [following.duration(s) for s in (0.4, 59.9, 61, 3600, 61_200)] == [
+        "0 s",
+        "59 s",
+        "1 min 01 s",
+        "1 h 00 min",
+        "17 h 00 min",
+    ]

@@ -1,0 +1,198 @@
+"""A run that was killed or stopped and resumed trains exactly as one that was not."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.home import Home, open_home
+from engine.jobs import checkpoints
+from engine.jobs.context import Stopped
+from engine.jobs.folder import RunFolder
+from engine.jobs.launch import launch, wait_until_dead
+from engine.recipe import Recipe
+from tests.engine.training import Attempt, evaluations, events, losses
+
+Make = Callable[..., Recipe]
+
+DROPOUT = "lora.lora_dropout=0.1"
+"""With dropout, random state that is not restored shows."""
+
+MODES = {
+    "lora": [DROPOUT],
+    "full": ["lora.enabled=false", "train.learning_rate=1e-3"],
+    "nf4": ["model.load_in_4bit=true", DROPOUT],
+    "epochs": [DROPOUT, "train.max_steps=-1", "train.num_train_epochs=0.4"],
+}
+
+
+def kill_worker_after(folder: RunFolder, step: int) -> None:
+    """SIGKILL the run's worker once it has journaled ``step``."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if max(losses(folder), default=0) >= step:
+            pid = next(e["pid"] for e in events(folder, "state") if "pid" in e)
+            os.kill(pid, signal.SIGKILL)
+            assert wait_until_dead(folder, 60)
+            return
+        time.sleep(0.002)
+    pytest.fail(f"step {step} never came: {folder.log_tail()}")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_and_resumed_equals_uninterrupted(
+    tmp_path: Path, tiny_recipe: Make, mode: str
+) -> None:
+    home = open_home(tmp_path)
+    recipe = tiny_recipe(*MODES[mode])
+    whole = Attempt(home, recipe, "whole")
+    whole.run()
+    broken = Attempt(home, recipe, "broken")
+    launch(broken.folder)
+    at = random.Random().randint(2, 11)
+    kill_worker_after(broken.folder, at)
+    assert events(broken.folder, "exit")[-1]["signal_name"] == "SIGKILL"
+    broken.number = 1
+    broken.run()
+    mine, theirs = losses(broken.folder), losses(whole.folder)
+    assert mine.keys() == theirs.keys()
+    worst = max(abs(mine[step] - theirs[step]) for step in mine)
+    assert worst <= 1e-5, f"killed after step {at}: steps differ by up to {worst}"
+    assert evaluations(broken.folder) == pytest.approx(evaluations(whole.folder), abs=1e-5)
+    ends = [events(run.folder, "state")[-1] for run in (whole, broken)]
+    for key in ("best_checkpoint", "steps", "reason"):
+        assert ends[0][key] == ends[1][key]
+    assert ends[0]["train_loss"] == pytest.approx(ends[1]["train_loss"], abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Make) -> Attempt:
+    attempt = Attempt(open_home(tmp_path_factory.mktemp("whole")), tiny_recipe(DROPOUT), "whole")
+    attempt.run()
+    return attempt
+
+
+@pytest.mark.parametrize(("asked_after", "step"), [(5, 6), (7, 8), (8, 8), (15, 16), (16, 16)])
+def test_stopped_and_resumed_equals_uninterrupted(
+    tmp_path: Path, tiny_recipe: Make, uninterrupted: Attempt, asked_after: int, step: int
+) -> None:
+    """Between evaluations, right before one (which is then due), and at the very last step."""
+    attempt = Attempt(open_home(tmp_path), tiny_recipe(DROPOUT), "stopped")
+    attempt.stop_at = ("metrics", asked_after)
+    with pytest.raises(Stopped):
+        attempt.run()
+    latest = attempt.latest()
+    assert latest is not None and checkpoints.step_of(latest) == step
+    assert ("during", step) not in evaluations(attempt.folder)
+    assert not (attempt.folder.adapter).exists()
+    attempt.stop_at = None
+    attempt.run()
+    assert losses(attempt.folder) == losses(uninterrupted.folder)
+    assert evaluations(attempt.folder) == evaluations(uninterrupted.folder)
+    ends = [events(run.folder, "state")[-1] for run in (attempt, uninterrupted)]
+    assert ends[0]["best_checkpoint"] == ends[1]["best_checkpoint"]
+    assert ends[0]["eval_loss"] == ends[1]["eval_loss"]
+
+
+def test_stop_in_the_middle_of_an_evaluation(
+    tmp_path: Path, tiny_recipe: Make, uninterrupted: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.train.trainer import RunTrainer
+
+    attempt = Attempt(open_home(tmp_path), tiny_recipe(DROPOUT), "given-up")
+    real, batches = RunTrainer.get_eval_dataloader, []
+
+    def loader(trainer: RunTrainer, dataset: object) -> object:
+        """Asks for the stop while the second validation is under way."""
+        found = real(trainer, dataset)
+        if trainer.state.global_step != 8:
+            return found
+
+        def iterate():  # type: ignore[no-untyped-def]
+            for batch in found:
+                batches.append(batch)
+                yield batch
+                attempt.stop_at = ("metrics", 8)
+
+        return iterate()
+
+    monkeypatch.setattr(RunTrainer, "get_eval_dataloader", loader)
+    small = ["train.per_device_eval_batch_size=4"]
+    attempt.recipe = tiny_recipe(DROPOUT, *small)
+    with pytest.raises(Stopped):
+        attempt.run()
+    assert len(batches) == 2, "the evaluation went on after the stop"
+    assert ("during", 8) not in evaluations(attempt.folder)
+    monkeypatch.undo()
+    attempt.stop_at = None
+    attempt.run()
+    assert losses(attempt.folder) == losses(uninterrupted.folder)
+    assert evaluations(attempt.folder) == pytest.approx(evaluations(uninterrupted.folder), abs=1e-5)
+
+
+def test_stop_before_the_first_step_saves_nothing(tmp_path: Path, tiny_recipe: Make) -> None:
+    attempt = Attempt(open_home(tmp_path), tiny_recipe(), "early")
+    attempt.stop_at = ("evaluation", 0)
+    with pytest.raises(Stopped):
+        attempt.run()
+    assert not losses(attempt.folder) and attempt.latest() is None
+
+
+def test_a_half_written_checkpoint_is_not_resumed_from(
+    tmp_path: Path, tiny_recipe: Make, uninterrupted: Attempt
+) -> None:
+    attempt = Attempt(open_home(tmp_path), tiny_recipe(DROPOUT), "damaged")
+    attempt.stop_at = ("checkpoint", 12)
+    with pytest.raises(Stopped):
+        attempt.run()
+    newest = attempt.latest()
+    assert newest is not None
+    with (newest / "optimizer.pt").open("r+b") as file:
+        file.truncate(100)
+    older = attempt.latest()
+    assert older is not None and older != newest
+    attempt.stop_at = None
+    attempt.run()
+    assert losses(attempt.folder) == losses(uninterrupted.folder)
+
+
+class TestEarlyStopping:
+    SETTINGS = ("train.learning_rate=0", "train.early_stopping_patience=2", "train.max_steps=40")
+    """Nothing is learnt, so the second validation is the first without improvement."""
+
+    @pytest.fixture(scope="class")
+    def home(self, tmp_path_factory: pytest.TempPathFactory) -> Home:
+        return open_home(tmp_path_factory.mktemp("early"))
+
+    def test_ends_after_its_patience(self, home: Home, tiny_recipe: Make) -> None:
+        attempt = Attempt(home, tiny_recipe(*self.SETTINGS), "whole")
+        result = attempt.run()
+        assert result["steps"] == 12 and result["reason"] == "early stopping"
+        assert result["best_checkpoint"] == "checkpoints/step-4"
+
+    def test_goes_on_counting_after_a_resume(self, home: Home, tiny_recipe: Make) -> None:
+        attempt = Attempt(home, tiny_recipe(*self.SETTINGS), "resumed")
+        attempt.stop_at = ("metrics", 9)
+        with pytest.raises(Stopped):
+            attempt.run()
+        attempt.stop_at = None
+        result = attempt.run()
+        assert result["steps"] == 12 and result["reason"] == "early stopping"
+
+    def test_a_run_that_was_done_is_not_trained_further(
+        self, home: Home, tiny_recipe: Make
+    ) -> None:
+        """Ended after the last checkpoint, before the result was saved."""
+        attempt = Attempt(home, tiny_recipe(*self.SETTINGS), "late")
+        attempt.stop_at = ("checkpoint", 12)
+        with pytest.raises(Stopped):
+            attempt.run()
+        attempt.stop_at = None
+        result = attempt.run()
+        assert result["steps"] == 12 and result["reason"] == "early stopping"
+        assert max(losses(attempt.folder)) == 12
+        assert (attempt.folder.adapter / "adapter_model.safetensors").is_file()

@@ -1,0 +1,446 @@
+"""The reference experiment's shape on one GPU, through the real supervisor and worker.
+
+    python tests/gpu/run_reference.py --out results/            on a GPU: Llama 3.2 3B's shape
+    python tests/gpu/run_reference.py --out results/ --shape tiny --backends transformers
+
+Builds Llama-3.2-3B's exact shape with random weights (loss depends on their values, time and memory
+do not), trains the built-in recipe ``amazon-titles`` on a generated catalogue with each backend,
+reads the journals, and answers some titles with base and tuned model side by side. Writes
+``results.json``, ``results.md`` and, where the screens are installed, ``train-BACKEND.svg``.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from engine.home import Home, open_home  # noqa: E402
+from engine.jobs import launch  # noqa: E402
+from engine.jobs.folder import RunFolder  # noqa: E402
+from engine.jobs.journal import read_all  # noqa: E402
+from engine.recipe import load_recipe  # noqa: E402
+
+WARM_UP_STEPS = 10
+TRAINABLE = 12_156_928
+"""LoRA r=8 on the seven linears of Llama 3.2 3B."""
+
+SHAPES = {
+    "3b": {
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 128_256,
+    },
+    "tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "vocab_size": 9000,
+    },
+}
+SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|pad|>"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--home", type=Path, default=Path("/tmp/tunebench-reference"))
+    parser.add_argument("--shape", choices=SHAPES, default="3b")
+    parser.add_argument("--backends", default="unsloth,transformers", help="with commas")
+    parser.add_argument("--rows", type=int, default=20_000, help="lines of the catalogue")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.build:
+        build_model(args.build, SHAPES[args.shape])
+        return 0
+    args.out.mkdir(parents=True, exist_ok=True)
+    home = open_home(args.home)
+    model = home.path / f"model-{args.shape}"
+    began = time.monotonic()
+    if not (model / "config.json").is_file():
+        # In a process of its own: this one must not hold the GPU.
+        command = [sys.executable, __file__, "--out", args.out, "--shape", args.shape]
+        subprocess.run([*map(str, command), "--build", str(model)], check=True)
+    say(f"model of {args.shape} shape ready after {time.monotonic() - began:.0f} s")
+    results: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python", *sys.argv]),
+        "machine": machine(),
+        "shape": args.shape,
+        "rows": args.rows,
+        "runs": [],
+    }
+    problems: list[str] = []
+    for backend in args.backends.split(","):
+        result = train(home, model, backend, args)
+        results["runs"].append(result)
+        problems += [f"{backend}: {words}" for words in result["problems"]]
+        write(args.out, results)
+        if result["state"] == "finished":
+            result["generation"] = answer(home, result["run"])
+            write(args.out, results)
+    for words in problems:
+        say(f"PROBLEM {words}")
+    return 1 if problems else 0
+
+
+def say(words: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {words}", flush=True)
+
+
+# ---- the model ------------------------------------------------------------------------------
+
+
+def build_model(folder: Path, shape: dict[str, int]) -> None:
+    """Random weights in bfloat16, in shards, with a tokenizer of the same vocabulary size."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    build_tokenizer(temporary, shape["vocab_size"])
+    config = LlamaConfig(
+        **shape,
+        max_position_embeddings=131_072,
+        tie_word_embeddings=True,
+        rms_norm_eps=1e-5,
+        rope_parameters={
+            "rope_type": "llama3",
+            "rope_theta": 500_000.0,
+            "factor": 32.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+        dtype="bfloat16",
+    )
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = LlamaForCausalLM(config)
+    say(f"{sum(p.numel() for p in model.parameters()):,} parameters")
+    model.save_pretrained(temporary, max_shard_size="2GB")
+    temporary.rename(folder)
+
+
+def build_tokenizer(folder: Path, size: int) -> None:
+    """BPE trained on the catalogue, filled up with names that no text produces."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        # Small, so that rows have about as many tokens as the corpus's have with the real one.
+        vocab_size=min(size, 8000),
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(catalogue_texts(folder), trainer)
+    tree = json.loads(tokenizer.to_str())
+    vocabulary = tree["model"]["vocab"]
+    for number in range(len(vocabulary), size):
+        vocabulary[f"<|unused_{number}|>"] = number
+    tokenizer = Tokenizer.from_str(json.dumps(tree))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{SPECIAL[0]} $A", special_tokens=[(SPECIAL[0], 0)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=SPECIAL[0],
+        eos_token=SPECIAL[1],
+        pad_token=SPECIAL[2],
+    ).save_pretrained(folder)
+
+
+def catalogue_texts(folder: Path) -> list[str]:
+    """Titles and descriptions of 2,000 catalogue lines, cleaned."""
+    from engine.data.prepare import prepare
+
+    recipe = load_recipe("demo", ["data.catalogue_rows=2000", "data.name=tokenizer"])
+    scratch = open_home(folder / "scratch")
+    table = prepare(scratch, recipe).split("train")
+    texts = [
+        f"{prompt}\n{completion}"
+        for prompt, completion in zip(
+            table["prompt"].to_pylist(), table["completion"].to_pylist(), strict=True
+        )
+    ]
+    shutil.rmtree(scratch.path)
+    return texts
+
+
+# ---- a run ----------------------------------------------------------------------------------
+
+
+def train(home: Home, model: Path, backend: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Train with one backend; what the journal, nvidia-smi and our own GPU reading say."""
+    recipe = load_recipe(
+        "amazon-titles",
+        [
+            "data.source=builtin:catalogue",
+            "data.name=catalogue",
+            f"data.catalogue_rows={args.rows}",
+            *("split.train=0.9", "split.validation=0.05", "split.test=0.05"),
+            f"model.model_name_or_path={model}",
+            f"model.backend={backend}",
+            f"train.max_steps={args.steps}",
+            *("train.eval_steps=25", "train.save_steps=25"),
+            *("evaluate.validation_rows=256", "evaluate.test_rows=256"),
+            *args.settings,
+        ],
+    )
+    folder = launch.create_run(home, recipe)
+    began = time.time()
+    launch.launch(folder)
+    middle: dict[str, Any] = {}
+
+    def look(step: int) -> None:
+        if not middle and step >= args.steps // 2:
+            middle.update(gpu_now(folder))
+            middle["step"] = step
+            middle["screenshot"] = screenshot(home, folder, args.out / f"train-{backend}.svg")
+
+    follow(folder, look)
+    return report(folder, backend, began, middle, args)
+
+
+def follow(folder: RunFolder, look: Callable[[int], None]) -> None:
+    """Print the run's phases and every tenth step; call ``look`` with each step seen."""
+    told = 0
+    while True:
+        dead = launch.wait_until_dead(folder, 0.2)
+        events = list(read_all(folder.journal))
+        for event in events[told:]:
+            if event["type"] in ("state", "warning", "error", "evaluation", "exit"):
+                shown = {k: event.get(k) for k in ("state", "phase", "seconds", "message", "loss")}
+                say(f"{event['type']} { {k: v for k, v in shown.items() if v is not None} }")
+            elif event["type"] == "metrics":
+                if event["step"] % 10 == 0:
+                    say(f"step {event['step']}: {event['step_seconds']:.3f} s")
+                look(event["step"])
+        told = len(events)
+        if dead:
+            return
+
+
+def report(
+    folder: RunFolder, backend: str, began: float, middle: dict[str, Any], args: argparse.Namespace
+) -> dict[str, Any]:
+    events = list(read_all(folder.journal))
+    states = [e for e in events if e["type"] == "state"]
+    metrics = [e for e in events if e["type"] == "metrics"]
+    running = next((e for e in states if e["state"] == "running"), {})
+    warm = [m["step_seconds"] for m in metrics if m["step"] > WARM_UP_STEPS]
+    padded = 32 * 128
+    seconds = statistics.median(warm) if warm else None
+    problems = []
+    if states[-1]["state"] != "finished":
+        problems.append(f"ended as {states[-1]['state']}: {states[-1].get('reason')}")
+        print(folder.log.read_text("utf-8", "replace")[-6000:], flush=True)
+    if args.shape == "3b" and running.get("trainable_parameters") != TRAINABLE:
+        problems.append(f"{running.get('trainable_parameters')} trainable parameters")
+    return {
+        "run": folder.id,
+        "backend": backend,
+        "state": states[-1]["state"],
+        "problems": problems,
+        "trainable_parameters": running.get("trainable_parameters"),
+        "total_parameters": running.get("total_parameters"),
+        "optim": running.get("optim"),
+        "dtype": running.get("dtype"),
+        "notes": running.get("notes"),
+        "versions": running.get("versions"),
+        "phases": {e["phase"]: e["seconds"] for e in states if "seconds" in e},
+        "seconds_to_first_step": metrics[0]["t"] - began if metrics else None,
+        "steps": len(metrics),
+        "step_seconds_median": seconds,
+        "padded_tokens_per_second": padded / seconds if seconds else None,
+        "tokens_per_step_mean": statistics.mean(m["tokens"] for m in metrics) if metrics else None,
+        "peak_reserved_bytes": max((m["peak_memory_bytes"] for m in metrics), default=None),
+        "losses": [m["loss"] for m in metrics],
+        "evaluations": [
+            {k: e[k] for k in ("step", "split", "which", "loss", "rows", "seconds")}
+            for e in events
+            if e["type"] == "evaluation"
+        ],
+        "checkpoints": [
+            {k: e[k] for k in ("step", "bytes", "seconds")}
+            for e in events
+            if e["type"] == "checkpoint"
+        ],
+        "memory_events": [e for e in events if e["type"] == "memory"][-3:],
+        "middle": middle,
+    }
+
+
+# ---- readings -------------------------------------------------------------------------------
+
+
+def gpu_now(folder: RunFolder) -> dict[str, Any]:
+    """The same moment as nvidia-smi and as ``engine.system.gpu`` see it."""
+    found: dict[str, Any] = {"nvidia_smi": nvidia_smi()}
+    try:
+        from engine.system.gpu import read_gpus
+    except ImportError as error:
+        found["engine_system_gpu"] = f"not there: {error}"
+        return found
+    found["engine_system_gpu"] = json.loads(json.dumps(read_gpus(), default=_plain))
+    found["nvidia_smi_after"] = nvidia_smi()
+    memory = [e for e in read_all(folder.journal) if e["type"] == "memory"]
+    found["journal"] = memory[-1] if memory else None
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return (
+        getattr(value, "__dict__", None)
+        or {name: getattr(value, name) for name in getattr(value, "__slots__", ())}
+        or str(value)
+    )
+
+
+def nvidia_smi() -> list[str] | str:
+    query = (
+        "name,memory.used,memory.total,utilization.gpu,temperature.gpu,power.draw,driver_version"
+    )
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"not there: {error}"
+    return done.stdout.strip().splitlines()
+
+
+def screenshot(home: Home, folder: RunFolder, path: Path) -> str:
+    """An SVG of the Train screen showing this run, where the screens are installed."""
+    try:
+        from tests.gpu.screenshot import screenshot as take
+    except ImportError as error:
+        return f"none: {error}"
+    try:
+        take(home, folder.id, path)
+    except Exception as error:  # a missing picture must not cost the measurement
+        return f"none: {type(error).__name__}: {error}"
+    return path.name
+
+
+def machine() -> dict[str, Any]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    smi = nvidia_smi()
+    return found | {"gpu": smi[0] if isinstance(smi, list) and smi else smi}
+
+
+# ---- generation and words -------------------------------------------------------------------
+
+
+def answer(home: Home, run: str) -> dict[str, Any]:
+    """Base and tuned model answer four titles side by side, from one copy of the base."""
+    from engine.generate.client import Chunk, generate_all
+    from engine.generate.columns import base_column, column_for
+
+    tuned = column_for(home, run)
+    columns = [base_column(tuned), tuned]
+    titles = ["steel kettle, 1.5 litres", "oak desk lamp", "leather backpack", "linen curtain"]
+    marks: dict[str, float] = {}
+
+    def status(phase: str) -> None:
+        marks.setdefault(phase, time.monotonic())
+        say(f"generation: {phase}")
+
+    def first(chunk: Chunk) -> None:
+        marks.setdefault("first text", time.monotonic())
+
+    began = time.monotonic()
+    answers = generate_all(
+        home, columns, titles, {"max_new_tokens": 60}, on_status=status, on_chunk=first
+    )
+    ended = time.monotonic()
+    tokens = sum(a["tokens"] for a in answers)
+    longest = max(a["seconds"] for a in answers)
+    return {
+        "answers": answers,
+        "tokens": tokens,
+        "tokens_per_second": tokens / longest if longest else None,
+        "seconds": ended - began,
+        "marks": {phase: at - began for phase, at in marks.items()},
+    }
+
+
+def write(out: Path, results: dict[str, Any]) -> None:
+    (out / "results.json").write_text(json.dumps(results, indent=1, default=str))
+    (out / "results.md").write_text(table(results))
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as a page for people."""
+
+    def number(value: Any, form: str, scale: float = 1) -> str:
+        return "-" if value is None else format(value if scale == 1 else value / scale, form)
+
+    lines = [
+        f"## {results['shape']} shape, {results['date']}",
+        "",
+        f"{results['machine']['gpu']}, Python {results['machine']['python']}",
+        f"`{results['command']}`",
+        "",
+        "| backend | state | trainable | s/step | padded tok/s | reserved GB | to first step s |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for run in results["runs"]:
+        lines.append(
+            f"| {run['backend']} | {run['state']} | {number(run['trainable_parameters'], ',')} | "
+            f"{number(run['step_seconds_median'], '.3f')} | "
+            f"{number(run['padded_tokens_per_second'], ',.0f')} | "
+            f"{number(run['peak_reserved_bytes'], '.2f', 1e9)} | "
+            f"{number(run['seconds_to_first_step'], '.0f')} |"
+        )
+    for run in results["runs"]:
+        lines += ["", f"### {run['backend']}", ""]
+        lines += [f"- versions: {run['versions']}", f"- phases: {run['phases']}"]
+        lines += [f"- in the middle: {json.dumps(run['middle'], default=str)}"]
+        if run["losses"]:
+            lines += [f"- loss: {run['losses'][0]:.4f} to {run['losses'][-1]:.4f}"]
+        if generation := run.get("generation"):
+            speed = number(generation["tokens_per_second"], ".0f")
+            lines += [
+                f"- generation, base and tuned side by side: {speed} tok/s, "
+                f"{generation['seconds']:.0f} s with loading"
+            ]
+            for item in generation["answers"][:4]:
+                text = " ".join(item["text"].split())[:100]
+                lines += [f"  - {item['label']} on {item['prompt']!r}: {text!r}"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
