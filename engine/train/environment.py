@@ -32,7 +32,7 @@ def set_environment(home: Home, model: str) -> None:
         WANDB_DISABLED="true",
     )
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(home.path / "cache" / "unsloth"))
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     if not model or is_folder(model):
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     warnings.filterwarnings("ignore", category=FutureWarning)
