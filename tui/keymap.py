@@ -46,17 +46,6 @@ def _move(id: str, keys: str, words: str) -> Action:
 ACTIONS: tuple[Action, ...] = (
     # --- Data
     Action("open", ("enter",), "the whole row; in the list: open or clean", "data", "open", "Data"),
-    Action(
-        "next_view",
-        ("right_square_bracket",),
-        "the next view: raw, cleaned, dropped, ..., tokens",
-        "data",
-        "view",
-        "Data",
-    ),
-    Action(
-        "previous_view", ("left_square_bracket",), "the view before this one", "data", "", "Data"
-    ),
     Action("prepare", ("s",), "clean and split a source", "data", "clean", "Data"),
     Action("find", ("slash",), "find rows that contain a text", "data", "find", "Data"),
     Action("next_row", ("n",), "the next match, or the next row", "data", "next", "Data"),

@@ -115,8 +115,11 @@ class Rows:
     @classmethod
     def open(cls, home: Home, name: str) -> "Rows":
         from engine.data.dataset import open_dataset
+        from engine.data.frugal import read_frugally
 
-        return cls(home, open_dataset(home, name))
+        dataset = open_dataset(home, name)
+        read_frugally()
+        return cls(home, dataset)
 
     def count(self, view: str) -> int:
         return self.dataset.count(view)

@@ -124,3 +124,15 @@ def test_it_is_cheap_to_import() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_viewer_reads_frugally_and_others_do_as_they_like() -> None:
+    script = (
+        "import os; from engine.data.frugal import read_frugally; read_frugally(); import pyarrow; "
+        "print(pyarrow.default_memory_pool().backend_name, pyarrow.cpu_count(), "
+        "'ARROW_DEFAULT_MEMORY_POOL' in os.environ)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["system", "1", "False"]

@@ -281,12 +281,14 @@ class DataScreen(WorkbenchScreen):
             right.border_title, right.border_subtitle = "", ""
             return
         right.border_title = Text(tab_words(self.view, max(10, right.outer_size.width - 6)))
-        told = ""
+        told = "[ and ]: other views"
         if self._one_row:  # a table says itself where its cursor is
             view = self.view if self.view in COLUMNS else self._split
             told = f"row {self._cursor.get(view, 0) + 1:,} of {rows.count(view):,}"
             if view != self.view:
                 told = f"{view} {told} · as {rows.seen_by} sees it"
+            else:
+                told = f"esc: back to the rows · {told}"
         right.border_subtitle = Text(clip(told, max(10, right.outer_size.width - 6)))
 
     def on_resize(self) -> None:

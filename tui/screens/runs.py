@@ -92,6 +92,7 @@ class RunsScreen(RunActions):
         self._view = 0
         self._weight: float | None = None
         self._log_y = False
+        self._titles = ("", "")
 
     def compose_body(self) -> ComposeResult:
         with ContentSwitcher(initial="history", id="runs"):
@@ -185,8 +186,10 @@ class RunsScreen(RunActions):
         order = {"created": "newest first", "best": "best validation first"}.get(
             self._order, f"by {self._order}"
         )
-        table.border_title = Text(f"Runs  {shown}")
-        table.border_subtitle = Text(order)
+        if (shown, order) != self._titles:  # setting a title repaints the whole table
+            self._titles = (shown, order)
+            table.border_title = Text(f"Runs  {shown}")
+            table.border_subtitle = Text(order)
         self.query_one("#filter").display = bool(self._filter) or self._filtering
 
     @property

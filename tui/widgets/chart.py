@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Chart"]
 
 SAMPLE = {"solid": "━━", "dots": "⠌⠡", "dashed": "╍╍", "dotted": "··", "points": "◆"}
-"""How a series looks, for the legend."""
+PLAIN = {"solid": "--", "dots": "':", "dashed": "- ", "dotted": "..", "points": "o"}
+"""How a series looks, for the legend; PLAIN: where there are no such characters."""
 
 
 class Chart(Widget, can_focus=True):
@@ -36,6 +38,7 @@ class Chart(Widget, can_focus=True):
         self._y_zero = y_zero
         self._strips: list[Strip] = []
         self._drawn: object = None
+        self._titles: tuple[Text, Text] | None = None
         self.frames = 0
         """How often it was drawn: tests watch that nothing is drawn without need."""
 
@@ -59,18 +62,37 @@ class Chart(Widget, can_focus=True):
         if title is not None:
             self._title = title
         self._show_titles()
-        self.refresh()
+        if len(self._strips) != self.size.height or not self.size.height:
+            self.refresh()
+            return
+        # The axes move in steps, so most rows stay as they are: only the others are sent.
+        before, self._strips = self._strips, self._draw()
+        self._drawn = (self._key, self.size)
+        width = self.size.width
+        changed = [
+            Region(0, y, width, 1)
+            for y, (old, new) in enumerate(zip(before, self._strips, strict=False))
+            if old != new
+        ]
+        if changed:
+            self.refresh(*changed)
 
     def _show_titles(self) -> None:
-        self.border_title = Text(clip(self._title + (" (log)" if self._log_y else ""), 60) or " ")
+        title = Text(clip(self._title + (" (log)" if self._log_y else ""), 60) or " ")
         legend = Text()
         if len(self._lines) > 1:
+            from tui.plotting import charset_for
+
+            sample = PLAIN if charset_for() == "ascii" else SAMPLE
             for number, line in enumerate(self._lines):
                 colour = self._colours[number % len(self._colours)]
-                legend.append(SAMPLE[line.mark], colour)
+                legend.append(sample[line.mark], colour)
                 legend.append(f" {clip(line.name, 24)}  ")
             legend.right_crop(2)
-        self.border_subtitle = legend if legend.plain else None
+        if (title, legend) != self._titles:  # setting a title repaints the whole chart
+            self._titles = (title, legend)
+            self.border_title = title
+            self.border_subtitle = legend if legend.plain else None
 
     def render_line(self, y: int) -> Strip:
         wanted = (self._key, self.size)

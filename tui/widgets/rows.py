@@ -12,6 +12,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -71,6 +72,8 @@ class Rows(Widget, can_focus=True):
         self._top = 0
         self._row: Callable[[int], Sequence[Cell]] = lambda index: ()
         self._empty = empty
+        self._sent: dict[int, list[Cell]] = {}
+        """Line on the screen -> the cells that it shows."""
 
     def show(
         self,
@@ -82,12 +85,23 @@ class Rows(Widget, can_focus=True):
         empty: str | None = None,
     ) -> None:
         """``row(index)`` gives the cells of one row and is asked only for visible ones."""
+        before = (self.columns, self.count, self.cursor, self._top, self._empty)
         self.columns, self.count, self._row = columns, count, row
         if empty is not None:
             self._empty = empty
         self.cursor = min(max(0, self.cursor if cursor is None else cursor), max(0, count - 1))
         self._keep_visible()
-        self.refresh()
+        if before != (self.columns, self.count, self.cursor, self._top, self._empty):
+            self.refresh()
+            return
+        # Only rows that read differently are sent: one live run of 36 in sight, not all of them.
+        changed = [
+            Region(0, y, self.size.width, 1)
+            for y, cells in self._sent.items()
+            if self._top + y - 1 < count and list(row(self._top + y - 1)) != cells
+        ]
+        if changed:
+            self.refresh(*changed)
 
     @property
     def visible_rows(self) -> int:
@@ -113,6 +127,7 @@ class Rows(Widget, can_focus=True):
         self._top = max(0, min(self._top, self.count - room))
 
     def on_resize(self, event: events.Resize) -> None:
+        self._sent.clear()
         self._keep_visible()
         self.refresh()
 
@@ -147,10 +162,11 @@ class Rows(Widget, can_focus=True):
             return Strip([Segment(text, base)])
         if index >= self.count:
             return Strip.blank(width, base)
+        cells = self._sent[y] = list(self._row(index))
         if index == self.cursor:  # the mark before it is seen without colour too
             look = MARKED if self.has_focus else UNFOCUSED
-            return self._line(self._row(index), width, base + look, True, "› ")
-        return self._line(self._row(index), width, base, False)
+            return self._line(cells, width, base + look, True, "› ")
+        return self._line(cells, width, base, False)
 
     def on_focus(self) -> None:
         self.refresh()
