@@ -6,7 +6,6 @@ progress, the log, and a lock that the worker holds as long as it lives (however
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.home import Home, private_umask
+from engine.jobs.lock import acquire, is_held
 from engine.recipe import Recipe
 
 __all__ = ["CleanState", "cancel", "forget", "jobs", "read_state", "start"]
@@ -63,9 +63,9 @@ def start(home: Home, recipe: Recipe) -> tuple[Path, "subprocess.Popen[bytes]"]:
     folder.mkdir(mode=0o700, parents=True)
     (folder / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
     _write(folder, CleanState(name, "running"))
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = acquire(folder / "lock")  # inherited: held until the worker is gone
+    assert lock is not None, f"{folder} is new"
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # inherited: held until the worker is gone
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "engine.data.background", str(folder), str(home.path)],
@@ -94,7 +94,7 @@ def jobs(home: Home) -> list[Path]:
 
 def read_state(folder: Path) -> CleanState:
     """The job's state now; a worker that is gone without having said so is ``lost``."""
-    gone = not _alive(folder)  # looked at first: a worker writes its end before it goes
+    gone = not is_held(folder / "lock")  # looked at first: a worker writes its end before it goes
     try:
         values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         known = {item.name for item in fields(CleanState)}
@@ -120,20 +120,6 @@ def forget(folder: Path) -> None:
     """Remove the folder of a job that has ended."""
     if read_state(folder).ended:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(folder: Path) -> bool:
-    try:
-        lock = os.open(folder / "lock", os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
 
 
 def _last_line(log: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from engine.errors import UserError
 from engine.jobs.folder import RunFolder
 
-__all__ = ["acquire", "has_supervisor", "is_alive", "keep_from_children", "locked"]
+__all__ = ["acquire", "has_supervisor", "is_alive", "is_held", "keep_from_children", "locked"]
 
 PROBE_SECONDS = 1.0
 """How long :func:`acquire` tries again: viewers hold a lock for an instant while they look."""
@@ -49,7 +49,8 @@ def _no_locks(path: Path, error: OSError) -> UserError:
     )
 
 
-def _is_held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
+    """True while anybody holds the lock at ``path``; a missing file is held by nobody."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -67,12 +68,12 @@ def _is_held(path: Path) -> bool:
 
 def is_alive(folder: RunFolder) -> bool:
     """True while the run's worker, or the supervisor that has yet to note its end, lives."""
-    return _is_held(folder.lock) or _is_held(folder.supervisor_lock)
+    return is_held(folder.lock) or is_held(folder.supervisor_lock)
 
 
 def has_supervisor(folder: RunFolder) -> bool:
     """True while a supervisor watches over the run."""
-    return _is_held(folder.supervisor_lock)
+    return is_held(folder.supervisor_lock)
 
 
 def keep_from_children(fd: int) -> None:
