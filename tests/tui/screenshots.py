@@ -23,9 +23,7 @@ __all__ = ["main"]
 ROOT = Path(__file__).parents[2]
 PICTURES = Path(__file__).parent / "pictures"
 SIZE = (120, 36)
-SECONDS = 30.0
-
-PROMPT = "Cast iron skillet, 10 inch"
+SECONDS = 120.0
 
 
 async def _until(pilot: Any, ready: Any) -> None:
@@ -33,10 +31,18 @@ async def _until(pilot: Any, ready: Any) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + SECONDS
     while loop.time() < deadline:
-        await pilot.app.workers.wait_for_complete()
         await pilot.pause(0.1)
         if ready():
             return
+
+
+async def _answer(pilot: Any) -> None:
+    """Take a title that was not trained on, and let both models answer it."""
+    screen = pilot.app.screen
+    await _until(pilot, lambda: screen.check_action("next_row", ()))
+    await pilot.press("n")
+    await _until(pilot, lambda: screen.check_action("halt", ()))
+    await _until(pilot, lambda: not screen.check_action("halt", ()))
 
 
 async def _take(home: Home, frozen: bool) -> None:
@@ -55,9 +61,9 @@ async def _take(home: Home, frozen: bool) -> None:
             if name == "train":
                 await _until(pilot, lambda: bool(app.screen.query("Field")))
                 await _until(pilot, lambda: bool(app.snapshot.details) or not app.snapshot.rows)
-            await _until(pilot, lambda: True)
-            await pilot.pause(1.0)
-            await _until(pilot, lambda: True)
+            elif name == "play" and app.snapshot.rows:
+                await _answer(pilot)
+            await pilot.pause(2.0)  # what a screen reads of the machine comes within a second
             picture = PICTURES / f"{name}.svg"
             picture.write_text(app.export_screenshot(title=f"tunebench: {keymap.SCREENS[name]}"))
             print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size // 1024} kB")
