@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import UserError
 from engine.home import Home
 from engine.recipe import Recipe, builtin_recipes, load_recipe
-from tui.widgets.lines import ACCENT, BOLD, PLAIN, QUIET, Run
+from tui.rowwords import why
 from tui.widgets.table import Column, Row, one_line
 
 if TYPE_CHECKING:
@@ -37,18 +37,6 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "validation": _PAIR,
     "test": _PAIR,
 }
-
-WHY = {
-    "malformed": "not one JSON object",
-    "missing_field": "column missing",
-    "not_text": "column is not text",
-    "empty_prompt": "empty prompt",
-    "empty_completion": "empty completion",
-    "duplicate_completion": "completion again",
-    "duplicate_prompt": "prompt again",
-    "duplicate_both": "both again",
-}
-"""Dropping rules in words short enough for a column; the rule's own name stands in the row."""
 
 
 @dataclass(frozen=True)
@@ -204,34 +192,3 @@ class Rows:
             else:
                 high = middle
         return low
-
-
-def why(rule: str) -> str:
-    return WHY.get(rule, rule.replace("_", " "))
-
-
-def row_runs(view: str, row: dict[str, Any]) -> list[Run]:
-    """One row whole, as runs for a text pane. Outside text is made safe here."""
-    from engine.text import safe_line, steady
-
-    runs: list[Run] = [(f"line {row['line']:,} of the source", QUIET)]
-    if view == "dropped":
-        evidence = f": {safe_line(row['evidence'])}" if row.get("evidence") else ""
-        runs += [
-            ("\n\ndropped  ", QUIET),
-            (f"{why(row['rule'])}{evidence}", BOLD),
-            (f"  (rule {safe_line(row['rule'])})", QUIET),
-        ]
-    if "raw" in row:
-        runs += [("\n\nas it is in the file\n", ACCENT), (steady(_short(row["raw"])), PLAIN)]
-    else:
-        runs += [("\n\nprompt\n", ACCENT), (steady(_short(row["prompt"])), PLAIN)]
-        runs += [("\n\ncompletion\n", ACCENT), (steady(_short(row["completion"])), PLAIN)]
-    return runs
-
-
-def _short(text: str, limit: int = 400_000) -> str:
-    """Wrapping more than this would hold up the screen."""
-    if len(text) <= limit:
-        return text
-    return f"{text[:limit]}\n… {len(text) - limit:,} more characters are not shown"

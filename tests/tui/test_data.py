@@ -14,11 +14,13 @@ from engine.data import background
 from engine.data.prepare import prepare
 from engine.home import Home
 from engine.recipe import Recipe
-from tui.rowviews import Rows, row_runs
-from tui.screens import data
+from tui.rowviews import Rows
+from tui.rowwords import row_runs
 from tui.screens.cleaning import CleanForm
-from tui.screens.data import DataScreen, search_order, tab_words
+from tui.screens.data import DataScreen
 from tui.widgets.lines import LinesView
+from tui.widgets.rowbrowser import tab_words
+from tui.widgets.rowsearch import FIND_ROWS, search_order
 from tui.widgets.table import PagedTable
 
 SIZES = [(80, 24), (120, 40)]
@@ -114,11 +116,11 @@ async def press(pilot: Any, *keys: str) -> None:
 
 
 def title(app: Any) -> str:
-    return str(app.screen.query_one("#right").border_title)
+    return str(app.screen.query_one("#rows").border_title)
 
 
 def foot(app: Any) -> str:
-    return str(app.screen.query_one("#right").border_subtitle)
+    return str(app.screen.query_one("#rows").border_subtitle)
 
 
 def words(app: Any) -> str:
@@ -180,7 +182,7 @@ def test_look_while_cleaning(
 
     async def before(pilot: Any) -> None:
         await settle(pilot)
-        pilot.app.screen._look_at_job()
+        pilot.app.screen.job.look()
         await settle(pilot)
 
     assert snap_compare(frozen_app(mode="data"), terminal_size=size, run_before=before)
@@ -200,7 +202,7 @@ def test_look_after_a_failed_cleaning(
 
     async def before(pilot: Any) -> None:
         await settle(pilot)
-        pilot.app.screen._look_at_job()
+        pilot.app.screen.job.look()
         await settle(pilot)
 
     assert snap_compare(frozen_app(mode="data"), terminal_size=size, run_before=before)
@@ -213,7 +215,7 @@ async def test_every_view_shows_its_rows(filled: Home, frozen_app: Any) -> None:
     app = frozen_app(mode="data")
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
-        report = app.screen.rows.dataset.report
+        report = app.screen.browser.rows.dataset.report
         counts = {
             "train": report.train,
             "validation": report.validation,
@@ -224,13 +226,13 @@ async def test_every_view_shows_its_rows(filled: Home, frozen_app: Any) -> None:
         }
         seen = {}
         for _ in range(8):
-            view = app.screen.view
+            view = app.screen.browser.view
             if view in counts:
                 seen[view] = app.screen.query_one(PagedTable).count
                 assert table_lines(app)[0].endswith(f"row 1 of {counts[view]:,}")
             assert f"[{view}]" in title(app)
             await press(pilot, "right_square_bracket")
-        assert seen == counts and app.screen.view == "train"
+        assert seen == counts and app.screen.browser.view == "train"
 
 
 async def test_dropped_rows_say_why(filled: Home, frozen_app: Any) -> None:
@@ -316,9 +318,9 @@ async def test_jumping_to_a_line(view: str, filled: Home, frozen_app: Any) -> No
     app = frozen_app(mode="data")
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
-        while app.screen.view != view:
+        while app.screen.browser.view != view:
             await press(pilot, "left_square_bracket")
-        rows = app.screen.rows
+        rows = app.screen.browser.rows
         all_lines = [row["line"] for row in rows.page(view, 0, 1000)]
         table = app.screen.query_one(PagedTable)
         for line in (all_lines[-1], all_lines[len(all_lines) // 2], 1, 99_999):
@@ -334,7 +336,7 @@ async def test_the_same_row_as_example_and_tokens(filled: Home, frozen_app: Any)
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         await press(pilot, "j", "j", *["right_square_bracket"] * 3)
-        first = app.screen.rows.one("test", 0)["prompt"]
+        first = app.screen.browser.rows.one("test", 0)["prompt"]
         assert first.split()[0] in words(app), "the split that was looked at last"
         await press(pilot, "right_square_bracket")
         assert app.screen.query_one(ContentSwitcher).current == "tokens"
@@ -368,9 +370,9 @@ async def test_cleaning_a_file_by_keys(home: Home, frozen_app: Any, source: Path
         await press(pilot, *str(source), "enter", "enter", "enter", *"mine", "enter")
         await until(pilot, lambda: isinstance(app.screen, DataScreen))
         screen = app.screen
-        await until(pilot, lambda: screen.rows is not None)
+        await until(pilot, lambda: screen.browser.rows is not None)
         await settle(pilot)
-        assert screen.rows.name == "mine" and screen.query_one(PagedTable).count > 50
+        assert screen.browser.rows.name == "mine" and screen.query_one(PagedTable).count > 50
         assert list((home.datasets / ".jobs").iterdir()) == []
 
 
@@ -430,7 +432,7 @@ def test_search_visits_every_other_row_once(here: int, by: int) -> None:
     visited: list[int] = []
     for start, stop in search_order(here, count, by):
         piece = list(range(start, stop))
-        assert 0 < len(piece) <= data.FIND_ROWS
+        assert 0 < len(piece) <= FIND_ROWS
         visited += piece if by > 0 else piece[::-1]
     assert sorted(visited) == [place for place in range(count) if place != here]
     assert visited[0] == (here + by) % count
