@@ -12,6 +12,7 @@ from textual.app import App, SystemCommand
 from textual.filter import LineFilter
 from textual.screen import Screen
 
+from engine.data.frugal import allocate_frugally
 from engine.home import Home, open_home, private_umask
 from engine.text import safe_line
 from tui import acts, keymap
@@ -224,5 +225,6 @@ def run_app(home: str | None, mouse: bool = True) -> int:
     opened = open_home(home)
     for name in ("COLUMNS", "LINES"):  # exported ones would hide the terminal's real size
         os.environ.pop(name, None)
+    allocate_frugally()
     gc.freeze()
     return WorkbenchApp(opened).run(mouse=mouse) or 0

@@ -109,6 +109,14 @@ class Rows:
         read_frugally()
         return cls(home, dataset)
 
+    def rest(self) -> None:
+        """Nobody looks for now: give back what only the next page needs."""
+        from engine.data.frugal import give_back
+
+        with self._lock:
+            self.dataset.rest()
+        give_back()
+
     def count(self, view: str) -> int:
         return self.dataset.count(view)
 

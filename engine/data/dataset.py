@@ -80,6 +80,11 @@ class Dataset:
             return []
         return self._pages.page(view, start, count)
 
+    def rest(self) -> None:
+        """Let go of the rows that were decoded for the last pages, up to a row group a view."""
+        if "_pages" in self.__dict__:
+            self._pages.rest()
+
     @cached_property
     def _pages(self) -> "Pages":
         from engine.data.pages import Pages

@@ -37,6 +37,12 @@ class Pages:
         self._parquet: dict[str, _ParquetPages] = {}
         self._raw: _RawPages | None = None
 
+    def rest(self) -> None:
+        """Let go of what was decoded for the last pages; the files stay open."""
+        for reader in (*self._parquet.values(), self._raw):
+            if reader is not None:
+                reader.rest()
+
     def split(self, name: str) -> pa.Table:
         if name not in self._splits:
             with pa.memory_map(str(self._dataset.file(name))) as source:
@@ -64,6 +70,9 @@ class _ParquetPages:
         self._ends = list(itertools.accumulate(sizes))
         self._group = -1
         self._table: pa.Table | None = None
+
+    def rest(self) -> None:
+        self._group, self._table = -1, None
 
     def page(self, start: int, count: int) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
@@ -104,6 +113,9 @@ class _RawPages:
             _GzipBytes(file) if index["gzip"] else _PlainBytes(file)
         )
         self._last: tuple[int, list[tuple[int, bytes]]] = (-1, [])
+
+    def rest(self) -> None:
+        self._last = (-1, [])
 
     def page(self, start: int, count: int) -> list[dict[str, Any]]:
         # The last block that begins at or before the row; blocks of blank lines share a number.

@@ -137,3 +137,17 @@ def test_a_viewer_reads_frugally_and_others_do_as_they_like() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["system", "1", "False"]
+
+
+def test_what_a_viewer_freed_goes_back_to_the_system() -> None:
+    script = (
+        "import re; from engine.data.frugal import allocate_frugally, give_back; "
+        "rss = lambda: int(re.search(r'VmRSS:\\s+(\\d+)', open('/proc/self/status').read())[1]); "
+        "allocate_frugally(); before = rss(); "
+        "made = [bytes(600) for _ in range(50_000)]; kept = bytes(600); high = rss(); "
+        "del made; give_back(); print(high - before > 25_000, rss() - before < 15_000)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "True"]

@@ -452,3 +452,12 @@ def test_a_row_in_words() -> None:
     assert told.startswith("line 1,234 of the source") and "new rule: ␛" in told
     long = "".join(text for text, _ in row_runs("raw", {"line": 1, "raw": "x" * 500_000}))
     assert "100,000 more characters are not shown" in long
+
+
+@pytest.mark.parametrize("view", ["raw", "cleaned", "dropped", "train"])
+def test_rows_are_the_same_after_a_rest(view: str, filled: Home) -> None:
+    rows = Rows.open(filled, "wares")
+    rows.rest()
+    before = rows.page(view, 0, 5)
+    rows.rest()
+    assert len(before) == 5 and rows.page(view, 0, 5) == before

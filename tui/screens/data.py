@@ -66,6 +66,8 @@ class DataScreen(WorkbenchScreen):
 
     def on_screen_suspend(self) -> None:
         self.job.watch_over(False)
+        if self.browser.rows is not None:
+            self.run_worker(asyncio.to_thread(self.browser.rows.rest), group="rest")
 
     # --- the list on the left
 
