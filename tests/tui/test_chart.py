@@ -5,7 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from tui.plotting import Line, Options, charset_for, draw, ema, nice_ticks, tick_labels
+from tui.plotting import draw, ema
+from tui.raster import Line, Options, charset_for
+from tui.ticks import nice_ticks, tick_labels
 
 ASCII = Options("ascii")
 

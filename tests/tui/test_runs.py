@@ -20,8 +20,9 @@ from tests.tui.conftest import (
 from tui import acts
 from tui.app import WorkbenchApp
 from tui.feed import Snapshot
+from tui.runtable import filtered, in_order
 from tui.screens.confirm import ConfirmScreen
-from tui.screens.runs import VIEWS, filtered, in_order
+from tui.screens.runs import VIEWS
 from tui.widgets.rows import Rows
 
 MakeApp = Callable[..., WorkbenchApp]

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,14 @@ from textual.widgets import Input, Static
 from textual.worker import Worker
 
 from engine.errors import UserError
-from engine.text import clip, safe_line, steady
+from engine.text import clip, safe_line
 from tui import answers, keymap
+from tui.answertext import Answer, in_words
 from tui.feed import ENDS, Snapshot
 from tui.screens.base import WorkbenchScreen
 from tui.screens.choose import ChooseScreen
 from tui.widgets.field import PlainInput
-from tui.widgets.lines import BAD, PLAIN, QUIET, LinesView, Run
+from tui.widgets.lines import LinesView
 
 if TYPE_CHECKING:
     from engine.history.queries import RunRow
@@ -33,50 +33,6 @@ MOST_CHOICES = 200
 """Of this many runs, the newest, is looked whether they can answer."""
 
 SIDES = ("base", "tuned")
-STOPS = {
-    "eos": "ended by itself",
-    "length": "length limit",
-    "cancelled": "stopped by you",
-}
-
-
-@dataclass
-class Answer:
-    """One column: what has come so far, and how it ended."""
-
-    label: str = ""
-    text: str = ""
-    words: str = ""
-    """Under the answer: loading, tokens and speed, how it ended."""
-    error: str = ""
-    done: bool = True
-
-    def take(self, chunk: Any) -> None:
-        self.text += chunk.text_delta or ""
-        if not chunk.done:
-            self.words = f"writing, {len(self.text):,} characters"
-            return
-        self.done = True
-        tokens, seconds = chunk.tokens or 0, chunk.seconds or 0.0
-        told = [f"{tokens} token{'s' * (tokens != 1)}"]
-        if tokens and seconds > 0:
-            told.append(f"{tokens / seconds:.0f}/s")
-        if chunk.stop_reason:
-            told.append(STOPS.get(str(chunk.stop_reason), clip(str(chunk.stop_reason), 40)))
-        self.words = " · ".join(told)
-
-    def runs(self) -> list[Run]:
-        if self.error:
-            before = [(steady(self.text) + "\n\n", PLAIN)] if self.text else []
-            return [*before, ("✗\u00a0", BAD), (steady(self.error), PLAIN)]
-        return [(steady(self.text), PLAIN)] if self.text else [(self._waiting(), QUIET)]
-
-    def _waiting(self) -> str:
-        if self.done:
-            return "The answer comes here."
-        if self.words:  # loading says what it does at the foot of the pane
-            return "The models are loaded once; the next prompt is answered at once."
-        return "…"
 
 
 class PlayScreen(WorkbenchScreen):
@@ -245,7 +201,7 @@ class PlayScreen(WorkbenchScreen):
                 answers.test_row, self.workbench.home, self._run.id, self._row + 1
             )
         except Exception as error:
-            self.workbench.say(_in_words(error), "error")
+            self.workbench.say(in_words(error), "error")
             return
         self._row = row.number
         self.query_one("#prompt", Input).value = safe_line(row.prompt)
@@ -343,7 +299,7 @@ class PlayScreen(WorkbenchScreen):
         for side in SIDES:
             answer = self._answers[side]
             if not answer.done:
-                answer.error, answer.words = _in_words(error), "failed"
+                answer.error, answer.words = in_words(error), "failed"
                 self._touch(side)
 
     def _ended(self) -> None:
@@ -372,9 +328,3 @@ class PlayScreen(WorkbenchScreen):
 def _about(row: "RunRow") -> str:
     loss = f", validation loss {row.best_eval_loss:.3f}" if row.best_eval_loss else ""
     return f"{row.state}, step {row.step or 0}{loss}"
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

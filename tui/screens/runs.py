@@ -1,6 +1,5 @@
 """Runs: the history as a live table, and one run whole."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -9,60 +8,27 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import ContentSwitcher, Input, Static
 
 from engine.text import clip, safe
-from tui import keymap, words
+from tui import keymap
 from tui.feed import RunDetail, Snapshot
+from tui.runtable import COLUMNS, ORDERS, filtered, in_order
+from tui.runwords import number_runs, sample_runs
 from tui.screens.acting import RunActions
 from tui.screens.base import block
-from tui.theme import STATES
 from tui.widgets.bars import tail
 from tui.widgets.chart import Chart
 from tui.widgets.curves import loss_colours, loss_lines, metric_line, next_weight, weight_for
 from tui.widgets.field import PlainInput
-from tui.widgets.lines import BOLD, PLAIN, QUIET, LinesView, Run
+from tui.widgets.lines import PLAIN, LinesView, Run
 from tui.widgets.log import LogTail
-from tui.widgets.rows import Cell, Column, Rows
+from tui.widgets.rows import Cell, Rows
 from tui.widgets.runstate import RunState
 
 if TYPE_CHECKING:
     from engine.history.row import RunRow
 
-__all__ = ["RunsScreen", "filtered", "in_order"]
-
-ORDERS = ("created", "name", "best", "state")
-"""What ``o`` cycles through; the first one is newest first."""
+__all__ = ["RunsScreen"]
 
 VIEWS = ("curves", "numbers", "samples", "recipe", "log")
-
-
-def filtered(rows: list["RunRow"], wanted: str) -> list["RunRow"]:
-    """Rows in which every word of ``wanted`` occurs: in name, id, state, model or dataset."""
-    parts = wanted.lower().split()
-    if not parts:
-        return rows
-    return [
-        row
-        for row in rows
-        if all(
-            part in f"{row.name} {row.id} {row.state} {row.model} {row.dataset}".lower()
-            for part in parts
-        )
-    ]
-
-
-def in_order(rows: list["RunRow"], order: str) -> list["RunRow"]:
-    """``rows`` (newest first) by one of :data:`ORDERS`; equal ones stay newest first."""
-    if order == "name":
-        return sorted(rows, key=lambda row: row.name.lower())
-    if order == "best":
-        return sorted(rows, key=lambda row: _number(row.best_eval_loss))
-    if order == "state":
-        states = list(STATES)
-        return sorted(rows, key=lambda row: states.index(row.state) if row.state in states else 99)
-    return rows
-
-
-def _number(value: float | None) -> float:
-    return value if value is not None and value == value else float("inf")
 
 
 class RunsScreen(RunActions):
@@ -211,9 +177,9 @@ class RunsScreen(RunActions):
         elif view == "log":
             self.query_one("#log", LogTail).show(detail.log)
         elif view == "numbers":
-            self._put("numbers", detail, _numbers(detail))
+            self._put("numbers", detail, number_runs(detail))
         elif view == "samples":
-            self._put("samples", detail, _samples(detail))
+            self._put("samples", detail, sample_runs(detail))
         else:
             self._put(
                 "recipe", detail, [(safe(detail.recipe[:200_000]) or "no recipe.toml", PLAIN)]
@@ -319,104 +285,3 @@ class RunsScreen(RunActions):
 
     def on_resize(self) -> None:
         self.call_after_refresh(lambda: self.show_snapshot(self.workbench.snapshot))
-
-
-def _state(row: "RunRow") -> Cell:
-    symbol, colour = STATES.get(row.state, ("?", ""))
-    return f"{symbol} {row.state}", colour
-
-
-def _step(row: "RunRow") -> str:
-    if row.step is None:
-        return words.NOTHING
-    last = words.number(row.max_steps) if row.max_steps else "?"
-    return f"{words.number(row.step)}/{last}"
-
-
-def _took(row: "RunRow", now: float) -> str:
-    began = row.started or row.created
-    return words.duration((row.ended or now) - began) if began else ""
-
-
-COLUMNS: tuple[tuple[int, Column, Callable[["RunRow", float], Cell]], ...] = (
-    (0, Column("state", 10), lambda row, now: _state(row)),
-    (110, Column("created", 10, True), lambda row, now: words.when(row.created, now)),
-    (0, Column("step", 11, True), lambda row, now: _step(row)),
-    (110, Column("loss", 7, True), lambda row, now: words.loss(row.loss)),
-    (0, Column("best val", 8, True), lambda row, now: words.loss(row.best_eval_loss)),
-    (110, Column("test", 7, True), lambda row, now: words.loss(row.test_loss)),
-    (110, Column("tok/s", 7, True), lambda row, now: words.number(row.tokens_per_second)),
-    (140, Column("peak", 8, True), lambda row, now: words.bytes_words(row.peak_memory_bytes)),
-    (0, Column("took", 11, True), _took),
-    (0, Column("name", 18), lambda row, now: row.name),
-    (0, Column("model"), lambda row, now: row.model or ""),
-)
-"""(from which width of the screen, column, cell of a run)."""
-
-
-def _numbers(detail: RunDetail) -> list[Run]:
-    """Every value of the run that is known, then its evaluations and checkpoints."""
-    row = detail.row
-    runs: list[Run] = []
-
-    def section(title: str) -> None:
-        runs.append((f"\n{title}\n" if runs else f"{title}\n", BOLD))
-
-    def line(label: str, value: object) -> None:
-        if value is not None and value != "":
-            runs.append((f"  {label:<22}", QUIET))
-            runs.append((f"{clip(str(value), 400)}\n", PLAIN))
-
-    section("run")
-    for label in ("id", "name", "parent", "state", "attempt", "reason", "exit_code", "signal_name"):
-        line(label, getattr(row, label))
-    line("checkpoint", row.checkpoint)
-    line("best_checkpoint", row.best_checkpoint)
-    line("adapter", row.adapter)
-    section("data and model")
-    for label in ("dataset", "fingerprint", "train_rows", "validation_rows", "test_rows", "model"):
-        line(label, getattr(row, label))
-    if row.trainable_parameters and row.total_parameters:
-        share = 100 * row.trainable_parameters / row.total_parameters
-        line(
-            "trainable", f"{row.trainable_parameters:,} of {row.total_parameters:,} ({share:.2f} %)"
-        )
-    for label in ("backend", "device", "gpu", "dtype", "optim", "git_commit"):
-        line(label, getattr(row, label))
-    section("measured")
-    line("train loss", words.loss(row.train_loss) if row.train_loss is not None else None)
-    line("best validation", f"{words.loss(row.best_eval_loss)} at step {row.best_step}"
-         if row.best_eval_loss is not None else None)  # fmt: skip
-    if row.test_loss is not None:
-        before = words.loss(row.test_loss_before)
-        line("test", f"{before} before, {words.loss(row.test_loss)} after")
-    line("tokens/s", words.number(row.tokens_per_second) if row.tokens_per_second else None)
-    line("peak memory", words.bytes_words(row.peak_memory_bytes) if row.peak_memory_bytes else None)
-    if detail.evaluations:
-        section("evaluations")
-        for one in detail.evaluations:
-            label = f"step {one.get('step')} {one.get('split')}"
-            spent = words.duration(one.get("seconds"))
-            line(label, f"{words.loss(one.get('loss'))}  {one.get('which')}, {spent}")
-    if detail.checkpoints:
-        section("checkpoints")
-        for one in detail.checkpoints:
-            best = ", best" if one.get("best") else ""
-            line(f"step {one.get('step')}", f"{words.bytes_words(one.get('bytes'))}{best}")
-    if detail.notices:
-        section("warnings and errors")
-        for one in detail.notices:
-            line(str(one.get("type")), one.get("text"))
-    return runs
-
-
-def _samples(detail: RunDetail) -> list[Run]:
-    runs: list[Run] = []
-    for one in reversed(detail.samples[-100:]):
-        runs.append((f"step {one.get('step')}  ", QUIET))
-        runs.append((safe(str(one.get("prompt") or "")[:2000]) + "\n", BOLD))
-        runs.append((safe(str(one.get("text") or "")[:4000]) + "\n", PLAIN))
-        if one.get("reference"):
-            runs.append(("reference: " + safe(str(one["reference"])[:2000]) + "\n", QUIET))
-        runs.append(("\n", PLAIN))
-    return runs or [("This run wrote no samples.", QUIET)]

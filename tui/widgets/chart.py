@@ -14,7 +14,7 @@ from engine.text import clip
 from tui.theme import SERIES_COLOURS
 
 if TYPE_CHECKING:
-    from tui.plotting import Line
+    from tui.raster import Line
 
 __all__ = ["Chart"]
 
@@ -81,7 +81,7 @@ class Chart(Widget, can_focus=True):
         title = Text(clip(self._title + (" (log)" if self._log_y else ""), 60) or " ")
         legend = Text()
         if len(self._lines) > 1:
-            from tui.plotting import charset_for
+            from tui.raster import charset_for
 
             sample = PLAIN if charset_for() == "ascii" else SAMPLE
             for number, line in enumerate(self._lines):
@@ -112,17 +112,17 @@ class Chart(Widget, can_focus=True):
     def _draw(self) -> list[Strip]:
         if not self._lines:  # numpy waits until there is something to draw
             return self._say("no points yet")
-        from tui import plotting
+        from tui import plotting, raster
 
         self.frames += 1
-        options = plotting.Options(plotting.charset_for(), self._log_y, y_zero=self._y_zero)
+        options = raster.Options(raster.charset_for(), self._log_y, y_zero=self._y_zero)
         width, height = self.size
         frame = plotting.draw(self._lines, width, height, options)
         base = self.rich_style
         styles = {
-            plotting.AXIS: base + Style(color="#9e9e9e"),
-            plotting.GUIDE: base + Style(color="#444444"),
-            plotting.BAD: base + Style(color="#ff8787", bold=True),
+            raster.AXIS: base + Style(color="#9e9e9e"),
+            raster.GUIDE: base + Style(color="#444444"),
+            raster.BAD: base + Style(color="#ff8787", bold=True),
         }
         for number in range(len(self._lines)):
             styles[number] = base + Style(color=self._colours[number % len(self._colours)])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from tui.feed import RunDetail
 
 if TYPE_CHECKING:
-    from tui.plotting import Line
+    from tui.raster import Line
 
 __all__ = ["WEIGHTS", "loss_colours", "loss_lines", "metric_line", "next_weight", "weight_for"]
 
@@ -32,7 +32,8 @@ def loss_lines(detail: RunDetail, weight: float) -> "list[Line]":
     """Raw loss, its moving average over every step, validation and test as points."""
     import numpy as np
 
-    from tui.plotting import Line, ema
+    from tui.plotting import ema
+    from tui.raster import Line
 
     lines = []
     x, y = detail.series.get("loss", (np.empty(0), np.empty(0)))
@@ -55,7 +56,7 @@ def loss_colours(lines: "list[Line]") -> list[str]:
 
 def metric_line(detail: RunDetail, name: str) -> "list[Line]":
     """One metric as one solid line; nothing when the run has none of it."""
-    from tui.plotting import Line
+    from tui.raster import Line
 
     found = detail.series.get(name)
     return [Line(name, *found)] if found is not None and len(found[0]) else []
