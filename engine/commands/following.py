@@ -17,7 +17,7 @@ from engine.jobs.launch import adopt
 from engine.jobs.lock import has_supervisor, is_alive
 from engine.text import clip
 
-__all__ = ["document", "exit_status", "follow", "request", "summary"]
+__all__ = ["document", "exit_status", "follow", "request", "summary", "why"]
 
 PROGRESS_SECONDS = 0.5
 LOG_LINES = 15
@@ -141,10 +141,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def why(row: RunRow) -> str:
+    """Why the run ended, or how far it had come."""
+    return row.reason or (f"at step {row.step}" if row.step else "before the first step")
+
+
 def summary(row: RunRow, folder: RunFolder, out: Output) -> None:
     """How the run ended and what there is of it."""
     took = f" after {duration(row.ended - row.started)}" if row.ended and row.started else ""
-    out.line(f"{row.name} ({row.id}) {row.state}{took}: {row.reason or f'at step {row.step}'}")
+    out.line(f"{row.name} ({row.id}) {row.state}{took}: {why(row)}")
     for label, value in (
         ("train loss", row.train_loss),
         ("best validation loss", row.best_eval_loss),
@@ -153,6 +158,8 @@ def summary(row: RunRow, folder: RunFolder, out: Output) -> None:
     ):
         if value is not None:
             out.line(f"  {label:<21} {value:.4f}")
+    if row.state != "finished" and out.as_json:
+        out.note(f"tunebench: run {row.name} ({row.id}) {row.state}: {why(row)}")
     if row.state == "finished":
         if row.adapter:
             out.line(f"  {'result':<21} {folder.path / row.adapter}")

@@ -76,7 +76,7 @@ def stop(args: argparse.Namespace, out: Output) -> int:
         time.sleep(0.1)
     out.progress_done()
     row = state_of(folder)
-    out.line(f"{row.name} ({row.id}) {row.state}: {row.reason or f'at step {row.step}'}")
+    out.line(f"{row.name} ({row.id}) {row.state}: {following.why(row)}")
     out.document(following.document(row, folder))
     return 0
 

@@ -88,7 +88,7 @@ async def test_columns_of_one_base_stream_side_by_side(
     ends = {chunk.column: chunk for chunk in chunks if chunk.done}
     assert ends.keys() == {column.id for column in columns}
     for end in ends.values():
-        assert end.stop_reason in ("eos", "length") and end.tokens and end.seconds
+        assert end.stop_reason in ("eos", "length") and end.tokens is not None and end.seconds
     # Before the first column is done, others have begun.
     first_end = next(number for number, chunk in enumerate(chunks) if chunk.done)
     assert len({chunk.column for chunk in chunks[:first_end]}) > 1

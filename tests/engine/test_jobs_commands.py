@@ -14,6 +14,7 @@ from engine.history.row import RunRow
 from engine.home import Home
 from engine.jobs import launch
 from engine.jobs.lock import is_alive
+from engine.recipe import load_recipe
 from tests.engine.fakes import runs
 
 
@@ -145,7 +146,9 @@ def test_notes_tags_differences_and_removal(shell: Shell) -> None:
     assert shell.json("runs", "tag", "a", "old-")["tags"] == ["good"]
     status, _, err = shell("runs", "tag", "a", "two words")
     assert status == 1 and "'two words'" in err
-    assert shell.json("runs", "diff", "a", "b")["recipe"] == {"train.learning_rate": [0.003, 0.5]}
+    assert shell.json("runs", "diff", "a", "b")["recipe"] == {
+        "train.learning_rate": [load_recipe("demo").train.learning_rate, 0.5]
+    }
     compared = shell.json("runs", "compare", "a", "b")["metrics"]
     assert compared["best_eval_loss"] == [0.2, 0.2] and compared["state"] == ["finished"] * 2
     for path in shell.home.path.glob("runs.db*"):

@@ -1,4 +1,4 @@
-"""A picture of the Train screen on a home, as somebody who opened the workbench now would see it."""
+"""A picture of the Train screen on a home, as one who opens the workbench now would see it."""
 
 import asyncio
 import time
