@@ -14,7 +14,8 @@ from engine.errors import UserError
 from engine.home import Home
 from engine.recipe import Recipe, builtin_recipes, load_recipe
 from tui.rowwords import why
-from tui.widgets.table import Column, Row, one_line
+from tui.widgets.cursortable import Column
+from tui.widgets.table import Row, one_line
 
 if TYPE_CHECKING:
     from engine.data.dataset import Dataset, DatasetInfo

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from tui import words
 from tui.theme import STATES
-from tui.widgets.rows import Cell, Column
+from tui.widgets.cursortable import Column
+from tui.widgets.rows import Cell
 
 if TYPE_CHECKING:
     from engine.history.row import RunRow

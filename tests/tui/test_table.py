@@ -9,9 +9,10 @@ from rich.cells import cell_len
 from textual.app import App, ComposeResult
 from textual.widget import Widget
 
+from tui.widgets.cursortable import Column
 from tui.widgets.funnel import funnel_strips
 from tui.widgets.lines import BOLD, PLAIN, LinesView, hanging, wrap
-from tui.widgets.table import PAGE, PAGES_KEPT, Column, PagedTable, one_line
+from tui.widgets.table import PAGE, PAGES_KEPT, PagedTable, one_line
 from tui.widgets.tokens import TokensView, layout_tokens, shown_token
 
 HOSTILE = (

@@ -218,12 +218,12 @@ class RunsScreen(RunActions):
             return self._open
         return super().check_action(action, parameters)
 
-    def on_rows_highlighted(self, message: Rows.Highlighted) -> None:
-        if message.index < len(self._rows):
-            self._chosen = self._rows[message.index].id
+    def on_cursor_table_moved(self, message: Rows.Moved) -> None:
+        if message.row < len(self._rows):
+            self._chosen = self._rows[message.row].id
         self.refresh_bars()
 
-    def on_rows_selected(self, message: Rows.Selected) -> None:
+    def on_cursor_table_chosen(self, message: Rows.Chosen) -> None:
         self.action_open()
 
     def action_open(self) -> None:

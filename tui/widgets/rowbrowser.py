@@ -146,12 +146,12 @@ class RowBrowser(Vertical):
     def on_resize(self) -> None:
         self.call_after_refresh(self.show_titles)
 
-    def on_paged_table_moved(self, event: PagedTable.Moved) -> None:
+    def on_cursor_table_moved(self, event: PagedTable.Moved) -> None:
         if not self.one_row:
             self._cursor[self.view] = event.row
             self._look_at_row()
 
-    def on_paged_table_chosen(self, event: PagedTable.Chosen) -> None:
+    def on_cursor_table_chosen(self, event: PagedTable.Chosen) -> None:
         self.open_row()
 
     def on_paged_table_failed(self, event: PagedTable.Failed) -> None:

@@ -7,19 +7,17 @@ scroll as easily as 20: the source is asked for pages in a thread, the rest is a
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
 from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 
 from engine.text import clip, safe_line
+from tui.widgets.cursortable import MARKED, UNFOCUSED, Column, CursorTable
 from tui.widgets.lines import QUIET, scroll_bar
 
 __all__ = ["Column", "Fetch", "PagedTable", "one_line"]
@@ -37,52 +35,12 @@ Fetch = Callable[[int, int], Sequence[Row]]
 """``fetch(start, count)`` gives the cells of up to ``count`` rows; called in a thread."""
 
 HEAD = Style(bold=True)
-MARKED = Style(color="#ffffff", bgcolor="#005f87", bold=True)
-UNFOCUSED = Style(color="#d0d0d0", bgcolor="#303030")
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column. Put the one with outside text last: its width is what terminals disagree on."""
-
-    title: str
-    width: int = 0
-    """Cells; 0: what the fixed columns leave, shared by ``share``."""
-    right: bool = False
-    """Align to the right (numbers)."""
-    share: int = 1
-    quiet: bool = False
-
-
-class PagedTable(Widget, can_focus=True):
-    """Rows under a header, a cursor, a scroll bar. Moves by the same actions as every list."""
+class PagedTable(CursorTable):
+    """Rows under a header, a cursor, a scroll bar."""
 
     DEFAULT_CSS = "PagedTable { width: 1fr; height: 1fr; }"
-
-    class Moved(Message):
-        """The cursor is on another row."""
-
-        def __init__(self, table: "PagedTable", row: int) -> None:
-            super().__init__()
-            self.table, self.row = table, row
-
-        @property
-        def control(self) -> "PagedTable":
-            return self.table
-
-        def can_replace(self, message: Message) -> bool:
-            return isinstance(message, PagedTable.Moved) and message.table is self.table
-
-    class Chosen(Message):
-        """A row was clicked a second time."""
-
-        def __init__(self, table: "PagedTable", row: int) -> None:
-            super().__init__()
-            self.table, self.row = table, row
-
-        @property
-        def control(self) -> "PagedTable":
-            return self.table
 
     class Failed(Message):
         """The source could not give its rows."""
@@ -97,18 +55,12 @@ class PagedTable(Widget, can_focus=True):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self.columns: tuple[Column, ...] = ()
-        self.count = 0
-        self.cursor = 0
-        self.top = 0
         self.empty_words = "Nothing here."
         self._fetch: Fetch | None = None
         self._pages: OrderedDict[int, Sequence[Row]] = OrderedDict()
         self._loading = False
         self._generation = 0
         self._look = Style.null()
-        self._drawn_top = -1
-        """What the last whole repaint showed first: paging moves it before the cursor."""
 
     # --- what it shows
 
@@ -129,7 +81,7 @@ class PagedTable(Widget, can_focus=True):
         self._loading = False
         self.top = 0
         self.cursor = max(0, min(cursor, count - 1))
-        self._keep_in_sight()
+        self.keep_in_sight()
         self.refresh()
         self.post_message(self.Moved(self, self.cursor))
 
@@ -139,79 +91,6 @@ class PagedTable(Widget, can_focus=True):
         if page is None or index % PAGE >= len(page):
             return None
         return page[index % PAGE]
-
-    @property
-    def visible_rows(self) -> int:
-        return max(1, self.size.height - 1)
-
-    # --- moving
-
-    def go(self, row: int) -> None:
-        """Put the cursor on a row (the nearest one there is)."""
-        row = max(0, min(row, self.count - 1))
-        if row == self.cursor:
-            return
-        before, top = self.cursor, self.top
-        self.cursor = row
-        self._keep_in_sight()
-        if self.top == top == self._drawn_top:
-            # Only what changed is drawn: the header with the position, and two rows.
-            width = self.size.width
-            lines = {0, before - top + 1, row - top + 1}
-            self.refresh(*(Region(0, y, width, 1) for y in lines if 0 <= y < self.size.height))
-        else:
-            self.refresh()
-        self.post_message(self.Moved(self, row))
-
-    def _keep_in_sight(self) -> None:
-        if self.cursor < self.top:
-            self.top = self.cursor
-        elif self.cursor >= self.top + self.visible_rows:
-            self.top = self.cursor - self.visible_rows + 1
-        self.top = max(0, min(self.top, self.count - self.visible_rows))
-
-    def action_cursor_up(self) -> None:
-        self.go(self.cursor - 1)
-
-    def action_cursor_down(self) -> None:
-        self.go(self.cursor + 1)
-
-    def action_page_up(self) -> None:
-        self.top = max(0, self.top - self.visible_rows)
-        self.go(self.cursor - self.visible_rows)
-
-    def action_page_down(self) -> None:
-        self.top = min(max(0, self.count - self.visible_rows), self.top + self.visible_rows)
-        self.go(self.cursor + self.visible_rows)
-
-    def action_first(self) -> None:
-        self.go(0)
-
-    def action_last(self) -> None:
-        self.go(self.count - 1)
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        self.go(self.cursor + 3)
-        event.stop()
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        self.go(self.cursor - 3)
-        event.stop()
-
-    def on_click(self, event: events.Click) -> None:
-        offset = event.get_content_offset(self)
-        if offset is None or offset.y == 0:
-            return
-        row = self.top + offset.y - 1
-        if row >= self.count:
-            return
-        if row == self.cursor:
-            self.post_message(self.Chosen(self, row))
-        self.go(row)
-
-    def on_resize(self, event: events.Resize) -> None:
-        self._keep_in_sight()
-        self.refresh()
 
     # --- loading
 
@@ -280,7 +159,6 @@ class PagedTable(Widget, can_focus=True):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         self._look = self.rich_style  # 0.1 ms: once a repaint, not once a line
-        self._drawn_top = self.top
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
@@ -342,12 +220,6 @@ class PagedTable(Widget, can_focus=True):
     def _strip(self, segments: Sequence[Segment], width: int) -> Strip:
         base = self._look
         return Strip(segments).crop_extend(0, width, base).apply_style(base)
-
-    def on_focus(self) -> None:
-        self.refresh()
-
-    def on_blur(self) -> None:
-        self.refresh()
 
 
 def _joined(segments: Sequence[Segment]) -> list[Segment]:
