@@ -136,13 +136,17 @@ class _Reader:
         self._store: Any = None
         self._last = Snapshot()
         self._logs: dict[str, tuple[int, int]] = {}
+        self._stale: set[str] = set()
+        self._not_before: dict[str, float] = {}
 
     def look(self, watched: frozenset[str]) -> Snapshot | None:
         if self._store is None:
             self._store = self._open(self.home)
         changed = set(self._ingest.ingest(self.home, self._store))
-        stale = {id for id in watched if id in changed or self._log_changed(id)}
-        wanted = {id for id in watched if id not in self._last.details} | stale
+        self._stale |= {id for id in watched if id in changed or self._log_changed(id)}
+        new = {id for id in watched if id not in self._last.details}
+        now = time.monotonic()
+        wanted = new | {id for id in self._stale & watched if now >= self._not_before.get(id, 0)}
         if self._last.loaded and not self._last.error and not changed and not wanted:
             return None
         rows = self._last.rows
@@ -150,10 +154,11 @@ class _Reader:
             rows = self._queries.list_runs(self._store)
         known = {row.id: row for row in rows}
         details = {
-            id: self._detail(known[id]) if id in wanted else self._last.details[id]
+            id: self._timed_detail(known[id]) if id in wanted else self._last.details[id]
             for id in watched
             if id in known
         }
+        self._stale -= wanted | (self._stale - watched)
         self._last = Snapshot(rows, details, loaded=True)
         return self._last
 
@@ -182,6 +187,14 @@ class _Reader:
         before = self._logs.get(id)
         self._logs[id] = now
         return before is not None and before != now
+
+    def _timed_detail(self, row: "RunRow") -> RunDetail:
+        """A long run's curves are read less often: at most a tenth of the time goes there."""
+        began = time.monotonic()
+        found = self._detail(row)
+        now = time.monotonic()
+        self._not_before[row.id] = now + 9 * (now - began)
+        return found
 
     def _detail(self, row: "RunRow") -> RunDetail:
         queries, store = self._queries, self._store

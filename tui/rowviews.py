@@ -30,8 +30,8 @@ RUNS_LOOKED_AT = 50
 LINE = Column("line", 7, right=True, quiet=True)
 _PAIR = (LINE, Column("prompt", share=2), Column("completion", share=3))
 COLUMNS: dict[str, tuple[Column, ...]] = {
-    "raw": (LINE, Column("as it is in the file")),
-    "dropped": (LINE, Column("why", 20), Column("as it is in the file")),
+    "raw": (LINE, Column("raw")),
+    "dropped": (LINE, Column("why", 20), Column("raw")),
     "cleaned": _PAIR,
     "train": _PAIR,
     "validation": _PAIR,

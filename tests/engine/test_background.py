@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,10 +37,10 @@ def source(folder: Path, count: int) -> Path:
 
 
 def until(true: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
+    end, pause = time.monotonic() + seconds, threading.Event()
     while not true():
         assert time.monotonic() < end, "nothing happened in time"
-        os.sched_yield()
+        pause.wait(0.02)
 
 
 def pid_known(job: Path) -> bool:

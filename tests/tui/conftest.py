@@ -178,6 +178,38 @@ class FrozenFeed:
         self._post = None
 
 
+FROZEN_RECIPES = {
+    "amazon-titles": 'version = 1\nname = "amazon-titles"\n[data]\nsource = "trn.json.gz"\n',
+    "demo": """\
+version = 1
+name = "demo"
+[format]
+template = "chat"
+[lora]
+r = 16
+lora_alpha = 32
+[train]
+max_steps = 120
+learning_rate = 3e-3
+eval_steps = 40
+save_steps = 40
+""",
+}
+
+
+@pytest.fixture(autouse=True)
+def _frozen_recipes(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The built-in recipes as they were: tuning the demo changes no snapshot."""
+    folder = tmp_path_factory.mktemp("recipes")
+    paths = {}
+    for name, text in FROZEN_RECIPES.items():
+        paths[name] = folder / f"{name}.toml"
+        paths[name].write_text(text)
+    monkeypatch.setattr("engine.recipe.builtin_recipes", lambda: paths)
+
+
 @pytest.fixture(autouse=True)
 def _same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The developer's own terminal and locale decide nothing."""

@@ -1,5 +1,6 @@
 """Runs: the history as a live table, and one run whole."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -31,17 +32,6 @@ ORDERS = ("created", "name", "best", "state")
 """What ``o`` cycles through; the first one is newest first."""
 
 VIEWS = ("curves", "numbers", "samples", "recipe", "log")
-
-NARROW = (
-    Column("state", 10), Column("step", 11, True), Column("best val", 8, True),
-    Column("took", 12, True), Column("name", 18), Column("model"),
-)  # fmt: skip
-WIDE = (
-    Column("state", 10), Column("created", 10, True), Column("step", 11, True),
-    Column("loss", 7, True), Column("best val", 8, True), Column("test", 7, True),
-    Column("tok/s", 7, True), Column("peak", 8, True), Column("took", 12, True),
-    Column("name", 20), Column("model"),
-)  # fmt: skip
 
 
 def filtered(rows: list["RunRow"], wanted: str) -> list["RunRow"]:
@@ -177,11 +167,14 @@ class RunsScreen(RunActions):
                 self._rows[min(table.cursor, len(self._rows) - 1)].id if self._rows else None
             )
         at = next((i for i, row in enumerate(self._rows) if row.id == self._chosen), 0)
-        wide = self.size.width >= 110
-        cells = self._wide if wide else self._narrow
-        table.show(
-            WIDE if wide else NARROW, len(self._rows), cells, cursor=at, empty="no run matches"
-        )
+        shown_columns = [one for one in COLUMNS if self.size.width >= one[0]]
+        now = self.workbench.clock()
+
+        def cells(index: int) -> list[Cell]:
+            return [cell(self._rows[index], now) for _, _, cell in shown_columns]
+
+        columns = [column for _, column, _ in shown_columns]
+        table.show(columns, len(self._rows), cells, cursor=at, empty="no run matches")
         shown = f"{len(self._rows)} of {total}" if self._filter else str(total)
         order = {"created": "newest first", "best": "best validation first"}.get(
             self._order, f"by {self._order}"
@@ -195,37 +188,6 @@ class RunsScreen(RunActions):
     @property
     def _filtering(self) -> bool:
         return self.focused is not None and self.focused.id == "wanted"
-
-    def _took(self, row: "RunRow") -> str:
-        began = row.started or row.created
-        return words.duration((row.ended or self.workbench.clock()) - began) if began else ""
-
-    def _narrow(self, index: int) -> list[Cell]:
-        row = self._rows[index]
-        return [
-            _state(row),
-            _step(row),
-            words.loss(row.best_eval_loss),
-            self._took(row),
-            row.name,
-            row.model or "",
-        ]
-
-    def _wide(self, index: int) -> list[Cell]:
-        row = self._rows[index]
-        return [
-            _state(row),
-            words.when(row.created, self.workbench.clock()),
-            _step(row),
-            words.loss(row.loss),
-            words.loss(row.best_eval_loss),
-            words.loss(row.test_loss),
-            words.number(row.tokens_per_second),
-            words.bytes_words(row.peak_memory_bytes),
-            self._took(row),
-            row.name,
-            row.model or "",
-        ]
 
     # --- one run
 
@@ -369,6 +331,27 @@ def _step(row: "RunRow") -> str:
         return words.NOTHING
     last = words.number(row.max_steps) if row.max_steps else "?"
     return f"{words.number(row.step)}/{last}"
+
+
+def _took(row: "RunRow", now: float) -> str:
+    began = row.started or row.created
+    return words.duration((row.ended or now) - began) if began else ""
+
+
+COLUMNS: tuple[tuple[int, Column, Callable[["RunRow", float], Cell]], ...] = (
+    (0, Column("state", 10), lambda row, now: _state(row)),
+    (110, Column("created", 10, True), lambda row, now: words.when(row.created, now)),
+    (0, Column("step", 11, True), lambda row, now: _step(row)),
+    (110, Column("loss", 7, True), lambda row, now: words.loss(row.loss)),
+    (0, Column("best val", 8, True), lambda row, now: words.loss(row.best_eval_loss)),
+    (110, Column("test", 7, True), lambda row, now: words.loss(row.test_loss)),
+    (110, Column("tok/s", 7, True), lambda row, now: words.number(row.tokens_per_second)),
+    (140, Column("peak", 8, True), lambda row, now: words.bytes_words(row.peak_memory_bytes)),
+    (0, Column("took", 11, True), _took),
+    (0, Column("name", 18), lambda row, now: row.name),
+    (0, Column("model"), lambda row, now: row.model or ""),
+)
+"""(from which width of the screen, column, cell of a run)."""
 
 
 def _numbers(detail: RunDetail) -> list[Run]:

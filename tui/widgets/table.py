@@ -323,10 +323,13 @@ class PagedTable(Widget, can_focus=True):
             self._cell(column.title, size, column.right)
             for column, size in zip(self.columns, widths, strict=True)
         ]
-        told = f"row {self.cursor + 1:,} of {self.count:,}"
+        place, count = f"{self.cursor + 1:,}", f"{self.count:,}"
         room = widths[-1] - cell_len(self.columns[-1].title) - 2
+        told = f"row {place} of {count}"
+        if len(told) > room:
+            told = f"{place}/{count}"
         segments = _joined([Segment(cell, HEAD) for cell in cells])
-        if cell_len(told) <= room:
+        if len(told) <= room:
             segments[-1] = Segment(cells[-1][: -len(told)], HEAD)
             segments.append(Segment(told, QUIET))
         return self._strip([Segment("  "), *segments, Segment(" ")], width)
