@@ -11,9 +11,9 @@ from engine.home import Home
 from engine.jobs import checkpoints
 from engine.jobs.folder import RunFolder
 from engine.jobs.launch import find_run
-from engine.recipe import GenerateSection, Recipe
+from engine.recipe import Recipe
 
-__all__ = ["Column", "base_column", "column_for", "run_column", "sampling_for"]
+__all__ = ["Column", "base_column", "column_for", "run_column"]
 
 BASE_ID = "base"
 
@@ -90,13 +90,6 @@ def base_column(column: Column) -> Column:
     """The base of a run's column, prompted in the same format."""
     base = column.recipe.model.model_name_or_path
     return Column(BASE_ID, base, base, None, column.recipe)
-
-
-def sampling_for(column: Column, overrides: dict[str, Any] | None = None) -> GenerateSection:
-    """The recipe's ``[generate]`` with some values changed."""
-    return GenerateSection.model_validate(
-        {**column.recipe.generate.model_dump(), **(overrides or {})}
-    )
 
 
 def _model_column(name: str, folder: Path | None) -> Column:

@@ -5,12 +5,9 @@ and half a minute with unsloth.
 """
 
 import logging
-import platform
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +18,10 @@ from engine.jobs.context import RunContext, Stopped
 from engine.jobs.journal import read_all
 from engine.train.backend import Backend, Loaded, choose_backend
 from engine.train.environment import set_environment
+from engine.train.facts import count_parameters, git_commit, gpu_name, versions
 from engine.train.rows import Encoded, encode
 
 __all__ = ["run"]
-
-PACKAGES = [
-    *("tunebench", "torch", "transformers", "trl", "peft", "accelerate"),
-    *("datasets", "tokenizers", "bitsandbytes", "unsloth"),
-]
 
 
 def run(context: RunContext) -> dict[str, Any]:
@@ -197,7 +190,7 @@ class _Session:
     def _facts(
         self, backend: Backend, loaded: Loaded, dataset: Any, splits: dict[str, Encoded]
     ) -> dict[str, Any]:
-        from engine.train.trainer import resolve_optim
+        from engine.train.arguments import resolve_optim
 
         total, trainable = count_parameters(loaded.model)
         return {
@@ -213,10 +206,10 @@ class _Session:
             "optim": resolve_optim(self.recipe.train.optim, loaded.device),
             "notes": loaded.notes,
             "versions": versions(),
-            "gpu": _gpu_name(loaded.device),
+            "gpu": gpu_name(loaded.device),
             "dataset": dataset.name,
             "fingerprint": dataset.report.fingerprint,
-            "git_commit": _git_commit(),
+            "git_commit": git_commit(),
         }
 
     def _save_adapter(self, trainer: Any, loaded: Loaded) -> None:
@@ -261,51 +254,6 @@ def _stopping(error: type[Exception]) -> Iterator[None]:
         yield
     except error:
         raise Stopped from None
-
-
-def count_parameters(model: Any) -> tuple[int, int]:
-    """(all, trainable) parameters; a weight in 4 bits counts as the weights packed into it."""
-    total = trainable = 0
-    for parameter in model.parameters():
-        number = parameter.numel()
-        if type(parameter).__name__ == "Params4bit":
-            number *= 2 * parameter.quant_storage.itemsize
-        total += number
-        trainable += number if parameter.requires_grad else 0
-    return total, trainable
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of what decides a run's numbers."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _gpu_name(device: str) -> str | None:
-    if not device.startswith("cuda"):
-        return None
-    import torch
-
-    return torch.cuda.get_device_name(device)
-
-
-def _git_commit() -> str | None:
-    """Commit of the checkout that this code runs from, if it is one."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def _quiet() -> None:

@@ -12,15 +12,16 @@ from typing import Any
 
 import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
 from engine.jobs import checkpoints
 from engine.jobs.context import RunContext, Stopped
+from engine.train.arguments import training_arguments
 from engine.train.backend import Loaded
 from engine.train.memory import MemoryReader
 from engine.train.saving import load_weights, save_weights, trained_bytes, write_whole
 
-__all__ = ["EvaluationGivenUp", "RunTrainer", "resolve_optim", "training_arguments"]
+__all__ = ["EvaluationGivenUp", "RunTrainer"]
 
 MEMORY_SECONDS = 2.0
 SPARE_BYTES = 1 << 20
@@ -43,62 +44,6 @@ class Measured:
     tokens: int
     seconds: float
     mean_token_accuracy: float | None
-
-
-def resolve_optim(optim: str, device: str) -> str:
-    """``train.optim``; auto: 8-bit AdamW on a GPU, plain AdamW on a CPU."""
-    if optim != "auto":
-        return optim
-    return "adamw_torch" if device == "cpu" else "adamw_8bit"
-
-
-def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
-    """The recipe as TRL's arguments: quiet, nothing reported elsewhere, one log line a step."""
-    train = context.recipe.train
-    cpu = loaded.device == "cpu"
-    return SFTConfig(
-        output_dir=str(context.folder.checkpoints),
-        max_length=train.max_length,
-        per_device_train_batch_size=train.per_device_train_batch_size,
-        per_device_eval_batch_size=train.per_device_eval_batch_size,
-        gradient_accumulation_steps=train.gradient_accumulation_steps,
-        num_train_epochs=train.num_train_epochs,
-        max_steps=train.max_steps,
-        learning_rate=train.learning_rate,
-        lr_scheduler_type=train.lr_scheduler_type,
-        warmup_steps=train.warmup_steps,
-        weight_decay=train.weight_decay,
-        optim=resolve_optim(train.optim, loaded.device),
-        max_grad_norm=train.max_grad_norm,
-        gradient_checkpointing=train.gradient_checkpointing,
-        seed=train.seed,
-        eval_strategy="steps",
-        eval_steps=train.eval_steps,
-        save_strategy="steps",
-        save_steps=train.save_steps,
-        save_total_limit=train.save_total_limit,
-        metric_for_best_model="loss",
-        greater_is_better=False,
-        load_best_model_at_end=train.load_best_model_at_end,
-        restore_callback_states_from_checkpoint=True,
-        logging_strategy="steps",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=cpu,
-        bf16=loaded.dtype == "bfloat16",
-        fp16=loaded.dtype == "float16",
-        dataloader_pin_memory=not cpu,
-        # Forked loader processes would hold the run's lock; collating 32 rows takes 1 ms.
-        dataloader_num_workers=0,
-        packing=False,
-        padding_free=False,
-        pad_to_multiple_of=loaded.pad_to_multiple_of,
-        completion_only_loss=False,  # the labels already say so
-        dataset_kwargs={"skip_prepare_dataset": True},
-        loss_type=loaded.loss_type,
-    )
 
 
 class RunTrainer(SFTTrainer):
