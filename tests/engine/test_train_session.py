@@ -197,7 +197,6 @@ def test_asked_from_outside(tmp_path: Path, tiny_recipe: Make) -> None:
     [
         (["model.device=cuda"], "model.device"),
         (["model.backend=unsloth"], "model.backend"),
-        (["model.load_in_4bit=true", "lora.enabled=false"], "model.load_in_4bit"),
         (["model.dtype=float16"], "model.dtype"),
         (["train.max_length=40"], "train.max_length"),
         (['lora.target_modules=["no_such_proj"]'], "lora"),
