@@ -9,11 +9,26 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from engine import __version__
 from engine.errors import UserError
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 __all__ = ["build_parser", "main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its messages repeat words of the command line, file names among them: outside text."""
+
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        if not message.replace("\n", "").isprintable():
+            from engine.text import safe
+
+            message = safe(message)
+        super()._print_message(message, file)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="change one recipe value, e.g. train.learning_rate=1e-4; may be repeated",
     )
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tunebench",
         description="Fine-tune language models from the terminal. Without a verb: the workbench.",
         epilog="'tunebench VERB --help' tells a verb's options; 'tunebench demo' is a quick tour.",
@@ -165,12 +180,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         out.note(f"tunebench: {error}")
         return error.exit_code
-    except KeyboardInterrupt:
-        out.note("tunebench: interrupted")
-        return 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        out.note(f"tunebench: {where}{error.strerror or error}")
+        return 1
+    except KeyboardInterrupt:
+        out.note("tunebench: interrupted")
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":
