@@ -31,9 +31,9 @@ class _Parser(argparse.ArgumentParser):
         super()._print_message(message, file)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> _Parser:
     """The whole command line; ``args.run`` is ``module:function`` under ``engine.commands``."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     # SUPPRESS: a value given before the verb must not be reset by the verb's own default.
     common.add_argument(
         "--json",
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=argparse.SUPPRESS,
         help="home folder (default: $TUNEBENCH_HOME or .)",
     )
-    settings = argparse.ArgumentParser(add_help=False)
+    settings = _Parser(add_help=False)
     settings.add_argument(
         "--set",
         action="append",
@@ -68,9 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 
-    def verb(
-        name: str, run: str, help: str, *parents: argparse.ArgumentParser
-    ) -> argparse.ArgumentParser:
+    def verb(name: str, run: str, help: str, *parents: _Parser) -> _Parser:
         sub = verbs.add_parser(name, help=help, description=help, parents=[common, *parents])
         sub.set_defaults(run=run)
         return sub
@@ -135,13 +133,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _runs_parser(verbs: "argparse._SubParsersAction", common: argparse.ArgumentParser) -> None:
+def _runs_parser(verbs: "argparse._SubParsersAction[_Parser]", common: _Parser) -> None:
     help = "the history: list, show, compare, note, remove"
     runs = verbs.add_parser("runs", help=help, description=help, parents=[common])
     runs.set_defaults(run="runs:list_runs")
     actions = runs.add_subparsers(title="actions", metavar="ACTION")
 
-    def action(name: str, run: str, help: str) -> argparse.ArgumentParser:
+    def action(name: str, run: str, help: str) -> _Parser:
         sub = actions.add_parser(name, help=help, description=help, parents=[common])
         sub.set_defaults(run=run)
         return sub
