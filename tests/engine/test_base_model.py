@@ -113,3 +113,16 @@ def test_it_loads_and_writes_about_products() -> None:
     written = tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
     assert any(kind in written.lower() for kind in KINDS), "it speaks of some product"
     assert "skillet" not in written.lower(), "the instruction is what fine-tuning must teach"
+
+
+def test_it_copies_an_invented_brand_from_its_own_page_layout() -> None:
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    page = tokenizer("NAME: Veltrasa Smart Watch, Black\nABOUT:", return_tensors="pt")
+    with torch.no_grad():
+        answer = model.generate(**page, max_new_tokens=16, do_sample=False)
+    written = tokenizer.decode(answer[0, page["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert "Veltrasa smart watch" in written

@@ -1,9 +1,9 @@
 """A run that was killed or stopped and resumed trains exactly as one that was not."""
 
-import os
 import random
 import signal
-import time
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +13,11 @@ from engine.errors import UserError
 from engine.home import Home, open_home
 from engine.jobs import checkpoints
 from engine.jobs.context import Stopped
-from engine.jobs.folder import RunFolder
-from engine.jobs.launch import launch, wait_until_dead
 from engine.recipe import Recipe
 from tests.engine.training import Attempt, evaluations, events, losses
 
 Make = Callable[..., Recipe]
+ROOT = Path(__file__).parents[2]
 
 DROPOUT = "lora.lora_dropout=0.1"
 """With dropout, random state that is not restored shows."""
@@ -31,19 +30,6 @@ MODES = {
 }
 
 
-def kill_worker_after(folder: RunFolder, step: int) -> None:
-    """SIGKILL the run's worker once it has journaled ``step``."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if max(losses(folder), default=0) >= step:
-            pid = next(e["pid"] for e in events(folder, "state") if "pid" in e)
-            os.kill(pid, signal.SIGKILL)
-            assert wait_until_dead(folder, 60)
-            return
-        time.sleep(0.002)
-    pytest.fail(f"step {step} never came: {folder.log_tail()}")
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_killed_and_resumed_equals_uninterrupted(
     tmp_path: Path, tiny_recipe: Make, mode: str
@@ -53,10 +39,11 @@ def test_killed_and_resumed_equals_uninterrupted(
     whole = Attempt(home, recipe, "whole")
     whole.run()
     broken = Attempt(home, recipe, "broken")
-    launch(broken.folder)
-    at = random.Random().randint(2, 11)
-    kill_worker_after(broken.folder, at)
-    assert events(broken.folder, "exit")[-1]["signal_name"] == "SIGKILL"
+    at = random.Random().randint(1, 15)
+    command = [sys.executable, "-m", "tests.engine.killed", str(broken.folder.path), str(at)]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert max(losses(broken.folder)) == at
     broken.number = 1
     broken.run()
     mine, theirs = losses(broken.folder), losses(whole.folder)
