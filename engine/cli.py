@@ -9,16 +9,31 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from engine import __version__
 from engine.errors import UserError
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 __all__ = ["build_parser", "main"]
 
 
-def build_parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """Its messages repeat words of the command line, file names among them: outside text."""
+
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        if not message.replace("\n", "").isprintable():
+            from engine.text import safe
+
+            message = safe(message)
+        super()._print_message(message, file)
+
+
+def build_parser() -> _Parser:
     """The whole command line; ``args.run`` is ``module:function`` under ``engine.commands``."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     # SUPPRESS: a value given before the verb must not be reset by the verb's own default.
     common.add_argument(
         "--json",
@@ -32,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=argparse.SUPPRESS,
         help="home folder (default: $TUNEBENCH_HOME or .)",
     )
-    settings = argparse.ArgumentParser(add_help=False)
+    settings = _Parser(add_help=False)
     settings.add_argument(
         "--set",
         action="append",
@@ -42,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="change one recipe value, e.g. train.learning_rate=1e-4; may be repeated",
     )
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tunebench",
         description="Fine-tune language models from the terminal. Without a verb: the workbench.",
         epilog="'tunebench VERB --help' tells a verb's options; 'tunebench demo' is a quick tour.",
@@ -53,9 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 
-    def verb(
-        name: str, run: str, help: str, *parents: argparse.ArgumentParser
-    ) -> argparse.ArgumentParser:
+    def verb(name: str, run: str, help: str, *parents: _Parser) -> _Parser:
         sub = verbs.add_parser(name, help=help, description=help, parents=[common, *parents])
         sub.set_defaults(run=run)
         return sub
@@ -120,13 +133,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _runs_parser(verbs: "argparse._SubParsersAction", common: argparse.ArgumentParser) -> None:
+def _runs_parser(verbs: "argparse._SubParsersAction[_Parser]", common: _Parser) -> None:
     help = "the history: list, show, compare, note, remove"
     runs = verbs.add_parser("runs", help=help, description=help, parents=[common])
     runs.set_defaults(run="runs:list_runs")
     actions = runs.add_subparsers(title="actions", metavar="ACTION")
 
-    def action(name: str, run: str, help: str) -> argparse.ArgumentParser:
+    def action(name: str, run: str, help: str) -> _Parser:
         sub = actions.add_parser(name, help=help, description=help, parents=[common])
         sub.set_defaults(run=run)
         return sub
@@ -165,12 +178,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         out.note(f"tunebench: {error}")
         return error.exit_code
-    except KeyboardInterrupt:
-        out.note("tunebench: interrupted")
-        return 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        out.note(f"tunebench: {where}{error.strerror or error}")
+        return 1
+    except KeyboardInterrupt:
+        out.note("tunebench: interrupted")
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

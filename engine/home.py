@@ -1,12 +1,13 @@
 """Where things live: one home folder with ``runs.db``, ``runs/``, ``datasets/`` and ``queue/``."""
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import UserError
 
-__all__ = ["Home", "home_at", "open_home", "private_umask"]
+__all__ = ["Home", "home_at", "open_home", "private_umask", "runtime_folder"]
 
 
 def private_umask() -> None:
@@ -69,11 +70,19 @@ def open_home(path: str | os.PathLike[str] | None = None) -> Home:
 
 
 def runtime_folder() -> Path:
-    """The folder for sockets: ``$XDG_RUNTIME_DIR/tunebench``, else one of ours under /tmp, 0700."""
+    """The folder for sockets: ``$XDG_RUNTIME_DIR/tunebench``, else one of ours under /tmp, 0700.
+
+    Raises :class:`UserError` when it is not ours alone, or cannot be made.
+    """
     base = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(base) / "tunebench" if base else Path(f"/tmp/tunebench-{os.getuid()}")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    info = folder.stat()
-    if info.st_uid != os.getuid() or info.st_mode & 0o077:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be made ({error.strerror}); set XDG_RUNTIME_DIR to a folder of yours"
+        ) from None
+    info = folder.lstat()  # under /tmp somebody else may have put a link in its place
+    if stat.S_ISLNK(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
         raise UserError(f"{folder}: belongs to somebody else or is open to others; remove it")
     return folder

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from engine.builtin import BUILTIN_BASE, BUILTIN_CATALOGUE
 from engine.errors import UsageError
@@ -28,6 +28,7 @@ __all__ = [
     "TrainSection",
     "builtin_recipes",
     "load_recipe",
+    "read_recipe",
 ]
 
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -77,7 +78,7 @@ class CleanSection(Section):
 
 
 class SplitSection(Section):
-    """Sizes of the three splits: all three shares (below 1, or 0) or all three counts."""
+    """Sizes of the three splits: all three shares (below 1) or all three counts; none is 0."""
 
     train: float = Field(0.9, gt=0, description="rows (a whole number) or share of the clean rows")
     validation: float = Field(0.05, gt=0, description="rows or share; early stopping uses it")
@@ -115,6 +116,12 @@ class FormatSection(Section):
     )
     system: str = Field("", description="system message (chat template only); may be empty")
 
+    @model_validator(mode="after")
+    def _system_is_used(self) -> Self:
+        if self.system and self.template != "chat":
+            raise ValueError(f'system is for template = "chat" only, not {self.template!r}')
+        return self
+
 
 class ModelSection(Section):
     """Which model, and how it is loaded."""
@@ -135,9 +142,6 @@ class ModelSection(Section):
     load_in_4bit: bool = Field(False, description="hold the base weights in 4 bits (bitsandbytes)")
     bnb_4bit_quant_type: Literal["nf4", "fp4"] = Field("nf4", description="4-bit data type")
     bnb_4bit_use_double_quant: bool = Field(True, description="quantise the constants too")
-    trust_remote_code: bool = Field(
-        False, description="run Python code from the model's repository; leave it off"
-    )
 
 
 class LoraSection(Section):
@@ -162,7 +166,15 @@ class TrainSection(Section):
     num_train_epochs: float = Field(1, gt=0, description="passes over the train split")
     max_steps: int = Field(-1, ge=-1, description="optimiser steps; -1: by num_train_epochs")
     learning_rate: float = Field(3e-4, ge=0, description="peak learning rate")
-    lr_scheduler_type: str = Field("linear", description="any schedule that Transformers knows")
+    lr_scheduler_type: Literal[
+        "linear",
+        "cosine",
+        "cosine_with_restarts",
+        "polynomial",
+        "constant",
+        "constant_with_warmup",
+        "inverse_sqrt",
+    ] = Field("linear", description="Transformers' schedules that need no further settings")
     warmup_steps: float = Field(0, ge=0, description="steps, or below 1 a share of all steps")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
     optim: str = Field("auto", description="auto: adamw_8bit on a GPU, adamw_torch on a CPU")
@@ -182,6 +194,13 @@ class TrainSection(Section):
     early_stopping_threshold: float = Field(
         0.0, ge=0, description="smallest fall of the validation loss that counts"
     )
+
+    @field_validator("max_steps")
+    @classmethod
+    def _not_zero(cls, steps: int) -> int:
+        if steps == 0:  # Transformers takes it for -1
+            raise ValueError("at least 1, or -1: as many as num_train_epochs makes")
+        return steps
 
     @model_validator(mode="after")
     def _best_needs_checkpoints(self) -> Self:
@@ -231,6 +250,15 @@ class Recipe(Section):
     evaluate: EvaluateSection = EvaluateSection()
     generate: GenerateSection = GenerateSection()
 
+    @model_validator(mode="after")
+    def _something_to_train(self) -> Self:
+        if self.model.load_in_4bit and not self.lora.enabled:
+            raise ValueError(
+                "model.load_in_4bit: weights held in 4 bits cannot be trained themselves; "
+                "set lora.enabled = true, or model.load_in_4bit = false"
+            )
+        return self
+
     def with_settings(self, settings: Sequence[str]) -> "Recipe":
         """A copy with ``section.key=value`` settings (TOML values; bare words are strings)."""
         tree = self.model_dump()
@@ -260,13 +288,21 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     Raises :class:`UsageError` naming the file and the key.
     """
     path = builtin_recipes().get(name) or Path(name)
+    return read_recipe(path, name).with_settings(settings)
+
+
+def read_recipe(path: Path, name: str = "") -> Recipe:
+    """The recipe of a TOML file; ``name``: what the user called it, for messages.
+
+    Raises :class:`UsageError` naming the file and the key.
+    """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = ", ".join(builtin_recipes())
-        raise UsageError(f"{name}: no such recipe file, and no built-in one ({known})") from None
+        known = f", and no built-in one ({', '.join(builtin_recipes())})" if name else ""
+        raise UsageError(f"{name or path}: no such recipe file{known}") from None
     except IsADirectoryError:
-        raise UsageError(f"{name}: is a directory, not a recipe file") from None
+        raise UsageError(f"{name or path}: is a directory, not a recipe file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
     except OSError as error:
@@ -274,7 +310,7 @@ def load_recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     except ValueError:  # a NUL byte, or what no file name can hold
         raise UsageError(f"{name!r}: not a file name") from None
     tree.setdefault("name", path.stem)
-    return _validate(tree, str(path)).with_settings(settings)
+    return _validate(tree, str(path))
 
 
 def _toml_value(text: str) -> Any:
@@ -316,4 +352,5 @@ def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
             raise UsageError(f"{where}: unknown key {key!r}{hint}") from None
         message = error["msg"].removeprefix("Value error, ")
         given = "" if isinstance(error["input"], dict) else f" (given: {error['input']!r})"
-        raise UsageError(f"{where}: {key}: {message}{given}") from None
+        named = f"{key}: {message}" if key else message
+        raise UsageError(f"{where}: {named}{given}") from None

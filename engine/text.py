@@ -5,14 +5,15 @@ bidirectional overrides or markup. Textual and Rich pass most of them to the ter
 so everything from outside goes through here before it reaches a screen or a terminal.
 """
 
+import json
 import re
 
 from rich.cells import cell_len, set_cell_size
 
-__all__ = ["clip", "safe", "safe_line", "steady"]
+__all__ = ["clip", "safe", "safe_json", "safe_line", "steady"]
 
-_BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-_INVISIBLE = "\u200b\u2060\u2061\u2062\u2063\u2064\ufeff\u00ad\u2028\u2029\u0085"
+_BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"
+_INVISIBLE = "\u180e\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\u00ad\u2028\u2029\u0085"
 # C0 without tab and newline, DEL, C1, bidi controls, invisible characters, surrogates, tags.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f" + _BIDI + _INVISIBLE + "\ud800-\udfff\U000e0000-\U000e007f]"
@@ -47,6 +48,11 @@ def safe(text: str) -> str:
 def safe_line(text: str) -> str:
     """:func:`safe` on one line: newlines are shown as symbols too."""
     return safe(text).replace("\n", "\u2424")
+
+
+def safe_json(document: str) -> str:
+    """A JSON document of the same value, with unsafe characters inside its texts escaped."""
+    return _UNSAFE.sub(lambda match: json.dumps(match.group())[1:-1], document)
 
 
 def steady(text: str) -> str:

@@ -52,15 +52,15 @@ def _folder(home: Home, id: str) -> "RunFolder":
 
 
 def stop_run(home: Home, id: str) -> None:
-    """Ask the run to finish its step, save and end."""
-    from engine.jobs.control import request
+    """Ask the run to finish its step, save and end. A run that just ended is an error."""
+    from engine.commands.following import request
 
     request(_folder(home, id), "stop")
 
 
 def kill_run(home: Home, id: str) -> None:
     """Ask the run's supervisor to kill it at once."""
-    from engine.jobs.control import request
+    from engine.commands.following import request
 
     request(_folder(home, id), "kill")
 

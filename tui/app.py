@@ -227,4 +227,6 @@ def run_app(home: str | None, mouse: bool = True) -> int:
         os.environ.pop(name, None)
     allocate_frugally()
     gc.freeze()
-    return WorkbenchApp(opened).run(mouse=mouse) or 0
+    app = WorkbenchApp(opened)
+    app.run(mouse=mouse)
+    return app.return_code or 0  # 1 after a crash, when run() itself returns None

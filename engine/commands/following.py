@@ -46,7 +46,10 @@ def stop_on_interrupt(folder: RunFolder, out: Output) -> Iterator[None]:
         nonlocal asked
         asked += 1
         if asked == 1:
-            out.note("stopping after this step, with a checkpoint; Ctrl+C again kills it")
+            out.note(
+                "stopping: after this step, with a checkpoint, once steps are made; "
+                "Ctrl+C again kills it"
+            )
         else:
             out.note("killing it: nothing is saved")
         with suppress(UserError):  # it ended just now
@@ -104,7 +107,8 @@ def line(event: dict[str, Any]) -> str:
             )
         return f"{state}" if state in ("queued", "stopping") else ""
     if kind == "evaluation":
-        which = "" if event.get("which") == "during" else f" {event.get('which')} training"
+        which = event.get("which")
+        which = f" {which} training" if which in ("before", "after") else ""
         return f"step {step}: {event.get('split')} loss{which} {_loss(event.get('loss'))}"
     if kind == "checkpoint":
         return f"step {step}: checkpoint{', the best so far' if event.get('best') else ''}"

@@ -23,10 +23,15 @@ def generate(args: argparse.Namespace, out: Output) -> int:
     prompts = [*args.prompt, *_prompts_of(args.prompts)]
     if not prompts:
         raise UsageError("generate: nothing to answer; give --prompt TEXT or --prompts FILE")
-    columns = [column_for(home, ref) for ref in dict.fromkeys(args.refs)]
+    for setting in args.settings:
+        if not setting.startswith("generate."):
+            raise UsageError(f"--set {setting}: only settings of [generate] count here")
+    # One run may be named twice, by its id and by its name.
+    named = [column_for(home, ref) for ref in args.refs]
+    columns = list({column.id: column for column in named}.values())
     if args.base:
         columns.insert(0, base_column(columns[0]))
-    recipe = columns[-1].recipe.with_settings(args.settings)
+    recipe = columns[0].recipe.with_settings(args.settings)
     answers = generate_all(home, columns, prompts, recipe.generate, on_status=out.progress)
     out.progress_done()
     for index, answer in enumerate(answers):
@@ -64,7 +69,7 @@ def evaluate(args: argparse.Namespace, out: Output) -> int:
         result = run_errand("engine.train.measure", [str(folder.path)], out.progress)
         result["source"] = "measured now"
         out.progress_done()
-    before, after = result["before"], result["after"]
+    before, after = float(result["before"]), float(result["after"])  # "NaN" is a text there
     fall = (before - after) / before if before else 0.0
     out.line(f"test loss on {result['rows']:,} rows ({result['tokens']:,} trained tokens)")
     out.line(f"  base   {before:.4f}")

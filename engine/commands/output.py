@@ -1,10 +1,13 @@
 """Where a command's words go: results to stdout, progress and errors to stderr."""
 
+import contextlib
+import io
 import json
+import math
 import sys
 from typing import Any
 
-from engine.text import safe
+from engine.text import safe, safe_json
 
 __all__ = ["Output"]
 
@@ -15,6 +18,9 @@ class Output:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self.interactive = sys.stderr.isatty()
+        for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 must not end a command
+            with contextlib.suppress(AttributeError, io.UnsupportedOperation):
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
     def line(self, text: str = "") -> None:
         """One line for people; not printed with ``--json``. Outside text is made safe here."""
@@ -24,7 +30,8 @@ class Output:
     def document(self, value: Any) -> None:
         """The one JSON document; not printed without ``--json``."""
         if self.as_json:
-            print(json.dumps(value, ensure_ascii=False, indent=2, default=str), flush=True)
+            text = json.dumps(_finite(value), ensure_ascii=False, indent=2, default=str)
+            print(safe_json(text), flush=True)
 
     def progress(self, text: str) -> None:
         """A line that replaces the one before, on stderr and only on a terminal."""
@@ -40,3 +47,14 @@ class Output:
         """A line on stderr, also with ``--json``: warnings, and what is going on."""
         self.progress_done()
         print(safe(text), file=sys.stderr, flush=True)
+
+
+def _finite(value: Any) -> Any:
+    """With "NaN" and "Infinity" as texts, as in the journal: JSON has no such numbers."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -68,7 +68,8 @@ def start(home: Home, recipe: Recipe) -> tuple[Path, "subprocess.Popen[bytes]"]:
     try:
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "engine.data.background", str(folder), str(home.path)],
+                # -P: the current folder is the user's, and may hold a json.py.
+                [sys.executable, "-P", "-m", __name__, str(folder), str(home.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,6 +1,5 @@
 """What answers in one column: a base model, or a run's adapter on top of its base. No torch."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from engine.home import Home
 from engine.jobs import checkpoints
 from engine.jobs.folder import RunFolder
 from engine.jobs.launch import find_run
-from engine.recipe import Recipe
+from engine.recipe import Recipe, read_recipe
 
 __all__ = ["Column", "base_column", "column_for", "run_column"]
 
@@ -54,9 +53,12 @@ def column_for(home: Home, ref: str) -> Column:
     try:
         return run_column(find_run(home, ref))
     except UserError as no_run:
-        folder = Path(model_path(ref)) if ref.startswith("builtin:") else Path(ref).expanduser()
+        if ref.startswith("builtin:"):
+            return _model_column(ref, Path(model_path(ref)))
+        # Absolute: the worker that loads it may have been started in another folder.
+        folder = Path(ref).expanduser().absolute()
         if folder.is_dir():
-            return _model_column(ref, folder)
+            return _model_column(str(folder), folder)
         if ref.count("/") == 1 and not ref.startswith((".", "/")):
             return _model_column(ref, None)
         if "no run" in str(no_run):
@@ -105,7 +107,7 @@ def _model_column(name: str, folder: Path | None) -> Column:
     if folder and (folder / "adapter_config.json").is_file():
         recipe_file = folder.parent / "recipe.toml"
         if recipe_file.is_file():
-            recipe = Recipe.model_validate(tomllib.loads(recipe_file.read_text("utf-8")))
+            recipe = read_recipe(recipe_file)
             base = recipe.model.model_name_or_path
             return Column(name, name, base, str(folder), recipe)
         raise UserError(f"{name}: is an adapter, not a model; name the run that it belongs to")

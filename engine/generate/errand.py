@@ -48,6 +48,7 @@ def run_errand(
                 if "status" in message and on_status:
                     on_status(message["status"])
                 elif "error" in message:
+                    log.unlink(missing_ok=True)  # its words say it all
                     raise UserError(message["error"])
                 elif "result" in message:
                     result = message["result"]

@@ -12,8 +12,9 @@ by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations seconds
   ``tokens`` (without padding), ``tokens_per_second``, ``mean_token_accuracy`` (0 to 1),
   ``memory_bytes``, ``peak_memory_bytes``, ``extra`` (JSON of any further fields). Not-a-number is
   the text ``NaN``.
-- ``evaluations``: ``step``, ``split`` (validation, test), ``which`` (before, during, after),
-  ``loss``, ``rows``, ``tokens``, ``seconds``, ``mean_token_accuracy``.
+- ``evaluations``: ``step``, ``split`` (validation, test), ``which`` (before, during, after;
+  asked: on request, it decides nothing), ``loss``, ``rows``, ``tokens``, ``seconds``,
+  ``mean_token_accuracy``.
 - ``samples``: what the model wrote at ``step`` for ``prompt``; ``reference`` is the row's own.
 - ``checkpoints``: ``step``, ``path`` (relative to the run), ``bytes``, ``seconds``, ``best``.
 - ``memory``: readings of a ``device``: ``used_bytes``, ``total_bytes``, ``peak_bytes``,

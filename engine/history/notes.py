@@ -1,13 +1,13 @@
 """Notes and tags on runs: events of the home's own journal, ingested like any other line."""
 
 import contextlib
-import fcntl
 import secrets
 from typing import Any
 
 from engine.errors import UserError
 from engine.home import Home
 from engine.jobs.journal import Journal
+from engine.jobs.lock import locked
 
 __all__ = ["add_note", "add_tag", "remove_tag"]
 
@@ -34,11 +34,8 @@ def _checked(tag: str) -> str:
 def _append(home: Home, type: str, **fields: Any) -> str:
     id = secrets.token_hex(8)
     try:
-        with home.journal.open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            journal = Journal(home.journal)
-            with contextlib.closing(journal):
-                journal.append(type, id=id, **fields)
+        with locked(home.journal), contextlib.closing(Journal(home.journal)) as journal:
+            journal.append(type, id=id, **fields)
     except OSError as error:
         raise UserError(f"{home.journal}: cannot be written ({error.strerror})") from None
     return id

@@ -178,8 +178,8 @@ def _state(row: RunRow, event: Event) -> None:
         _copy(row, event, ("checkpoint", "best_checkpoint", "adapter", "train_loss", "reason"))
         steps = event.get("steps", event.get("step"))
         row.step = steps if isinstance(steps, int) else row.step
-        if state == "finished" and row.best_eval_loss is None:
-            row.best_eval_loss = _plain(event.get("eval_loss"))
+        if event.get("eval_loss") is not None:  # the trainer's own word, across attempts
+            row.best_eval_loss = _plain(event["eval_loss"])
 
 
 def _metrics(row: RunRow, event: Event) -> None:
@@ -198,8 +198,9 @@ def _evaluation(row: RunRow, event: Event) -> None:
     loss, split, which = _plain(event.get("loss")), event.get("split"), event.get("which")
     if split == "validation":
         row.eval_loss = loss
-        better = row.best_eval_loss is None or (loss is not None and loss < row.best_eval_loss)
-        if which != "before" and better:
+        best = row.best_eval_loss
+        better = best is None or best != best or (loss is not None and loss < best)
+        if which == "during" and better:  # one that was asked for decides nothing
             row.best_eval_loss, row.best_step = loss, event.get("step")
     elif split == "test" and which == "before":
         row.test_loss_before = loss

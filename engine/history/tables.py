@@ -170,7 +170,8 @@ def words(event: Event) -> str:
         code = event.get("exit_code")
         return "ended; exit status unknown" if code is None else f"ended with exit status {code}"
     if kind == "control":
-        return f"{event.get('action') or 'unreadable request'} taken"
+        end = "taken" if event.get("taken", True) else "came too late"
+        return f"{event.get('action') or 'unreadable request'} {end}"
     return str(event.get("message") or event.get("text") or kind)
 
 

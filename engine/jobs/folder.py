@@ -84,8 +84,7 @@ class RunFolder:
         return whole(self.identity.read_bytes())
 
     def read_recipe(self) -> "Recipe":
-        import tomllib
+        """The recipe as resolved. Raises UserError: gone, damaged, or of another version."""
+        from engine.recipe import read_recipe
 
-        from engine.recipe import Recipe
-
-        return Recipe.model_validate(tomllib.loads(self.recipe_file.read_text(encoding="utf-8")))
+        return read_recipe(self.recipe_file)

@@ -84,9 +84,14 @@ def keep_from_children(fd: int) -> None:
     """
     os.set_inheritable(fd, False)
 
+    closed = False
+
     def close() -> None:
-        with suppress(OSError):
-            os.close(fd)
+        nonlocal closed
+        if not closed:  # in a child's own child the number may stand for something else
+            closed = True
+            with suppress(OSError):
+                os.close(fd)
 
     os.register_at_fork(after_in_child=close)
 

@@ -30,12 +30,6 @@ __all__ = ["main"]
 
 FINISHED, FAILED, STOPPED = 0, 1, 3
 
-QUIET = {
-    "UNSLOTH_DISABLE_STATISTICS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-
 Train = Callable[[RunContext], dict[str, Any]]
 
 
@@ -86,14 +80,16 @@ class Requests:
         self.journal = journal
         self._seen: set[int] = set()
 
-    def take(self) -> list[Control]:
+    def take(self, *, ended: bool = False) -> list[Control]:
+        """Requests not yet taken. ``ended``: what needs another step is noted as not done."""
         taken = []
         for number in control.pending(self.folder, self._seen):
             self._seen.add(number)
             action, fields = control.read(self.folder, number)
             if action == "kill":  # the supervisor's, who also acknowledges it
                 continue
-            self.journal.append("control", number=number, action=action, taken=True)
+            done = not ended or action in ("stop", "note")
+            self.journal.append("control", number=number, action=action, taken=done)
             if action == "note":
                 self.journal.append("note", text=str(fields.get("text", "")))
             taken.append(Control(number, action, fields))
@@ -134,7 +130,7 @@ def main(arguments: list[str] | None = None, train: Train = train_for_real) -> i
         status = _end_badly(folder, journal, error)
     stop.at_once = False
     with contextlib.suppress(OSError):
-        requests.take()
+        requests.take(ended=True)
         journal.close()
     return status
 
@@ -157,7 +153,6 @@ def _attempt(
     )
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     recipe = folder.read_recipe()
-    _environment(recipe.model.model_name_or_path)
     if attempt > 1:
         journal.append("state", state="starting", phase="checking the checkpoints")
     context = RunContext(
@@ -174,14 +169,6 @@ def _attempt(
     stop.at_once = False
     journal.append("state", state="finished", **fields)
     return FINISHED
-
-
-def _environment(model: str) -> None:
-    """Before any library is imported: no statistics, and no network but for a hub model."""
-    for key, value in QUIET.items():
-        os.environ.setdefault(key, value)
-    if model.startswith("builtin:") or Path(model).exists():
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def _end_badly(folder: RunFolder, journal: WorkerJournal, error: BaseException) -> int:

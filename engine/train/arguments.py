@@ -19,7 +19,7 @@ def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
     """The recipe as TRL's arguments: quiet, nothing reported elsewhere, one log line a step."""
     train = context.recipe.train
     cpu = loaded.device == "cpu"
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(context.folder.checkpoints),
         max_length=train.max_length,
         per_device_train_batch_size=train.per_device_train_batch_size,
@@ -62,3 +62,8 @@ def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
         dataset_kwargs={"skip_prepare_dataset": True},
         loss_type=loaded.loss_type,
     )
+    if arguments.n_gpu > 1:
+        # One process trains on one GPU. Where the host shows several, Transformers would multiply
+        # the batch by their number and wrap what is not in 4 bits in DataParallel.
+        arguments._n_gpu = 1
+    return arguments

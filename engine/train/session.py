@@ -44,6 +44,7 @@ class _Session:
         check_model(self.recipe)
         set_environment(self.context.home, self.recipe.model.model_name_or_path)
         dataset = self._prepare_data()
+        self._check_same_data(dataset)
         with self._phase("importing torch"):
             import torch  # noqa: F401
         backend = choose_backend(self.recipe)
@@ -89,6 +90,19 @@ class _Session:
                 ),
                 cancelled=self.context.stop_requested,
             )
+
+    def _check_same_data(self, dataset: Any) -> None:
+        """A resumed run goes on in the middle of an epoch: over the very same rows, or not."""
+        if self.context.resume_from is None:
+            return
+        for event in read_all(self.context.folder.journal):
+            trained = event.get("fingerprint") if event["type"] == "state" else None
+            if trained and trained != dataset.fingerprint:
+                raise UserError(
+                    f"data.source: {self.recipe.data.source} has other rows than this run was "
+                    f"begun with (dataset {trained}, now {dataset.fingerprint}); bring them back "
+                    "to resume, or train a new run"
+                )
 
     def _encode(self, dataset: Any) -> dict[str, Encoded]:
         from engine.data.tokens import Formatter
@@ -208,7 +222,7 @@ class _Session:
             "versions": versions(),
             "gpu": gpu_name(loaded.device),
             "dataset": dataset.name,
-            "fingerprint": dataset.report.fingerprint,
+            "fingerprint": dataset.fingerprint,
             "git_commit": git_commit(),
         }
 
@@ -230,11 +244,11 @@ class _Session:
         )
 
     def _finished(self, trainer: Any) -> dict[str, Any]:
-        losses: dict[int, float] = {}
-        for event in read_all(self.context.folder.journal):
-            if event["type"] == "metrics" and isinstance(event.get("loss"), float):
-                losses[event["step"]] = event["loss"]  # of a repeated step the latest counts
         state = trainer.state
+        losses: dict[int, float] = {}  # of a repeated step the latest attempt's
+        for event in read_all(self.context.folder.journal):
+            if event["type"] == "metrics" and event["step"] <= state.global_step:
+                losses[event["step"]] = float(event["loss"])  # "NaN" is a text there
         best = trainer.best_checkpoint()
         return {
             "steps": state.global_step,

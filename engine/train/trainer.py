@@ -137,7 +137,7 @@ class RunTrainer(SFTTrainer):
             # (best checkpoint, early stopping) does not depend on who looked at it when.
             self.evaluation_asked = False
             self._given_up_means_stop(
-                lambda: self.measure(self.eval_dataset, "validation", "during")
+                lambda: self.measure(self.eval_dataset, "validation", "asked")
             )
         self._step_began = time.perf_counter()
 

@@ -8,7 +8,7 @@ from engine.errors import UserError
 from engine.recipe import Recipe
 from engine.train.backend import Loaded, choose_device
 
-__all__ = ["TransformersBackend", "compute_dtype", "load_base", "quantization"]
+__all__ = ["TransformersBackend", "compute_dtype", "load_base", "quantization", "unloadable"]
 
 
 class TransformersBackend:
@@ -23,11 +23,6 @@ class TransformersBackend:
 
         device = choose_device(recipe)
         dtype = compute_dtype(recipe, device)
-        if recipe.model.load_in_4bit and not recipe.lora.enabled:
-            raise UserError(
-                "model.load_in_4bit: weights held in 4 bits cannot be trained themselves; "
-                "set lora.enabled = true, or model.load_in_4bit = false"
-            )
         transformers.set_seed(recipe.train.seed)
         # Weights that are trained are kept in float32; autocast multiplies in `dtype`.
         held_in = dtype if recipe.lora.enabled else "float32"
@@ -106,10 +101,10 @@ def load_base(recipe: Recipe, device: str, dtype: str) -> tuple[Any, Any]:
             quantization_config=quantization_config,
             device_map={"": device},
             use_safetensors=True,
-            trust_remote_code=section.trust_remote_code,
+            trust_remote_code=False,
         )
     except (OSError, ValueError) as error:
-        raise _unloadable(recipe, error) from error
+        raise unloadable(recipe, error) from error
     keep_4bit_as_loaded(model)
     return model, tokenizer
 
@@ -123,10 +118,10 @@ def load_tokenizer(recipe: Recipe) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             model_path(section.model_name_or_path),
             revision=section.revision or "main",
-            trust_remote_code=section.trust_remote_code,
+            trust_remote_code=False,
         )
     except (OSError, ValueError) as error:
-        raise _unloadable(recipe, error) from error
+        raise unloadable(recipe, error) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -162,7 +157,7 @@ def _attach_lora(model: Any, recipe: Recipe) -> Any:
         raise UserError(f"lora: {str(error).splitlines()[0]}") from error
 
 
-def _unloadable(recipe: Recipe, error: Exception) -> UserError:
+def unloadable(recipe: Recipe, error: Exception) -> UserError:
     words = str(error).strip().splitlines()
     return UserError(
         f"model.model_name_or_path: {recipe.model.model_name_or_path} cannot be loaded: "

@@ -6,7 +6,7 @@ from engine.builtin import model_path
 from engine.errors import UserError
 from engine.recipe import Recipe
 from engine.train.backend import Loaded, choose_device
-from engine.train.transformers_backend import compute_dtype
+from engine.train.transformers_backend import compute_dtype, unloadable
 
 __all__ = ["UnslothBackend"]
 
@@ -36,10 +36,10 @@ class UnslothBackend:
                 "model.bnb_4bit_quant_type: unsloth holds 4-bit weights as nf4 only; "
                 'set it to "nf4", or model.backend = "transformers"'
             )
-        if section.load_in_4bit and not lora.enabled:
+        if section.load_in_4bit and not section.bnb_4bit_use_double_quant:
             raise UserError(
-                "model.load_in_4bit: weights held in 4 bits cannot be trained themselves; "
-                "set lora.enabled = true, or model.load_in_4bit = false"
+                "model.bnb_4bit_use_double_quant: unsloth always quantises the constants too; "
+                'set it to true, or model.backend = "transformers"'
             )
         transformers.set_seed(train.seed)
         checkpointing = "unsloth" if train.gradient_checkpointing else False
@@ -54,15 +54,12 @@ class UnslothBackend:
                 use_gradient_checkpointing=checkpointing,
                 # Else a hub id is swapped for another repository, with pre-quantised weights.
                 use_exact_model_name=True,
-                trust_remote_code=section.trust_remote_code,
+                trust_remote_code=False,
                 use_safetensors=True,
                 random_state=train.seed,
             )
         except OSError as error:
-            raise UserError(
-                f"model.model_name_or_path: {section.model_name_or_path} cannot be loaded: "
-                f"{str(error).strip().splitlines()[0]}"
-            ) from error
+            raise unloadable(recipe, error) from error
         if lora.enabled:
             model = FastLanguageModel.get_peft_model(
                 model,

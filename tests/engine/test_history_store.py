@@ -105,6 +105,22 @@ def test_the_latest_attempt_counts_per_step(home: Home) -> None:
     assert (row.attempt, row.step, row.resume_step, row.state) == (2, 6, 5, "running")
 
 
+def test_the_best_loss_is_the_trainers_own(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=2, end=None)
+    journal = Journal(folder.journal)
+    validation = {"split": "validation", "rows": 1, "tokens": 1}
+    journal.append("evaluation", step=2, which="during", loss=0.5, **validation)
+    journal.append("evaluation", step=3, which="asked", loss=0.1, **validation)
+    journal.append("evaluation", step=4, which="during", loss=float("nan"), **validation)
+    opened = open_store(home)
+    ingest_all(home, opened, live=False)
+    row = queries.get_run(opened, "one")
+    assert (row.best_eval_loss, row.best_step) == (0.5, 2)
+    journal.append("state", state="finished", steps=4, eval_loss=0.4)
+    ingest_all(home, opened, live=False)
+    assert queries.get_run(opened, "one").best_eval_loss == 0.4
+
+
 def test_a_replaced_journal_is_read_from_its_beginning(home: Home) -> None:
     folder = runs.write_run(home, "one", steps=9)
     opened = open_store(home)

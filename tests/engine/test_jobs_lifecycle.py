@@ -140,6 +140,18 @@ def test_interrupt_and_hangup_do_nothing_to_worker_and_supervisor(tmp_path: Path
     assert runs.ended(folder).state == "finished"
 
 
+def test_what_came_too_late_is_not_said_to_be_done(tmp_path: Path) -> None:
+    folder = runs.write_run(runs.make_home(tmp_path), "one", steps=2, end=None)
+    journal = worker.WorkerJournal(folder, 1, worker.Stop())
+    for action in ("save", "note", "stop"):
+        control.request(folder, action)
+    requests = worker.Requests(folder, journal)
+    assert [control.action for control in requests.take(ended=True)] == ["save", "note", "stop"]
+    journal.close()
+    taken = {event["action"]: event["taken"] for event in runs.events(folder, "control")}
+    assert taken == {"save": False, "note": True, "stop": True}
+
+
 def test_kill_is_at_once_and_acknowledged(tmp_path: Path) -> None:
     folder = runs.start(runs.make_home(tmp_path, gate_at=12))
     runs.wait_for_state(folder, "running")

@@ -50,6 +50,9 @@ def test_every_field_is_documented() -> None:
         ("train.save_steps=41", "multiple of eval_steps"),
         ("model.backend=jax", "'auto', 'unsloth' or 'transformers'"),
         ("name=a/b", "name"),
+        ("train.max_steps=0", "train.max_steps"),
+        ("train.lr_scheduler_type=linea", "'linear', 'cosine'"),
+        ("model.trust_remote_code=true", "unknown key 'model.trust_remote_code'"),
     ],
 )
 def test_bad_settings_name_the_key(setting: str, words: str) -> None:
@@ -57,6 +60,13 @@ def test_bad_settings_name_the_key(setting: str, words: str) -> None:
         load_recipe("demo", [setting])
     assert words in str(failure.value)
     assert "\n" not in str(failure.value)
+
+
+def test_settings_that_would_be_ignored_are_refused() -> None:
+    with pytest.raises(UsageError, match="system is for template"):
+        load_recipe("demo", ["format.template=alpaca", "format.system=Be brief."])
+    with pytest.raises(UsageError, match=r"--set: model\.load_in_4bit: .* lora\.enabled = true"):
+        load_recipe("demo", ["model.load_in_4bit=true", "lora.enabled=false"])
 
 
 def test_settings_are_toml_values_or_bare_words() -> None:

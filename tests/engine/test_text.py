@@ -1,20 +1,30 @@
 """Outside text: nothing that a terminal obeys is left, and widths are kept."""
 
+import json
 import unicodedata
 
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from engine.text import clip, safe, safe_line
+from engine.text import clip, safe, safe_json, safe_line
 
-HOSTILE = "a\x1b]52;c;eA==\x1b\\b\x9b31m\x00\u202e\u2066x\x7f\x85\u2028\ufeff\U000e0041"
+HOSTILE = "a\x1b]52;c;eA==\x1b\\b\x9b31m\x00\u202e\u2066x\x7f\x85\u2028\ufeff\u206a\ufff9\U000e0041"
 
 
 def test_nothing_a_terminal_obeys_is_left() -> None:
     shown = safe(HOSTILE)
     assert not [c for c in shown if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
     assert "␛]52;c;eA==␛\\" in shown and "␀" in shown
+
+
+def test_json_keeps_its_value_and_loses_what_a_terminal_obeys() -> None:
+    value = {"text": HOSTILE + "\ud800\n日本"}
+    shown = safe_json(json.dumps(value, ensure_ascii=False, indent=2))
+    assert json.loads(shown) == value and "日本" in shown
+    assert not [
+        c for c in shown.replace("\n", "") if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl")
+    ]
 
 
 def test_plain_text_newlines_and_tabs() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import UserError
 from engine.home import Home, open_home
 from engine.jobs import checkpoints
 from engine.jobs.context import Stopped
@@ -54,6 +55,23 @@ def test_killed_and_resumed_equals_uninterrupted(
     for key in ("best_checkpoint", "steps", "reason"):
         assert ends[0][key] == ends[1][key]
     assert ends[0]["train_loss"] == pytest.approx(ends[1]["train_loss"], abs=1e-5)
+
+
+def test_other_rows_than_the_run_was_begun_with(
+    tmp_path: Path, tiny_recipe: Make, tiny_rows: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(tiny_rows.read_bytes())
+    attempt = Attempt(open_home(tmp_path), tiny_recipe(f"data.source={rows}"), "changed")
+    attempt.stop_at = ("metrics", 5)
+    with pytest.raises(Stopped):
+        attempt.run()
+    attempt.stop_at = None
+    rows.write_bytes(b"".join(rows.read_bytes().splitlines(keepends=True)[:-9]))
+    with pytest.raises(UserError, match=r"^data\.source: .* has other rows"):
+        attempt.run()
+    rows.write_bytes(tiny_rows.read_bytes())
+    assert attempt.run()["steps"] == 16
 
 
 @pytest.fixture(scope="module")

@@ -188,7 +188,9 @@ def test_asked_from_outside(tmp_path: Path, tiny_recipe: Make) -> None:
     asked.requests = {6: ["save", "evaluate"]}
     asked.run()
     assert 6 in [line["step"] for line in of(asked.folder, "checkpoint")]
-    assert 6 in [line["step"] for line in of(asked.folder, "evaluation")]
+    assert (6, "asked") in [(e["step"], e["which"]) for e in of(asked.folder, "evaluation")]
+    ends = [of(run.folder, "state")[-1] for run in (plain, asked)]
+    assert ends[0]["eval_loss"] == ends[1]["eval_loss"]
     assert losses(asked.folder) == losses(plain.folder)
 
 
@@ -197,7 +199,6 @@ def test_asked_from_outside(tmp_path: Path, tiny_recipe: Make) -> None:
     [
         (["model.device=cuda"], "model.device"),
         (["model.backend=unsloth"], "model.backend"),
-        (["model.load_in_4bit=true", "lora.enabled=false"], "model.load_in_4bit"),
         (["model.dtype=float16"], "model.dtype"),
         (["train.max_length=40"], "train.max_length"),
         (['lora.target_modules=["no_such_proj"]'], "lora"),

@@ -41,7 +41,7 @@ def loss_lines(detail: RunDetail, weight: float) -> "list[Line]":
         lines.append(Line("loss", x, y, "dots" if weight else "solid"))
         if weight:
             lines.append(Line(f"smoothed {weight:g}", x, ema(y, weight)))
-    if points := _points(detail, "validation", ("during", "after", "before")):
+    if points := _points(detail, "validation", ("during", "asked", "after", "before")):
         lines.append(Line("validation", *points, "points"))
     return lines
 
