@@ -142,6 +142,11 @@ class ModelSection(Section):
     load_in_4bit: bool = Field(False, description="hold the base weights in 4 bits (bitsandbytes)")
     bnb_4bit_quant_type: Literal["nf4", "fp4"] = Field("nf4", description="4-bit data type")
     bnb_4bit_use_double_quant: bool = Field(True, description="quantise the constants too")
+    trust_remote_code: bool = Field(
+        False,
+        description="run the Python code that a model brings along, on this machine, as you: only "
+        "for models whose code you have read",
+    )
 
 
 class LoraSection(Section):

@@ -101,7 +101,7 @@ def load_base(recipe: Recipe, device: str, dtype: str) -> tuple[Any, Any]:
             quantization_config=quantization_config,
             device_map={"": device},
             use_safetensors=True,
-            trust_remote_code=False,
+            trust_remote_code=section.trust_remote_code,
         )
     except (OSError, ValueError) as error:
         raise unloadable(recipe, error) from error
@@ -118,7 +118,7 @@ def load_tokenizer(recipe: Recipe) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             model_path(section.model_name_or_path),
             revision=section.revision or "main",
-            trust_remote_code=False,
+            trust_remote_code=section.trust_remote_code,
         )
     except (OSError, ValueError) as error:
         raise unloadable(recipe, error) from error

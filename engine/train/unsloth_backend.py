@@ -54,7 +54,7 @@ class UnslothBackend:
                 use_gradient_checkpointing=checkpointing,
                 # Else a hub id is swapped for another repository, with pre-quantised weights.
                 use_exact_model_name=True,
-                trust_remote_code=False,
+                trust_remote_code=section.trust_remote_code,
                 use_safetensors=True,
                 random_state=train.seed,
             )

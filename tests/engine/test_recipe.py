@@ -52,7 +52,6 @@ def test_every_field_is_documented() -> None:
         ("name=a/b", "name"),
         ("train.max_steps=0", "train.max_steps"),
         ("train.lr_scheduler_type=linea", "'linear', 'cosine'"),
-        ("model.trust_remote_code=true", "unknown key 'model.trust_remote_code'"),
     ],
 )
 def test_bad_settings_name_the_key(setting: str, words: str) -> None:
@@ -102,3 +101,9 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         load_recipe(str(tmp_path / "none.toml"))
     with pytest.raises(UsageError, match="is a directory"):
         load_recipe(str(tmp_path))
+
+
+def test_a_models_own_code_is_never_run_unless_asked_for() -> None:
+    for name in builtin_recipes():
+        assert not load_recipe(name).model.trust_remote_code
+    assert load_recipe("demo", ["model.trust_remote_code=true"]).model.trust_remote_code
