@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = getattr(importlib.import_module(f"engine.commands.{module}"), function)
         return command(args, out)
     except UserError as error:
-        out.note(f"tunebench: {error}")
+        out.error(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         out.note("tunebench: interrupted")
@@ -171,6 +171,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:  # a disk that is full, read-only or gone, wherever it is met
+        if error.filename is None:
+            raise
+        out.error(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        return 1
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from engine.builtin import BUILTIN_BASE, BUILTIN_CATALOGUE
 from engine.errors import UsageError
@@ -182,6 +182,13 @@ class TrainSection(Section):
     early_stopping_threshold: float = Field(
         0.0, ge=0, description="smallest fall of the validation loss that counts"
     )
+
+    @field_validator("max_steps")
+    @classmethod
+    def _some_steps(cls, steps: int) -> int:
+        if steps == 0:  # Transformers would make one step all the same, and report none
+            raise ValueError("at least 1, or -1 for as many as num_train_epochs asks for")
+        return steps
 
     @model_validator(mode="after")
     def _best_needs_checkpoints(self) -> Self:

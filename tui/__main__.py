@@ -21,9 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run_app(home=args.home, mouse=not args.no_mouse)
     except UserError as error:
-        from engine.text import safe
+        from engine.text import safe_line
 
-        print(f"tunebench: {safe(str(error))}", file=sys.stderr)
+        print(f"tunebench: {safe_line(str(error))}", file=sys.stderr)
         return error.exit_code
 
 

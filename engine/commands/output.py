@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from engine.text import safe
+from engine.text import safe, safe_line
 
 __all__ = ["Output"]
 
@@ -35,6 +35,16 @@ class Output:
         """Take the progress line away."""
         if self.interactive:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def error(self, text: str) -> None:
+        """What went wrong, in one line on stderr whatever file names it quotes."""
+        self.note(f"tunebench: {safe_line(text)}")
+
+    def ask(self, question: str) -> bool:
+        """A yes or no from the terminal; asked on stderr, where no document is."""
+        self.progress_done()
+        print(safe_line(question), end=" [y/N] ", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def note(self, text: str) -> None:
         """A line on stderr, also with ``--json``: warnings, and what is going on."""

@@ -179,9 +179,8 @@ def remove(args: argparse.Namespace, out: Output) -> int:
     if not args.yes:
         if not sys.stdin.isatty():
             raise UserError(f"runs rm {args.ref}: nobody to ask; add --yes to delete {row.id}")
-        answer = input(f"Delete {row.name} ({row.id}) with its checkpoints and result? [y/N] ")
-        if answer.strip().lower() not in ("y", "yes"):
-            out.line("nothing deleted")
+        if not out.ask(f"Delete {row.name} ({row.id}) with its checkpoints and result?"):
+            out.note("nothing deleted")
             return 1
     gone = folder.path.with_name(f".gone-{row.id}")
     try:

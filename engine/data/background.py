@@ -68,7 +68,7 @@ def start(home: Home, recipe: Recipe) -> tuple[Path, "subprocess.Popen[bytes]"]:
         fcntl.flock(lock, fcntl.LOCK_EX)  # inherited: held until the worker is gone
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "engine.data.background", str(folder), str(home.path)],
+                [sys.executable, "-P", "-m", "engine.data.background", str(folder), str(home.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

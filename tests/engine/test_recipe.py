@@ -48,6 +48,7 @@ def test_every_field_is_documented() -> None:
         ("split.train=10", "all three as counts or all three as shares"),
         ("split.train=0.99", "more than 1"),
         ("train.save_steps=41", "multiple of eval_steps"),
+        ("train.max_steps=0", "train.max_steps: at least 1, or -1"),
         ("model.backend=jax", "'auto', 'unsloth' or 'transformers'"),
         ("name=a/b", "name"),
     ],
