@@ -190,6 +190,12 @@ def test_rows_with_nothing_to_train_on_are_left_out(tmp_path: Path, tiny_recipe:
     assert 0 < running["train_rows"] < 200
 
 
+def test_an_empty_split_is_called_empty(tmp_path: Path, tiny_recipe: Make) -> None:
+    attempt = Attempt(open_home(tmp_path), tiny_recipe("split.test=0.0000001"), "empty")
+    with pytest.raises(UserError, match=r"split\.test: no row of \S+ fell to test"):
+        attempt.run()
+
+
 def test_asked_from_outside(tmp_path: Path, tiny_recipe: Make) -> None:
     """A save and an evaluation asked for at step 6 happen, and change nothing else."""
     home = open_home(tmp_path)
