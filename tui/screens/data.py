@@ -273,6 +273,7 @@ class DataScreen(WorkbenchScreen):
 
     def _switch(self, id: str) -> None:
         self.query_one(ContentSwitcher).current = id
+        self.minimise_hidden()
 
     def _titles(self) -> None:
         right = self.query_one("#right")
