@@ -4,6 +4,7 @@ Nothing heavy is imported here: ``--help`` and ``--version`` answer at once.
 """
 
 import argparse
+import errno
 import importlib
 import os
 import signal
@@ -172,9 +173,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:  # a disk that is full, read-only or gone, wherever it is met
-        if error.filename is None:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
-        out.error(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        out.error(f"{os.fsdecode(error.filename or 'standard output')}: {error.strerror}")
         return 1
 
 

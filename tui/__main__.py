@@ -17,6 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from engine.errors import UserError
 
     try:
+        if not (sys.__stdin__ and sys.__stdin__.isatty() and sys.__stderr__.isatty()):
+            raise UserError("the workbench needs a terminal; 'tunebench --help' tells the verbs")
         from tui.app import run_app
 
         return run_app(home=args.home, mouse=not args.no_mouse)

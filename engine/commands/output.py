@@ -1,6 +1,7 @@
 """Where a command's words go: results to stdout, progress and errors to stderr."""
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -14,6 +15,8 @@ class Output:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
+        if sys.stderr is None:  # closed: print() would take stdout instead
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
         self.interactive = sys.stderr.isatty()
 
     def line(self, text: str = "") -> None:
