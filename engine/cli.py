@@ -176,14 +176,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = getattr(importlib.import_module(f"engine.commands.{module}"), function)
         return command(args, out)
     except UserError as error:
-        out.note(f"tunebench: {error}")
+        out.error(str(error))
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        out.note(f"tunebench: {where}{error.strerror or error}")
+    except OSError as error:  # a disk that is full, read-only or gone, wherever it is met
+        where = os.fsdecode(error.filename) if error.filename else "standard output"
+        out.error(f"{where}: {error.strerror or error}")
         return 1
     except KeyboardInterrupt:
         out.note("tunebench: interrupted")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 
-__all__ = ["Home", "home_at", "open_home", "private_umask", "runtime_folder"]
+__all__ = ["Home", "home_at", "open_home", "private_umask", "runtime_folder", "writable_name"]
 
 
 def private_umask() -> None:
@@ -56,6 +56,7 @@ def open_home(path: str | os.PathLike[str] | None = None) -> Home:
     """
     home = home_at(path)
     chosen = home.path
+    writable_name(str(chosen))
     try:
         chosen.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (home.runs, home.datasets, home.queue):
@@ -67,6 +68,20 @@ def open_home(path: str | os.PathLike[str] | None = None) -> Home:
             f"{chosen}: cannot be used as home ({error.strerror}); name another one with --home DIR"
         ) from None
     return home
+
+
+def writable_name(path: str) -> str:
+    """``path`` as it is, when it is UTF-8 text: recipes, journals and documents hold nothing else.
+
+    Raises :class:`UserError` for a name of other bytes.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{path}: the name is not UTF-8 text; rename it, or set a UTF-8 locale"
+        ) from None
+    return path
 
 
 def runtime_folder() -> Path:

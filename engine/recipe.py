@@ -36,7 +36,11 @@ LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 class Section(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, protected_namespaces=()
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
     )
 
 
@@ -186,7 +190,9 @@ class TrainSection(Section):
     max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping; 0: none")
     completion_only_loss: bool = Field(True, description="train on the completion's tokens only")
     gradient_checkpointing: bool = Field(False, description="less memory, slower steps")
-    seed: int = Field(3407, ge=0, description="data order, adapters' first values, dropout")
+    seed: int = Field(
+        3407, ge=0, lt=2**32, description="data order, adapters' first values, dropout"
+    )
     eval_steps: int = Field(250, ge=1, description="optimiser steps between evaluations")
     save_steps: int = Field(250, ge=1, description="optimiser steps between checkpoints")
     save_total_limit: int = Field(2, ge=1, description="checkpoints kept; the best one always is")
@@ -202,9 +208,9 @@ class TrainSection(Section):
 
     @field_validator("max_steps")
     @classmethod
-    def _not_zero(cls, steps: int) -> int:
-        if steps == 0:  # Transformers takes it for -1
-            raise ValueError("at least 1, or -1: as many as num_train_epochs makes")
+    def _some_steps(cls, steps: int) -> int:
+        if steps == 0:  # Transformers would make one step all the same, and report none
+            raise ValueError("at least 1, or -1 for as many as num_train_epochs asks for")
         return steps
 
     @model_validator(mode="after")
@@ -236,7 +242,7 @@ class GenerateSection(Section):
     top_p: float = Field(0.9, gt=0, le=1, description="used when do_sample is true")
     top_k: int = Field(50, ge=0, description="used when do_sample is true; 0: off")
     repetition_penalty: float = Field(1.0, gt=0, description="1: none")
-    seed: int = Field(0, ge=0, description="seed of the sampling")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the sampling")
 
 
 class Recipe(Section):

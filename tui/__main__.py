@@ -17,13 +17,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from engine.errors import UserError
 
     try:
+        if not (sys.__stdin__ and sys.__stdin__.isatty() and sys.__stderr__.isatty()):
+            raise UserError("the workbench needs a terminal; 'tunebench --help' tells the verbs")
         from tui.app import run_app
 
         return run_app(home=args.home, mouse=not args.no_mouse)
     except UserError as error:
-        from engine.text import safe
+        from engine.text import safe_line
 
-        print(f"tunebench: {safe(str(error))}", file=sys.stderr)
+        print(f"tunebench: {safe_line(str(error))}", file=sys.stderr)
         return error.exit_code
 
 

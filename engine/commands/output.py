@@ -4,10 +4,11 @@ import contextlib
 import io
 import json
 import math
+import os
 import sys
 from typing import Any
 
-from engine.text import safe, safe_json
+from engine.text import safe, safe_json, safe_line
 
 __all__ = ["Output"]
 
@@ -17,6 +18,8 @@ class Output:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
+        if sys.stderr is None:  # closed: print() would take stdout instead
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
         self.interactive = sys.stderr.isatty()
         for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 must not end a command
             with contextlib.suppress(AttributeError, io.UnsupportedOperation):
@@ -42,6 +45,16 @@ class Output:
         """Take the progress line away."""
         if self.interactive:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def error(self, text: str) -> None:
+        """What went wrong, in one line on stderr whatever file names it quotes."""
+        self.note(f"tunebench: {safe_line(text)}")
+
+    def ask(self, question: str) -> bool:
+        """A yes or no from the terminal; asked on stderr, where no document is."""
+        self.progress_done()
+        print(safe_line(question), end=" [y/N] ", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def note(self, text: str) -> None:
         """A line on stderr, also with ``--json``: warnings, and what is going on."""

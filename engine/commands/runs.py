@@ -21,7 +21,7 @@ from engine.history.store import Store, open_store
 from engine.home import Home, open_home
 from engine.jobs.folder import RunFolder
 from engine.jobs.lock import is_alive
-from engine.text import clip, safe_line
+from engine.text import clip
 
 __all__ = ["compare", "diff", "list_runs", "note", "reindex", "remove", "show", "tag"]
 
@@ -179,10 +179,8 @@ def remove(args: argparse.Namespace, out: Output) -> int:
     if not args.yes:
         if not sys.stdin.isatty():
             raise UserError(f"runs rm {args.ref}: nobody to ask; add --yes to delete {row.id}")
-        question = f"Delete {row.name} ({row.id}) with its checkpoints and result? [y/N] "
-        answer = input(safe_line(question))
-        if answer.strip().lower() not in ("y", "yes"):
-            out.line("nothing deleted")
+        if not out.ask(f"Delete {row.name} ({row.id}) with its checkpoints and result?"):
+            out.note("nothing deleted")
             return 1
     gone = folder.path.with_name(f".gone-{row.id}")
     try:

@@ -14,7 +14,7 @@ from engine.builtin import BUILTIN_CATALOGUE
 from engine.data.lines import open_source
 from engine.data.rules import RULES_VERSION
 from engine.errors import UserError
-from engine.home import Home
+from engine.home import Home, writable_name
 from engine.recipe import DataSection, Recipe
 
 __all__ = ["check_source", "dataset_name", "fingerprint", "locate_source", "locked"]
@@ -77,7 +77,7 @@ def locate_source(
 
 
 def _source_path(data: DataSection) -> Path:
-    return Path(data.source).expanduser().absolute()
+    return Path(writable_name(str(Path(data.source).expanduser().absolute())))
 
 
 def fingerprint(source_sha256: str, recipe: Recipe) -> str:

@@ -78,16 +78,22 @@ def ingest_all(home: Home, store: Store, live: bool = True) -> set[str]:
 def reindex(home: Home, store: Store) -> int:
     """Forget everything and read every journal from its first line; returns the number of runs.
 
-    One transaction: other viewers see the old history until the new one is whole.
+    One transaction: other viewers see the old history until the new one is whole. Raises
+    :class:`UserError` when the file cannot be written.
     """
     with store.lock:
-        store.refresh()
-        with store.transaction() as connection:
-            for table in (*tables.RUN_TABLES, "runs", "journals", "notes", "tags", "datasets"):
-                connection.execute(f"DELETE FROM {table}")
-            store.known.clear()
-            store.unended.clear()
-            _ingest(home, store, limit_lines=1 << 62, live=False)
+        try:
+            store.refresh()
+            with store.transaction() as connection:
+                for table in (*tables.RUN_TABLES, "runs", "journals", "notes", "tags", "datasets"):
+                    connection.execute(f"DELETE FROM {table}")
+                store.known.clear()
+                store.unended.clear()
+                _ingest(home, store, limit_lines=1 << 62, live=False)
+        except sqlite3.OperationalError as error:
+            raise UserError(f"{store.path}: cannot be rebuilt ({error})") from None
+        if store.in_memory:
+            raise UserError(f"{store.path}: cannot be written, so it was not rebuilt")
         ingest(home, store)
         return int(store.query("SELECT count(*) FROM runs")[0][0])
 

@@ -65,7 +65,8 @@ class Store:
         """State by run, of the runs that have no end yet."""
         self.adopted: dict[str, float] = {}
         self._inode: tuple[int, int] | None = None
-        self._in_memory = False
+        self.in_memory = False
+        """True when the file could not be written, and the history is read anew at every start."""
         self.connection: sqlite3.Connection = self._open_sound()
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -101,7 +102,7 @@ class Store:
     def refresh(self) -> bool:
         """Open the file anew when somebody removed or replaced it; True when that was so."""
         with self.lock:
-            if self._in_memory or self._file_identity() == self._inode:
+            if self.in_memory or self._file_identity() == self._inode:
                 return False
             self.close()
             self.connection = self._open_sound()
@@ -129,7 +130,7 @@ class Store:
         """Leave an unwritable file alone: the history is read into memory instead."""
         with self.lock:
             self.close()
-            self._in_memory = True
+            self.in_memory = True
             self.warnings.append(
                 f"{self.path} cannot be written ({why}); the history is read into memory, which "
                 "takes longer at every start"
@@ -168,7 +169,7 @@ class Store:
             return self.connection
 
     def _open(self) -> sqlite3.Connection:
-        path = ":memory:" if self._in_memory else self.path
+        path = ":memory:" if self.in_memory else self.path
         connection = sqlite3.connect(
             path, timeout=self.busy_seconds, isolation_level=None, check_same_thread=False
         )
@@ -176,7 +177,7 @@ class Store:
             applied = _applied(connection)
             if applied != MIGRATIONS:
                 _check_not_newer(self.path, applied)
-                lock = nullcontext() if self._in_memory else locked(_lock_file(self.path))
+                lock = nullcontext() if self.in_memory else locked(_lock_file(self.path))
                 with lock:
                     _migrate(connection)
             # Journals are the truth: losing the last transactions in a power cut costs nothing.

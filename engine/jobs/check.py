@@ -6,6 +6,7 @@ from pathlib import Path
 
 from engine.builtin import model_path
 from engine.errors import UserError
+from engine.home import writable_name
 from engine.recipe import Recipe
 
 __all__ = ["check_model"]
@@ -18,7 +19,7 @@ def check_model(recipe: Recipe) -> None:
 
     A hub id is not looked up: that is the worker's, who may use the network.
     """
-    name = recipe.model.model_name_or_path
+    name = writable_name(recipe.model.model_name_or_path)
     if recipe.model.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
             "model.load_in_4bit: bitsandbytes is not installed; install it, or set "

@@ -210,10 +210,13 @@ def _take_locks(folder: RunFolder) -> tuple[int, int]:
     """(lock, supervisor's lock), both held."""
     seconds = PROBE_SECONDS if _is_under_way(folder) else LOCK_SECONDS
     own = acquire(folder.supervisor_lock, seconds)
-    lock = acquire(folder.lock, seconds) if own is not None else None
-    if own is None or lock is None:
-        if own is not None:
+    lock = None
+    try:
+        lock = acquire(folder.lock, seconds) if own is not None else None
+    finally:
+        if lock is None and own is not None:
             os.close(own)
+    if own is None or lock is None:
         raise UserError(
             f"run {folder.id} is running; 'tunebench tail {folder.id}' follows it, "
             f"'tunebench stop {folder.id}' ends it"

@@ -26,7 +26,10 @@ def acquire(path: Path, seconds: float = PROBE_SECONDS) -> int | None:
 
     None: somebody still held it after ``seconds``.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UserError(f"{path}: the run cannot be locked ({error.strerror})") from None
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -122,6 +122,11 @@ class _Session:
         splits = {}
         for name, limit in limits.items():
             table = dataset.split(name)
+            if not table.num_rows:
+                raise UserError(
+                    f"split.{name}: no row of {dataset.name} fell to {name}: "
+                    f"{dataset.report.rows_kept:,} clean rows are too few for this share"
+                )
             table = table.slice(0, limit) if limit else table
 
             def tell(done: int, rows: int, name: str = name) -> None:

@@ -3,6 +3,7 @@
 Imported by worker processes only, and after unsloth where unsloth is used (it patches TRL).
 """
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import SFTTrainer
 
+from engine.errors import UserError
 from engine.jobs import checkpoints
 from engine.jobs.context import RunContext, Stopped
 from engine.train.arguments import training_arguments
@@ -210,7 +212,23 @@ class RunTrainer(SFTTrainer):
             seconds=measured.seconds,
             mean_token_accuracy=measured.mean_token_accuracy,
         )
+        if not math.isfinite(measured.loss):
+            raise self._diverged(measured.loss, split)
         return measured
+
+    def _diverged(self, loss: float, split: str) -> UserError:
+        """Weights that give no finite loss never recover: no hour and no checkpoint is spent."""
+        recipe, step = self.context.recipe, self.state.global_step
+        if step == 0:
+            return UserError(
+                f"model.model_name_or_path: the {split} loss is {loss} before any training; the "
+                f"weights are damaged, or model.dtype = {recipe.model.dtype!r} is too narrow for "
+                "them"
+            )
+        return UserError(
+            f"train.learning_rate: the {split} loss is {loss} at step {step}, training has "
+            f"diverged; start a run with less than {recipe.train.learning_rate:g}"
+        )
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         return self._given_up_means_stop(lambda: super(RunTrainer, self)._evaluate(*args, **kwargs))

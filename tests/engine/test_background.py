@@ -58,6 +58,16 @@ def test_a_dataset_comes_of_it(home: Home, tmp_path: Path) -> None:
     assert background.jobs(home) == [] and not job.exists()
 
 
+def test_modules_in_the_current_folder_are_not_imported(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "orjson.py").write_text("raise SystemExit('the wrong orjson')")
+    monkeypatch.chdir(tmp_path)
+    job, process = background.start(home, recipe(source(tmp_path, 500)))
+    assert process.wait(60) == 0
+    assert background.read_state(job).state == "done"
+
+
 def test_what_is_wrong_with_the_source_is_said_before(home: Home, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no-such\.jsonl"):
         background.start(home, recipe(tmp_path / "no-such.jsonl"))

@@ -187,3 +187,20 @@ def test_preview(
     assert "has rows 0 to" in error
     status, error = failing(capsys, "preview", "nothing", "--home", home)
     assert "no such dataset; there is my-rows.v2" in error
+
+
+@pytest.mark.parametrize("what", ["source", "home", "model"])
+def test_a_name_that_is_no_text_is_one_line(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = str(tmp_path / os.fsdecode(b"od\xffd"))
+    home = odd if what == "home" else str(tmp_path / "home")
+    words = {
+        "source": ["clean", odd],
+        "home": ["clean", "builtin:catalogue"],
+        "model": ["train", "demo", "--set", f"model.model_name_or_path={odd}"],
+    }
+    Path(odd).write_text('{"title": "a", "content": "b"}\n') if what == "source" else None
+    assert main([*words[what], "--json", "--home", home]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "not UTF-8" in err and len(err.splitlines()) == 1

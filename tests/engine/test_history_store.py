@@ -415,3 +415,18 @@ def test_a_runs_db_that_cannot_be_opened_leaves_the_history_readable(home: Home)
     opened = open_store(home)
     ingest_all(home, opened)
     assert queries.get_run(opened, "one").step == 20 and len(opened.warnings) == 1
+
+
+def test_a_rebuilding_that_cannot_be_written_is_no_success(home: Home) -> None:
+    runs.write_run(home, "one", steps=20)
+    opened = open_store(home, busy_seconds=0.05)
+    ingest_all(home, opened)
+    other = sqlite3.connect(home.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(UserError, match=r"runs\.db: cannot be rebuilt \(database is locked"):
+        reindex(home, opened)
+    other.execute("ROLLBACK")
+    assert reindex(home, opened) == 1
+    opened.go_on_in_memory("readonly")
+    with pytest.raises(UserError, match=r"runs\.db: cannot be written"):
+        reindex(home, opened)

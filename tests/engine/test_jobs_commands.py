@@ -1,5 +1,7 @@
 """The verbs that begin, end and look at runs: their documents, exit statuses and errors."""
 
+import errno
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -192,3 +194,33 @@ def test_the_progress_line_says_phase_step_losses_speed_and_time_left() -> None:
         "1 h 00 min",
         "17 h 00 min",
     ]
+
+
+def test_the_question_before_a_removal_is_no_part_of_the_document(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = runs.write_run(shell.home, "old", 3)
+    for answer, status in (("n\n", 1), ("", 1), ("y\n", 0)):
+        stdin = io.StringIO(answer)
+        monkeypatch.setattr(stdin, "isatty", lambda: True)
+        monkeypatch.setattr("sys.stdin", stdin)
+        got, out, err = shell("runs", "rm", "old", "--json")
+        assert got == status and "Delete old" in err
+        assert out == "" if status else json.loads(out)["deleted"] is True
+    assert not folder.path.exists()
+
+
+def test_a_disk_that_refuses_is_one_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = runs.write_run(shell.home, "old", 3, end="stopped")
+    folder.supervisor_lock.mkdir()  # cannot be opened for writing, not even by root
+    status, out, err = shell("resume", "old", "--json")
+    assert (status, out) == (1, "")
+    assert "supervisor.lock" in err and len(err.splitlines()) == 1
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/home/with\nnewline")
+
+    monkeypatch.setattr("engine.commands.train.open_home", refuse)
+    status, out, err = shell("queue", "--json")
+    assert (status, out) == (1, "")
+    assert "newline: Read-only file system" in err and len(err.splitlines()) == 1

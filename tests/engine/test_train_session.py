@@ -134,6 +134,17 @@ def test_same_seed_same_run_other_seed_other_run(tmp_path: Path, tiny_recipe: Ma
     assert losses(first.folder)[1] != losses(other.folder)[1]
 
 
+def test_a_run_that_diverges_fails_and_keeps_no_broken_weights(
+    tmp_path: Path, tiny_recipe: Make
+) -> None:
+    settings = ["train.max_steps=8", "train.eval_steps=2", "train.save_steps=2"]
+    recipe = tiny_recipe(*settings, "train.learning_rate=1e30", "evaluate.before=false")
+    attempt = Attempt(open_home(tmp_path), recipe, "diverged")
+    with pytest.raises(UserError, match=r"train\.learning_rate: .* at step 2, .* less than 1e\+30"):
+        attempt.run()
+    assert checkpoints.whole(attempt.folder) == [] and not attempt.folder.adapter.exists()
+
+
 def test_full_fine_tuning_saves_a_whole_model(tmp_path: Path, tiny_recipe: Make) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -177,6 +188,12 @@ def test_rows_with_nothing_to_train_on_are_left_out(tmp_path: Path, tiny_recipe:
         "of train are left out" in words and "max_length = 48" in words for words in warnings
     )
     assert 0 < running["train_rows"] < 200
+
+
+def test_an_empty_split_is_called_empty(tmp_path: Path, tiny_recipe: Make) -> None:
+    attempt = Attempt(open_home(tmp_path), tiny_recipe("split.test=0.0000001"), "empty")
+    with pytest.raises(UserError, match=r"split\.test: no row of \S+ fell to test"):
+        attempt.run()
 
 
 def test_asked_from_outside(tmp_path: Path, tiny_recipe: Make) -> None:

@@ -235,6 +235,26 @@ async def test_every_view_shows_its_rows(filled: Home, frozen_app: Any) -> None:
         assert seen == counts and app.screen.browser.view == "train"
 
 
+async def test_a_pane_on_the_whole_screen_never_hides_the_view_that_follows(
+    filled: Home, frozen_app: Any
+) -> None:
+    app = frozen_app(mode="data")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await press(pilot, "z", "right_square_bracket")
+        assert app.screen.maximized is app.screen.query_one(PagedTable)  # it shows the next split
+        for _ in range(2):
+            await press(pilot, "right_square_bracket")
+        assert app.screen.browser.view == "example" and app.screen.maximized is None
+        assert app.screen.query_one("#words").region.height > 10
+        await press(pilot, "left_square_bracket", "tab", "z")
+        assert app.screen.maximized is app.screen.query_one("#detail")
+        await pilot.resize_terminal(80, 24)
+        await settle(pilot)
+        assert app.screen.maximized is None
+        assert app.screen.query_one(PagedTable).region.height > 10
+
+
 async def test_dropped_rows_say_why(filled: Home, frozen_app: Any) -> None:
     app = frozen_app(mode="data")
     async with app.run_test(size=(120, 40)) as pilot:

@@ -250,3 +250,18 @@ async def test_the_feed_starts_only_when_something_is_to_be_seen(frozen_app: Mak
     async with app.run_test() as pilot:
         await settle(pilot)
     assert order[0] == "display" and order.count("feed") == 1
+
+
+def test_without_a_terminal_it_says_so(tmp_path: Path) -> None:
+    """Escape sequences in somebody's pipe or log file help nobody, and nobody could leave."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tui", "--home", str(tmp_path)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("tunebench: the workbench needs a terminal")
+    assert len(done.stderr.splitlines()) == 1

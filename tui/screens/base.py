@@ -77,9 +77,19 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
         """Header and footer say what is true and possible now; call it after changing either."""
         if not self.is_mounted:
             return
+        self.minimise_hidden()
         app = self.workbench
         self.query_one(HeaderBar).show(self.SCREEN, app.home_words, app.live_words())
         self.query_one(FooterBar).show(hints(self))
+
+    def minimise_hidden(self) -> None:
+        """A pane on the whole screen whose view was left, or that got no room, would hide all."""
+        widget = self.maximized
+        if widget is not None and not all(w.display for w in widget.ancestors_with_self):
+            self.minimize()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.minimise_hidden)
 
     async def on_screen_resume(self) -> None:
         self.call_after_refresh(self._present)
