@@ -173,7 +173,9 @@ class TrainSection(Section):
     per_device_eval_batch_size: int = Field(32, ge=1, description="examples an evaluation step")
     gradient_accumulation_steps: int = Field(1, ge=1, description="batches an optimiser step")
     num_train_epochs: float = Field(1, gt=0, description="passes over the train split")
-    max_steps: int = Field(-1, ge=-1, description="optimiser steps; -1: by num_train_epochs")
+    max_steps: int = Field(
+        -1, ge=-1, le=10**9, description="optimiser steps; -1: by num_train_epochs"
+    )
     learning_rate: float = Field(3e-4, ge=0, description="peak learning rate")
     lr_scheduler_type: Literal[
         "linear",
@@ -186,7 +188,27 @@ class TrainSection(Section):
     ] = Field("linear", description="Transformers' schedules that need no further settings")
     warmup_steps: float = Field(0, ge=0, description="steps, or below 1 a share of all steps")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
-    optim: str = Field("auto", description="auto: adamw_8bit on a GPU, adamw_torch on a CPU")
+    optim: Literal[
+        "auto",
+        "adamw_torch",
+        "adamw_torch_fused",
+        "adamw_8bit",
+        "adamw_bnb_8bit",
+        "paged_adamw_8bit",
+        "paged_adamw_32bit",
+        "adafactor",
+        "ademamix",
+        "ademamix_8bit",
+        "paged_ademamix_8bit",
+        "paged_ademamix_32bit",
+        "lion_8bit",
+        "lion_32bit",
+        "paged_lion_8bit",
+        "paged_lion_32bit",
+        "sgd",
+        "adagrad",
+        "rmsprop",
+    ] = Field("auto", description="auto: adamw_8bit on a GPU, adamw_torch on a CPU")
     max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping; 0: none")
     completion_only_loss: bool = Field(True, description="train on the completion's tokens only")
     gradient_checkpointing: bool = Field(False, description="less memory, slower steps")

@@ -24,7 +24,6 @@ def merge(arguments: list[str], answers: Answers) -> dict[str, Any]:
     set_environment(Home(folder.path.parent.parent), recipe.model.model_name_or_path)
     answers.status("importing torch")
     import torch
-    from peft import PeftModel
 
     from engine.train.saving import write_whole
     from engine.train.transformers_backend import load_base
@@ -39,6 +38,8 @@ def merge(arguments: list[str], answers: Answers) -> dict[str, Any]:
     model, tokenizer = load_base(recipe.model_copy(update={"model": unquantised}), "cpu", "float32")
     if column.adapter:
         answers.status(f"merging the adapter of {column.label}")
+        from peft import PeftModel
+
         model = PeftModel.from_pretrained(model, column.adapter).merge_and_unload(safe_merge=True)
     model = model.to(getattr(torch, half))
     answers.status(f"writing {out}")

@@ -1,6 +1,8 @@
 """Transformers + PEFT: CUDA or CPU, whole weights or 4 bits."""
 
+import functools
 import importlib
+import sys
 from typing import Any
 
 from engine.builtin import model_path
@@ -15,6 +17,7 @@ class TransformersBackend:
     name = "transformers"
 
     def import_libraries(self) -> None:
+        unusable_bitsandbytes()
         for library in ("transformers", "peft", "trl"):
             importlib.import_module(library)
 
@@ -55,6 +58,27 @@ def compute_dtype(recipe: Recipe, device: str) -> str:
     return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
 
 
+@functools.cache
+def unusable_bitsandbytes() -> str:
+    """Why bitsandbytes cannot be imported; "" when it can. Call it before PEFT is imported.
+
+    PEFT imports it wherever it is installed, with or without 4 bits, so one that is broken would
+    stop every training: it is made to look as if it were not installed.
+    """
+    try:
+        importlib.import_module("bitsandbytes")
+    except Exception as error:  # whatever a half-installed native library raises
+        sys.modules["bitsandbytes"] = None  # type: ignore[assignment]
+        return first_line(error)
+    return ""
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, or its name when it says nothing."""
+    words = str(error).strip().splitlines()
+    return words[0].strip() if words else type(error).__name__
+
+
 def quantization(recipe: Recipe, device: str, dtype: str) -> Any:
     """The ``BitsAndBytesConfig`` for 4 bits, or None. Raises where bitsandbytes cannot do it."""
     if not recipe.model.load_in_4bit:
@@ -62,21 +86,23 @@ def quantization(recipe: Recipe, device: str, dtype: str) -> Any:
     import torch
     from transformers import BitsAndBytesConfig
 
-    try:
-        import bitsandbytes.functional as functional
+    why = unusable_bitsandbytes()
+    if not why:
+        try:
+            import bitsandbytes.functional as functional
 
-        probe = torch.randn(64, 64, dtype=getattr(torch, dtype), device=device)
-        packed, state = functional.quantize_4bit(
-            probe, quant_type=recipe.model.bnb_4bit_quant_type, compress_statistics=True
-        )
-        functional.dequantize_4bit(packed, state)
-    except Exception as error:  # whatever a half-installed native library raises
-        words = str(error).strip().splitlines()
+            probe = torch.randn(64, 64, dtype=getattr(torch, dtype), device=device)
+            packed, state = functional.quantize_4bit(
+                probe, quant_type=recipe.model.bnb_4bit_quant_type, compress_statistics=True
+            )
+            functional.dequantize_4bit(packed, state)
+        except Exception as error:
+            why = first_line(error)
+    if why:
         raise UserError(
             f"model.load_in_4bit: bitsandbytes cannot hold weights in 4 bits on this {device} "
-            f"({words[0] if words else type(error).__name__}); "
-            "install bitsandbytes for this machine, or set model.load_in_4bit = false"
-        ) from error
+            f"({why}); install bitsandbytes for this machine, or set model.load_in_4bit = false"
+        )
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=recipe.model.bnb_4bit_quant_type,
@@ -88,8 +114,10 @@ def quantization(recipe: Recipe, device: str, dtype: str) -> Any:
 def load_base(recipe: Recipe, device: str, dtype: str) -> tuple[Any, Any]:
     """Model and tokenizer of ``model.model_name_or_path``, no adapter; safetensors only."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    unusable_bitsandbytes()
     section = recipe.model
     tokenizer = load_tokenizer(recipe)
     quantization_config = quantization(recipe, device, dtype)
@@ -103,7 +131,7 @@ def load_base(recipe: Recipe, device: str, dtype: str) -> tuple[Any, Any]:
             use_safetensors=True,
             trust_remote_code=section.trust_remote_code,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise unloadable(recipe, error) from error
     keep_4bit_as_loaded(model)
     return model, tokenizer
@@ -158,8 +186,7 @@ def _attach_lora(model: Any, recipe: Recipe) -> Any:
 
 
 def unloadable(recipe: Recipe, error: Exception) -> UserError:
-    words = str(error).strip().splitlines()
     return UserError(
         f"model.model_name_or_path: {recipe.model.model_name_or_path} cannot be loaded: "
-        f"{words[0] if words else type(error).__name__}"
+        f"{first_line(error)}"
     )

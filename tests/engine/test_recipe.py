@@ -54,6 +54,8 @@ def test_every_field_is_documented() -> None:
         ("train.max_steps=0", "train.max_steps: at least 1, or -1"),
         ("model.backend=jax", "'auto', 'unsloth' or 'transformers'"),
         ("name=a/b", "name"),
+        ("train.optim=nonsense", "train.optim"),
+        ("train.max_steps=999999999999999999999999", "train.max_steps"),
         ("train.max_steps=0", "train.max_steps"),
         ("train.lr_scheduler_type=linea", "'linear', 'cosine'"),
     ],

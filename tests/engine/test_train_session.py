@@ -1,6 +1,10 @@
 """A whole run of a tiny model: what its journal says, what it leaves on the disk."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ from engine.home import open_home
 from engine.jobs import checkpoints
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_all
-from engine.recipe import Recipe
+from engine.recipe import Recipe, TrainSection
 from tests.engine.training import Attempt, events, losses
 
 Make = Callable[..., Recipe]
@@ -234,6 +238,51 @@ def test_what_cannot_be_is_said_with_its_key(
     assert str(caught.value).startswith(f"{key}:") and "\n" not in str(caught.value)
 
 
+BROKEN = """
+from engine.errors import UserError
+from engine.recipe import load_recipe
+from engine.train.transformers_backend import TransformersBackend
+
+backend = TransformersBackend()
+backend.import_libraries()
+recipe = load_recipe("demo", ["model.device=cpu"])
+assert backend.load(recipe).device == "cpu"
+try:
+    backend.load(recipe.with_settings(["model.load_in_4bit=true"]))
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_broken_bitsandbytes_stops_4bit_only(tmp_path: Path) -> None:
+    package = tmp_path / "bitsandbytes"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('no libcudart here\\nand more')")
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("model.load_in_4bit: bitsandbytes cannot")
+    assert "(no libcudart here); install" in done.stdout and done.stdout.count("\n") == 1
+
+
+def test_damaged_weights_are_named(tmp_path: Path, tiny_recipe: Make) -> None:
+    recipe = tiny_recipe()
+    base = Path(recipe.model.model_name_or_path)
+    copy = tmp_path / "damaged"
+    shutil.copytree(base, copy)
+    next(copy.glob("*.safetensors")).write_bytes(b"junk")
+    damaged = recipe.with_settings([f"model.model_name_or_path={copy}"])
+    attempt = Attempt(open_home(tmp_path / "home"), damaged, "damaged")
+    with pytest.raises(UserError, match=r"^model\.model_name_or_path: \S+ cannot be loaded: "):
+        attempt.run()
+
+
 def test_4bit_without_bitsandbytes(
     tmp_path: Path, tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,3 +296,16 @@ def test_4bit_without_bitsandbytes(
     with pytest.raises(UserError, match=r"^model\.load_in_4bit: .*cannot open shared object"):
         attempt.run()
     assert not events(attempt.folder, "metrics")
+
+
+def test_every_optimiser_and_schedule_of_a_recipe_is_one_that_transformers_knows() -> None:
+    from typing import get_args
+
+    from transformers import SchedulerType
+    from transformers.training_args import OptimizerNames
+
+    fields = TrainSection.model_fields
+    known = {name.value for name in OptimizerNames}
+    assert set(get_args(fields["optim"].annotation)) - {"auto"} <= known
+    known = {name.value for name in SchedulerType}
+    assert set(get_args(fields["lr_scheduler_type"].annotation)) <= known
