@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.filter import LineFilter
 from textual.screen import Screen
+from textual.widgets import Input, TextArea
 
 from engine.data.frugal import allocate_frugally
 from engine.home import Home, open_home, private_umask
@@ -98,6 +100,18 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self._interrupted = float("-inf")
         self.register_theme(PLAIN)
         self.theme = "plain"
+
+    async def on_event(self, event: events.Event) -> None:
+        """A slow link delivers several keys at once, all handed out before the first one has opened
+        an input: what was typed after it belongs there and is no command. An input stops the
+        printable keys it gets, so one that comes back here beside a focused input never was in it.
+        """
+        if isinstance(event, events.Key) and event.is_forwarded and event.is_printable:
+            focused = self.focused
+            if isinstance(focused, Input | TextArea):
+                focused.post_message(events.Key(event.key, event.character))
+                return
+        await super().on_event(event)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         return [*super().get_line_filters(), self._unsafe]

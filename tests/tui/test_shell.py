@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.segment import Segment
 from textual.color import Color
+from textual.events import Key
 from textual.widgets import Input, OptionList
 
 from tests.tui.conftest import failed, finished, running, settle
@@ -75,6 +76,9 @@ async def test_five_screens_on_five_keys(size: tuple[int, int], frozen_app: Make
             assert len(hints(app.screen)) <= 6
 
 
+KEY_TO_CHAR = {"slash": "/"}
+
+
 async def test_letters_and_digits_are_text_inside_inputs(frozen_app: MakeApp) -> None:
     app = frozen_app(running())
     async with app.run_test(size=(120, 40)) as pilot:
@@ -91,6 +95,25 @@ async def test_letters_and_digits_are_text_inside_inputs(frozen_app: MakeApp) ->
         await pilot.press("ctrl+o")
         await settle(pilot)
         assert isinstance(app.screen, PaletteScreen)
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "typed"),
+    [("train", "e", "xK"), ("runs", "slash", "xD"), ("play", "i", "xn")],
+)
+async def test_keys_that_come_in_one_burst_reach_the_input_that_the_first_one_opens(
+    frozen_app: MakeApp, mode: str, key: str, typed: str
+) -> None:
+    """A slow link delivers several keys at once; none may act as a command meanwhile."""
+    app = frozen_app(finished(), mode=mode)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        app.post_message(Key(key, KEY_TO_CHAR.get(key, key)))
+        for letter in typed:
+            app.post_message(Key(letter, letter))
+        await settle(pilot)
+        assert isinstance(app.focused, Input)
+        assert app.focused.value.endswith(typed)
 
 
 async def test_q_leaves(frozen_app: MakeApp) -> None:

@@ -92,7 +92,7 @@ class DataScreen(WorkbenchScreen):
             if found:
                 self.browser.focus_view()
             else:
-                self.datasets.focus()
+                self.set_focus(self.datasets)
         self.refresh_bars()
 
     def _welcome(self) -> None:

@@ -39,7 +39,7 @@ class _Chooser(ModalScreen[str | None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self._fill("")
-        self.query_one("#ask").focus()
+        self.set_focus(self.query_one("#ask"))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self._fill(event.value)

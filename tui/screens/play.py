@@ -129,7 +129,7 @@ class PlayScreen(WorkbenchScreen):
             self._take_run(self._choices[0])
         self.set_class(not self._choices, "-nothing")
         if self._choices and self.focused is None:
-            self.query_one("#tuned").focus()
+            self.set_focus(self.query_one("#tuned"))
         self.refresh_bars()
 
     def _take_run(self, run: "RunRow") -> None:
@@ -166,7 +166,7 @@ class PlayScreen(WorkbenchScreen):
     # --- asking
 
     def action_write(self) -> None:
-        self.query_one("#prompt").focus()
+        self.set_focus(self.query_one("#prompt"))
 
     def action_send(self) -> None:
         self._send(self.query_one("#prompt", Input).value)
@@ -227,7 +227,7 @@ class PlayScreen(WorkbenchScreen):
                 self._answer_prompts(self._run.id), group="session", exclusive=True
             )
         self._painter.resume()
-        self.query_one("#tuned").focus()
+        self.set_focus(self.query_one("#tuned"))
         self.refresh_bars()
 
     async def _answer_prompts(self, run_id: str) -> None:

@@ -127,7 +127,7 @@ class RunsScreen(RunActions):
         self._switch("history")
         table = self.query_one("#table", Rows)
         if self.focused is None:
-            table.focus()
+            self.set_focus(table)
         if not any(row.id == self._chosen for row in self._rows):
             self._chosen = (
                 self._rows[min(table.cursor, len(self._rows) - 1)].id if self._rows else None
@@ -205,7 +205,7 @@ class RunsScreen(RunActions):
     def _close(self) -> None:
         self._open = False
         self._switch("history")
-        self.query_one("#table").focus()
+        self.set_focus(self.query_one("#table"))
 
     # --- actions
 
@@ -237,7 +237,7 @@ class RunsScreen(RunActions):
             self.minimize()
         elif self._filtering:
             self.query_one("#wanted", Input).value = ""
-            self.query_one("#table").focus()
+            self.set_focus(self.query_one("#table"))
         elif self._open:
             self._close()
         elif self._filter:
@@ -248,7 +248,7 @@ class RunsScreen(RunActions):
         self._view = (self._view + by) % len(VIEWS)
         self.receive(self.workbench.snapshot)
         if self._view:
-            self.query_one(f"#{VIEWS[self._view]}").focus()
+            self.set_focus(self.query_one(f"#{VIEWS[self._view]}"))
         else:
             self.set_focus(None)
 
@@ -260,14 +260,14 @@ class RunsScreen(RunActions):
 
     def action_find(self) -> None:
         self.query_one("#filter").display = True
-        self.query_one("#wanted", Input).focus()
+        self.set_focus(self.query_one("#wanted", Input))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self._filter = event.value
         self.show_snapshot(self.workbench.snapshot)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        self.query_one("#table").focus()
+        self.set_focus(self.query_one("#table"))
         self.show_snapshot(self.workbench.snapshot)
 
     def action_sort(self) -> None:

@@ -94,7 +94,7 @@ class SystemScreen(WorkbenchScreen):
         self._timer.resume()
         self._refresh()
         if self.focused is None:
-            self.query_one("#doctor").focus()
+            self.set_focus(self.query_one("#doctor"))
 
     def on_screen_suspend(self) -> None:
         self._timer.pause()

@@ -109,7 +109,7 @@ class RecipeForm(VerticalScroll, can_focus=False):
         return bool(self.query(Field))
 
     def focus_name(self) -> None:
-        self.field("name").box.focus()
+        self.screen.set_focus(self.field("name").box)
 
     # --- reading a recipe
 

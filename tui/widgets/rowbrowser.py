@@ -122,7 +122,7 @@ class RowBrowser(Vertical):
 
     def focus_view(self) -> None:
         current = self.query_one(ContentSwitcher).current
-        self.query_one("#table" if current == "browse" else f"#{current}").focus()
+        self.screen.set_focus(self.query_one("#table" if current == "browse" else f"#{current}"))
 
     def _switch(self, id: str) -> None:
         self.query_one(ContentSwitcher).current = id

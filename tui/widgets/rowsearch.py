@@ -31,7 +31,6 @@ class RowSearch(PlainInput):
 
     DEFAULT_CSS = """
     RowSearch { display: none; }
-    RowSearch.-asking { display: block; }
     """
 
     class Left(Message):
@@ -75,8 +74,8 @@ class RowSearch(PlainInput):
     def _ask(self, what: str, placeholder: str, value: str) -> None:
         self._asking = what
         self.placeholder, self.value = placeholder, value
-        self.add_class("-asking")
-        self.focus()
+        self.display = True
+        self.screen.set_focus(self)
 
     def stop(self) -> bool:
         """Give up the search, or close the field; False: neither is there."""
@@ -90,7 +89,7 @@ class RowSearch(PlainInput):
 
     def _leave(self) -> None:
         self._asking = ""
-        self.remove_class("-asking")
+        self.display = False
         self.post_message(self.Left())
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
