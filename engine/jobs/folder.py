@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.jobs.journal import whole
+from engine.jobs.journal import read_all, whole
 
 if TYPE_CHECKING:  # pydantic: 20 MB that a supervisor has no use for
     from engine.recipe import Recipe
@@ -79,6 +79,13 @@ class RunFolder:
         except OSError:
             return []
         return [line.rsplit("\r", 1)[-1] for line in text.rstrip().split("\n")[-count:] if line]
+
+    def fingerprint(self) -> str | None:
+        """Of the dataset that the run trains on, once its training began: never another one's."""
+        for event in read_all(self.journal):
+            if event["type"] == "state" and event.get("fingerprint"):
+                return str(event["fingerprint"])
+        return None
 
     def read_identity(self) -> dict[str, Any]:
         return whole(self.identity.read_bytes())

@@ -95,14 +95,13 @@ class _Session:
         """A resumed run goes on in the middle of an epoch: over the very same rows, or not."""
         if self.context.resume_from is None:
             return
-        for event in read_all(self.context.folder.journal):
-            trained = event.get("fingerprint") if event["type"] == "state" else None
-            if trained and trained != dataset.fingerprint:
-                raise UserError(
-                    f"data.source: {self.recipe.data.source} has other rows than this run was "
-                    f"begun with (dataset {trained}, now {dataset.fingerprint}); bring them back "
-                    "to resume, or train a new run"
-                )
+        trained = self.context.folder.fingerprint()
+        if trained and trained != dataset.fingerprint:
+            raise UserError(
+                f"data.source: {self.recipe.data.source} has other rows than this run was "
+                f"begun with (dataset {trained}, now {dataset.fingerprint}); bring them back "
+                "to resume, or train a new run"
+            )
 
     def _encode(self, dataset: Any) -> dict[str, Encoded]:
         from engine.data.tokens import Formatter

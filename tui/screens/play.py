@@ -186,7 +186,10 @@ class PlayScreen(WorkbenchScreen):
     def _row_shown(self, row: answers.HeldOutRow | None) -> None:
         self.set_class(row is not None, "-with-reference")
         asking = self.query_one("#asking")
-        asking.border_subtitle = f"test row {row.number + 1:,} of {row.count:,}" if row else ""
+        subtitle = f"test row {row.number + 1:,} of {row.count:,}" if row else ""
+        if row and row.changed:
+            subtitle += " · its dataset changed since: perhaps trained on"
+        asking.border_subtitle = subtitle
 
     def action_next_row(self) -> None:
         if self._busy:
