@@ -191,7 +191,7 @@ class _Session:
         self.journal.append("state", state="running", phase=words, resume_step=step)
 
     def _counter(self, words: str) -> Any:
-        return lambda done, batches: self._progress(f"{words}: batch {done} of {batches}")
+        return lambda done, batches: self._progress(f"{words}: {done} of {batches} batches")
 
     def _measured_before(self) -> bool:
         """An earlier attempt may have measured the untrained model already."""
