@@ -260,8 +260,15 @@ class RunTrainer(SFTTrainer):
         return self._checkpoint(best) if best and self._checkpoint(best).is_dir() else None
 
     def _load_best_model(self) -> None:
-        if best := self.best_checkpoint():
-            load_weights(self.model, best)
+        best = self.state.best_global_step
+        if found := self.best_checkpoint():
+            load_weights(self.model, found)
+        elif best and best != self.state.global_step:
+            self.context.journal.append(
+                "warning",
+                message=f"the checkpoint of step {best}, the best one, is gone: the result has the "
+                f"weights of the last step, {self.state.global_step}",
+            )
 
     # ---- the whole --------------------------------------------------------------------------
 
