@@ -81,6 +81,8 @@ def is_ended(row: RunRow) -> bool:
 RUNNING = (
     "max_steps",
     "resume_step",
+    "best_eval_loss",
+    "best_step",
     "total_parameters",
     "trainable_parameters",
     "train_rows",

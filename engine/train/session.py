@@ -167,6 +167,9 @@ class _Session:
                 state="running",
                 max_steps=trainer.state.max_steps,
                 resume_step=trainer.state.global_step,
+                # As the checkpoint has them: what came after it is undone.
+                best_eval_loss=trainer.state.best_metric,
+                best_step=trainer.state.best_global_step or None,
                 **facts,
             ),
         )
