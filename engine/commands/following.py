@@ -10,7 +10,7 @@ from typing import Any
 from engine.commands.output import Output
 from engine.errors import UserError
 from engine.history.follow import Follower
-from engine.history.row import RunRow, is_ended, scalar
+from engine.history.row import RunRow, is_ended, scalar, seconds
 from engine.jobs import control
 from engine.jobs.folder import RunFolder
 from engine.jobs.launch import adopt
@@ -152,7 +152,8 @@ def why(row: RunRow) -> str:
 
 def summary(row: RunRow, folder: RunFolder, out: Output) -> None:
     """How the run ended and what there is of it."""
-    took = f" after {duration(row.ended - row.started)}" if row.ended and row.started else ""
+    spent = seconds(row)
+    took = f" after {duration(spent)}" if spent is not None else ""
     out.line(f"{row.name} ({row.id}) {row.state}{took}: {why(row)}")
     for label, value in (
         ("train loss", row.train_loss),

@@ -7,6 +7,7 @@ from rich.text import Text
 from textual.app import RenderResult
 from textual.widget import Widget
 
+from engine.history.row import seconds
 from engine.text import clip
 from tui import words
 from tui.feed import ENDS, RunDetail
@@ -76,10 +77,9 @@ class _Head:
             rest.append("waiting for its worker")
         elif row.state == "stopping":
             rest.append("finishing its step, saving")
-        began = row.started or row.created
-        if began:
-            end = row.ended if row.state in ENDS and row.ended else self.now
-            rest.append(words.duration(end - began))
+        spent = seconds(row, self.now)
+        if spent is not None:
+            rest.append(words.duration(spent))
         if row.state in ENDS and row.ended:
             rest.append(words.when(row.ended, self.now))
         elif row.last_event and self.now - row.last_event > SILENT_SECONDS:
