@@ -38,40 +38,55 @@ def request(folder: RunFolder, action: str) -> None:
 
 
 @contextmanager
-def stop_on_interrupt(folder: RunFolder, out: Output) -> Iterator[None]:
-    """Ctrl+C asks the run to stop, the second time kills it; the terminal's end does neither."""
-    asked = 0
+def _interrupts(wanted: bool) -> Iterator[list[int]]:
+    """Ctrl+C is noted in a list, for the loop to act on: a handler may cut into a print or a lock.
 
-    def interrupted(*_: object) -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
-            out.note(
-                "stopping: after this step, with a checkpoint, once steps are made; "
-                "Ctrl+C again kills it"
-            )
-        else:
-            out.note("killing it: nothing is saved")
-        with suppress(UserError):  # it ended just now
-            request(folder, "stop" if asked == 1 else "kill")
-
-    before = signal.signal(signal.SIGINT, interrupted)
+    Main thread only.
+    """
+    noted: list[int] = []
+    if not wanted:
+        yield noted
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
     try:
-        yield
+        yield noted
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def follow(folder: RunFolder, out: Output, new_only: bool = False) -> RunRow:
+def _end(folder: RunFolder, out: Output, kill: bool) -> None:
+    if kill:
+        out.note("killing it: nothing is saved")
+    else:
+        out.note(
+            "stopping: after this step, with a checkpoint, once steps are made; "
+            "Ctrl+C again kills it"
+        )
+    with suppress(UserError):  # it ended just now
+        request(folder, "kill" if kill else "stop")
+
+
+def follow(
+    folder: RunFolder, out: Output, new_only: bool = False, *, stop_on_interrupt: bool = False
+) -> RunRow:
     """Tell of a run until its processes are gone; returns the run as it ended.
 
-    ``new_only`` leaves out what its journal says already.
+    ``new_only`` leaves out what its journal says already. With ``stop_on_interrupt`` Ctrl+C asks
+    the run to stop, and the second time kills it; the terminal's end does neither.
     """
+    with _interrupts(stop_on_interrupt) as interrupts:
+        return _follow(folder, out, new_only, interrupts)
+
+
+def _follow(folder: RunFolder, out: Output, new_only: bool, interrupts: list[int]) -> RunRow:
     follower = Follower(folder)
     if new_only:
         follower.read()
-    shown, looked = "", 0.0
+    shown, looked, acted = "", 0.0, 0
     for event in follower.events():
+        while acted < len(interrupts):
+            _end(folder, out, kill=acted > 0)
+            acted, shown = acted + 1, ""
         if event is None:
             if time.monotonic() - looked >= PROGRESS_SECONDS and not is_ended(follower.row):
                 looked = time.monotonic()
