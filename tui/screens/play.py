@@ -12,10 +12,11 @@ from textual.widgets import Input, Static
 from textual.worker import Worker
 
 from engine.errors import UserError
+from engine.history.row import ENDS
 from engine.text import clip, safe_line
 from tui import answers, keymap
 from tui.answertext import Answer, in_words
-from tui.feed import ENDS, Snapshot
+from tui.feed import Snapshot
 from tui.screens.base import WorkbenchScreen
 from tui.screens.choose import ChooseScreen
 from tui.widgets.field import PlainInput

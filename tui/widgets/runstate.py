@@ -7,10 +7,10 @@ from rich.text import Text
 from textual.app import RenderResult
 from textual.widget import Widget
 
-from engine.history.row import seconds
+from engine.history.row import ENDS, seconds
 from engine.text import clip
 from tui import words
-from tui.feed import ENDS, RunDetail
+from tui.feed import RunDetail
 from tui.theme import STATES
 from tui.widgets.gauge import bar_text
 
