@@ -8,17 +8,14 @@ import json
 import os
 import secrets
 import shutil
-import site
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-import engine
 from engine.errors import UserError
 from engine.home import Home
-from engine.jobs import control
+from engine.jobs import child, control
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import SCHEMA_VERSION, Journal, read_all
 from engine.jobs.lock import acquire, is_alive, locked
@@ -255,11 +252,6 @@ def adopt(folder: RunFolder) -> bool:
 
 
 def _spawn(folder: RunFolder, attempt: int, fds: tuple[int, ...], *arguments: str) -> None:
-    environment: dict[str, Any] = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    source = str(Path(engine.__file__).parents[1])
-    if source not in (*site.getsitepackages(), site.getusersitepackages()):
-        paths = [source, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-        environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     command = [sys.executable, "-P", "-m", "engine.jobs.supervisor", str(folder.path.absolute())]
     log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
@@ -268,7 +260,7 @@ def _spawn(folder: RunFolder, attempt: int, fds: tuple[int, ...], *arguments: st
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environment,
+            env=child.environment(PYTHONUNBUFFERED="1"),
             pass_fds=fds,
             start_new_session=True,
             umask=0o077,
