@@ -21,7 +21,17 @@ from engine.jobs.journal import SCHEMA_VERSION, Journal, read_all
 from engine.jobs.lock import acquire, is_alive, locked
 from engine.recipe import Recipe
 
-__all__ = ["adopt", "create_run", "find_run", "launch", "reap", "resume", "run_folders"]
+__all__ = [
+    "adopt",
+    "create_run",
+    "delete_run",
+    "find_run",
+    "launch",
+    "reap",
+    "refuse_alive",
+    "resume",
+    "run_folders",
+]
 
 WORKER = "engine.jobs.worker"
 RESERVE_BYTES = 64 << 10
@@ -158,6 +168,25 @@ def find_run(home: Home, ref: str) -> RunFolder:
     if found:
         raise UserError(f"{ref!r} could be any of {', '.join(sorted(found)[:5])}; write more of it")
     raise UserError(f"no run {ref!r} in {home.runs}; 'tunebench runs' lists them")
+
+
+def delete_run(home: Home, folder: RunFolder) -> None:
+    """Remove a run's folder whole. Raises UserError: alive, no run's folder, or not removable."""
+    if folder.path.parent != home.runs or not folder.path.is_dir():
+        raise UserError(f"{folder.path}: is no run's folder")
+    refuse_alive(folder)
+    gone = folder.path.with_name(f".gone-{folder.id}")
+    try:
+        folder.path.rename(gone)  # at once out of every list; what is left of it is no run
+        shutil.rmtree(gone)
+    except OSError as error:
+        raise UserError(f"{gone}: cannot be deleted ({error.strerror})") from None
+
+
+def refuse_alive(folder: RunFolder) -> None:
+    """Raise UserError when the run is alive: what is in use is not deleted."""
+    if is_alive(folder):
+        raise UserError(f"run {folder.id} is running; stop it first ('tunebench stop', X)")
 
 
 def launch(folder: RunFolder, attempt: int = 1) -> None:
