@@ -16,6 +16,7 @@ from engine.jobs.folder import RunFolder
 from engine.jobs.launch import adopt
 from engine.jobs.lock import has_supervisor, is_alive
 from engine.text import clip
+from engine.words import duration
 
 __all__ = ["document", "exit_status", "follow", "request", "summary", "why"]
 
@@ -91,7 +92,8 @@ def _follow(folder: RunFolder, out: Output, new_only: bool, interrupts: list[int
             if time.monotonic() - looked >= PROGRESS_SECONDS and not is_ended(follower.row):
                 looked = time.monotonic()
                 # A line as wide as the terminal would wrap, and could not be taken back.
-                text = clip(progress(follower.row), shutil.get_terminal_size().columns - 1)
+                text = progress(follower.row, follower.seconds_left())
+                text = clip(text, shutil.get_terminal_size().columns - 1)
                 if text != shown:
                     out.progress(text)
                     shown = text
@@ -132,8 +134,8 @@ def line(event: dict[str, Any]) -> str:
     return f"note: {event.get('text')}" if kind == "note" else ""
 
 
-def progress(row: RunRow) -> str:
-    """Step, share, losses, speed and time left, in one line."""
+def progress(row: RunRow, left: float | None = None) -> str:
+    """Step, share, losses, speed and the seconds ``left``, in one line."""
     if row.phase or row.state != "running":
         return row.phase or row.state
     step, steps = row.step or 0, row.max_steps or 0
@@ -146,18 +148,9 @@ def progress(row: RunRow) -> str:
         parts.append(f"lr {row.learning_rate:.2e}")
     if row.tokens_per_second:
         parts.append(f"{row.tokens_per_second:,.0f} tok/s")
-    if row.step_seconds and steps > step:
-        parts.append(f"{duration((steps - step) * row.step_seconds)} left")
+    if left:
+        parts.append(f"{duration(left)} left")
     return "  ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def why(row: RunRow) -> str:

@@ -7,6 +7,7 @@ from rich.text import Text
 from textual.app import RenderResult
 from textual.widget import Widget
 
+from engine.history.pace import RECENT_STEPS, seconds_left
 from engine.history.row import ENDS, seconds
 from engine.text import clip
 from tui import words
@@ -15,7 +16,8 @@ from tui.theme import STATES
 from tui.widgets.gauge import bar_text
 
 if TYPE_CHECKING:
-    from engine.history.row import RunRow
+    from engine.history.pace import RECENT_STEPS, seconds_left
+from engine.history.row import RunRow
 
 __all__ = ["RunState", "eta", "state_lines"]
 
@@ -24,30 +26,10 @@ SILENT_SECONDS = 60
 
 
 def eta(detail: RunDetail) -> float | None:
-    """Seconds until the last step, evaluations included, by the last 50 steps; None: not known."""
-    row = detail.row
-    step, last = row.step, row.max_steps
-    if not step or not last or step > last:
-        return None
-    seconds = _recent(detail) or row.step_seconds
-    if not seconds:
-        return None
-    during = [
-        found
-        for found in detail.evaluations
-        if found.get("which") == "during" and found.get("step")
-    ]
-    spent = sum(found.get("seconds") or 0.0 for found in during)
-    each = spent / max(found["step"] for found in during) if during else 0.0
-    return (last - step) * (seconds + each)
-
-
-def _recent(detail: RunDetail) -> float | None:
+    """Seconds until the last step; None: not known."""
     series = detail.series.get("step_seconds")
-    if series is None or not len(series[1]):
-        return None
-    recent = [float(value) for value in series[1][-50:] if value == value]
-    return sum(recent) / len(recent) if recent else None
+    recent = series[1][-RECENT_STEPS:] if series is not None else ()
+    return seconds_left(detail.row, recent, detail.evaluations)
 
 
 def _pair(line: Text, label: str, value: str, strong: bool = True) -> None:
