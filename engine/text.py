@@ -10,14 +10,14 @@ import re
 
 from rich.cells import cell_len, set_cell_size
 
-__all__ = ["clip", "safe", "safe_json", "safe_line", "steady"]
+__all__ = ["UNSAFE", "clip", "safe", "safe_json", "safe_line", "steady"]
 
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"
 _INVISIBLE = "\u180e\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\u00ad\u2028\u2029\u0085"
 # C0 without tab and newline, DEL, C1, bidi controls, invisible characters, surrogates, tags.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f" + _BIDI + _INVISIBLE + "\ud800-\udfff\U000e0000-\U000e007f]"
-)
+UNSAFE = "\x00-\x08\x0b-\x1f\x7f-\x9f" + _BIDI + _INVISIBLE + "\ud800-\udfff\U000e0000-\U000e007f"
+"""What :func:`safe` replaces, as the inside of a regular expression's brackets."""
+_UNSAFE = re.compile(f"[{UNSAFE}]")
 _JOINERS = re.compile("[\u200d\ufe00-\ufe0f]")
 _TAB = "    "
 

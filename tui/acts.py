@@ -86,22 +86,9 @@ def folder_bytes(path: Path) -> int:
 
 def delete_run(home: Home, id: str) -> None:
     """Remove a run's folder whole; refuses a run that is alive."""
-    import shutil
+    from engine.jobs import launch
 
-    from engine.errors import UserError
-    from engine.jobs.lock import is_alive
-
-    folder = _folder(home, id)
-    if folder.path.parent != home.runs or not folder.path.is_dir():
-        raise UserError(f"{folder.path}: is no run's folder")
-    if is_alive(folder):
-        raise UserError(f"run {id} is alive: stop it first (X)")
-    gone = folder.path.with_name(f".gone-{id}")
-    try:
-        folder.path.rename(gone)  # at once out of every list; what is left of it is no run
-        shutil.rmtree(gone)
-    except OSError as error:
-        raise UserError(f"{gone}: cannot be deleted ({error.strerror})") from None
+    launch.delete_run(home, _folder(home, id))
 
 
 def read_system(home: Home) -> Reading:

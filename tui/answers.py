@@ -33,12 +33,14 @@ class Client(Protocol):
 
 @dataclass(frozen=True)
 class HeldOutRow:
-    """One row of a run's test split: never trained on."""
+    """One row of the test split of a run's dataset."""
 
     number: int
     count: int
     prompt: str
     reference: str
+    changed: bool = False
+    """The dataset of this name was made anew since: the run may have trained on this row."""
 
 
 def can_answer(home: Home, run_id: str) -> bool:
@@ -82,15 +84,20 @@ def open_client(
 
 
 def test_row(home: Home, run_id: str, number: int) -> HeldOutRow:
-    """Row ``number`` (counted from 0, going round) of the test split that the run kept aside."""
+    """Row ``number`` (counted from 0, going round) of the test split of the run's dataset.
+
+    The run kept it aside unless the row says ``changed``.
+    """
     from engine.data.dataset import open_dataset
     from engine.data.sources import dataset_name
 
     name = dataset_name(recipe_of(home, run_id).data)
+    trained = RunFolder(home.runs / run_id).fingerprint()
     dataset = open_dataset(home, name)
     count = dataset.count("test")
     if not count:
         raise UserError(f"dataset {name}: its test split is empty")
     number %= count
     row = dataset.page("test", number, 1)[0]
-    return HeldOutRow(number, count, row["prompt"], row["completion"])
+    changed = trained is not None and trained != dataset.fingerprint
+    return HeldOutRow(number, count, row["prompt"], row["completion"], changed)

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from textual.message import Message
 
+from engine.history.row import ENDS
 from engine.home import Home
+from engine.jobs.folder import RunFolder
 
 if TYPE_CHECKING:
     from engine.history.row import RunRow
@@ -21,9 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Changed", "Feed", "RunDetail", "Snapshot", "StoreFeed"]
 
 TICK_SECONDS = 0.5
-ENDS = frozenset({"finished", "stopped", "failed", "killed", "lost"})
 SERIES = ["loss", "learning_rate", "step_seconds"]
-LOG_BYTES = 64 << 10
 LOG_LINES = 200
 
 
@@ -211,26 +211,5 @@ class _Reader:
                 if event["type"] in ("warning", "error") and event["attempt"] == row.attempt
             ],
             recipe.read_text("utf-8", "replace") if recipe.exists() else "",
-            log_tail(self._folder(row.id) / "worker.log"),
+            RunFolder(self._folder(row.id)).log_tail(LOG_LINES),
         )
-
-
-def log_tail(path: Path, lines: int = LOG_LINES) -> list[str]:
-    """The last ``lines`` lines; of what was overwritten by carriage returns only the last stays."""
-    try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            size = file.tell()
-            file.seek(max(0, size - LOG_BYTES))
-            data = file.read(LOG_BYTES)
-    except OSError:
-        return []
-    if size > LOG_BYTES:
-        data = data[data.find(b"\n") + 1 :]
-    found = []
-    for line in data.decode("utf-8", "replace").split("\n"):
-        *_, last = [part for part in line.split("\r") if part] or [""]
-        found.append(last)
-    while found and not found[-1]:
-        found.pop()
-    return found[-lines:]

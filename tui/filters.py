@@ -11,12 +11,11 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
+from engine.text import UNSAFE
+
 __all__ = ["UnsafeText"]
 
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u2069\ufeff"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
+_UNSAFE = re.compile(f"[\t\n{UNSAFE}]")  # a segment lies within one line
 
 
 def _same_width(match: re.Match[str]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from engine.history.row import seconds
 from tui import words
 from tui.theme import STATES
 from tui.widgets.cursortable import Column
@@ -61,8 +62,8 @@ def _step(row: "RunRow") -> str:
 
 
 def _took(row: "RunRow", now: float) -> str:
-    began = row.started or row.created
-    return words.duration((row.ended or now) - began) if began else ""
+    spent = seconds(row, now)
+    return words.duration(spent) if spent is not None else ""
 
 
 COLUMNS: tuple[tuple[int, Column, Callable[["RunRow", float], Cell]], ...] = (

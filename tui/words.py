@@ -3,10 +3,9 @@
 import math
 from typing import Any
 
-__all__ = ["NOTHING", "bytes_words", "duration", "loss", "number", "of_bytes", "rate", "when"]
+from engine.words import NOTHING, duration
 
-NOTHING = "–"
-"""Shown where there is no value yet."""
+__all__ = ["NOTHING", "bytes_words", "duration", "loss", "number", "of_bytes", "rate", "when"]
 
 
 def _finite(value: Any) -> float | None:
@@ -72,24 +71,6 @@ def of_bytes(part: Any, whole: Any) -> str:
         return f"{bytes_words(part)} of {words}"
     size = 1024 ** ("B", "KiB", "MiB", "GiB", "TiB").index(words.split()[1])
     return f"{found / size:.{1 if '.' in words else 0}f}/{words}"
-
-
-def duration(seconds: Any) -> str:
-    """The two biggest parts of a time: 42 s, 3 min 05 s, 17 h 20 min, 2 d 3 h."""
-    found = _finite(seconds)
-    if found is None or not math.isfinite(found):
-        return NOTHING
-    whole = max(0, round(found))
-    minutes, second = divmod(whole, 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days} d {hour} h"
-    if hours:
-        return f"{hours} h {minute:02} min"
-    if minutes:
-        return f"{minutes} min {second:02} s"
-    return f"{second} s"
 
 
 def when(then: Any, now: float) -> str:

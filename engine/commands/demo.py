@@ -44,8 +44,7 @@ def demo(args: argparse.Namespace, out: Output) -> int:
     out.line("\n2. Train: the built-in tiny Llama learns to write descriptions from titles")
     folder = launch.create_run(home, recipe)
     launch.launch(folder)
-    with following.stop_on_interrupt(folder, out):
-        row = following.follow(folder, out)
+    row = following.follow(folder, out, stop_on_interrupt=True)
     if row.state != "finished":
         following.summary(row, folder, out)
         out.document({"run": row.id, "state": row.state, "reason": row.reason})

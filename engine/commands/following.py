@@ -10,12 +10,13 @@ from typing import Any
 from engine.commands.output import Output
 from engine.errors import UserError
 from engine.history.follow import Follower
-from engine.history.row import RunRow, is_ended, scalar
+from engine.history.row import RunRow, is_ended, scalar, seconds
 from engine.jobs import control
 from engine.jobs.folder import RunFolder
 from engine.jobs.launch import adopt
 from engine.jobs.lock import has_supervisor, is_alive
 from engine.text import clip
+from engine.words import duration
 
 __all__ = ["document", "exit_status", "follow", "request", "summary", "why"]
 
@@ -38,45 +39,61 @@ def request(folder: RunFolder, action: str) -> None:
 
 
 @contextmanager
-def stop_on_interrupt(folder: RunFolder, out: Output) -> Iterator[None]:
-    """Ctrl+C asks the run to stop, the second time kills it; the terminal's end does neither."""
-    asked = 0
+def _interrupts(wanted: bool) -> Iterator[list[int]]:
+    """Ctrl+C is noted in a list, for the loop to act on: a handler may cut into a print or a lock.
 
-    def interrupted(*_: object) -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
-            out.note(
-                "stopping: after this step, with a checkpoint, once steps are made; "
-                "Ctrl+C again kills it"
-            )
-        else:
-            out.note("killing it: nothing is saved")
-        with suppress(UserError):  # it ended just now
-            request(folder, "stop" if asked == 1 else "kill")
-
-    before = signal.signal(signal.SIGINT, interrupted)
+    Main thread only.
+    """
+    noted: list[int] = []
+    if not wanted:
+        yield noted
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
     try:
-        yield
+        yield noted
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def follow(folder: RunFolder, out: Output, new_only: bool = False) -> RunRow:
+def _end(folder: RunFolder, out: Output, kill: bool) -> None:
+    if kill:
+        out.note("killing it: nothing is saved")
+    else:
+        out.note(
+            "stopping: after this step, with a checkpoint, once steps are made; "
+            "Ctrl+C again kills it"
+        )
+    with suppress(UserError):  # it ended just now
+        request(folder, "kill" if kill else "stop")
+
+
+def follow(
+    folder: RunFolder, out: Output, new_only: bool = False, *, stop_on_interrupt: bool = False
+) -> RunRow:
     """Tell of a run until its processes are gone; returns the run as it ended.
 
-    ``new_only`` leaves out what its journal says already.
+    ``new_only`` leaves out what its journal says already. With ``stop_on_interrupt`` Ctrl+C asks
+    the run to stop, and the second time kills it; the terminal's end does neither.
     """
+    with _interrupts(stop_on_interrupt) as interrupts:
+        return _follow(folder, out, new_only, interrupts)
+
+
+def _follow(folder: RunFolder, out: Output, new_only: bool, interrupts: list[int]) -> RunRow:
     follower = Follower(folder)
     if new_only:
         follower.read()
-    shown, looked = "", 0.0
+    shown, looked, acted = "", 0.0, 0
     for event in follower.events():
+        while acted < len(interrupts):
+            _end(folder, out, kill=acted > 0)
+            acted, shown = acted + 1, ""
         if event is None:
             if time.monotonic() - looked >= PROGRESS_SECONDS and not is_ended(follower.row):
                 looked = time.monotonic()
                 # A line as wide as the terminal would wrap, and could not be taken back.
-                text = clip(progress(follower.row), shutil.get_terminal_size().columns - 1)
+                text = progress(follower.row, follower.seconds_left())
+                text = clip(text, shutil.get_terminal_size().columns - 1)
                 if text != shown:
                     out.progress(text)
                     shown = text
@@ -117,8 +134,8 @@ def line(event: dict[str, Any]) -> str:
     return f"note: {event.get('text')}" if kind == "note" else ""
 
 
-def progress(row: RunRow) -> str:
-    """Step, share, losses, speed and time left, in one line."""
+def progress(row: RunRow, left: float | None = None) -> str:
+    """Step, share, losses, speed and the seconds ``left``, in one line."""
     if row.phase or row.state != "running":
         return row.phase or row.state
     step, steps = row.step or 0, row.max_steps or 0
@@ -131,18 +148,9 @@ def progress(row: RunRow) -> str:
         parts.append(f"lr {row.learning_rate:.2e}")
     if row.tokens_per_second:
         parts.append(f"{row.tokens_per_second:,.0f} tok/s")
-    if row.step_seconds and steps > step:
-        parts.append(f"{duration((steps - step) * row.step_seconds)} left")
+    if left:
+        parts.append(f"{duration(left)} left")
     return "  ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def why(row: RunRow) -> str:
@@ -152,7 +160,8 @@ def why(row: RunRow) -> str:
 
 def summary(row: RunRow, folder: RunFolder, out: Output) -> None:
     """How the run ended and what there is of it."""
-    took = f" after {duration(row.ended - row.started)}" if row.ended and row.started else ""
+    spent = seconds(row)
+    took = f" after {duration(spent)}" if spent is not None else ""
     out.line(f"{row.name} ({row.id}) {row.state}{took}: {why(row)}")
     for label, value in (
         ("train loss", row.train_loss),

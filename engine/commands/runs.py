@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from engine.history.row import RunRow, scalar
 from engine.history.store import Store, open_store
 from engine.home import Home, open_home
 from engine.jobs.folder import RunFolder
+from engine.jobs.launch import delete_run, refuse_alive
 from engine.jobs.lock import is_alive
 from engine.text import clip
 
@@ -174,20 +174,14 @@ def remove(args: argparse.Namespace, out: Output) -> int:
     home, store = _open(args, out)
     row = queries.get_run(store, args.ref)
     folder = _folder(home, row)
-    if is_alive(folder):
-        raise UserError(f"run {row.id} is running; 'tunebench stop {row.id}' ends it first")
+    refuse_alive(folder)  # before anything is asked
     if not args.yes:
         if not sys.stdin.isatty():
             raise UserError(f"runs rm {args.ref}: nobody to ask; add --yes to delete {row.id}")
         if not out.ask(f"Delete {row.name} ({row.id}) with its checkpoints and result?"):
             out.note("nothing deleted")
             return 1
-    gone = folder.path.with_name(f".gone-{row.id}")
-    try:
-        folder.path.rename(gone)
-        shutil.rmtree(gone)
-    except OSError as error:
-        raise UserError(f"{gone}: cannot be deleted ({error.strerror})") from None
+    delete_run(home, folder)
     ingest_all(home, store)
     out.line(f"deleted {row.name} ({row.id})")
     out.document({"run": row.id, "deleted": True})

@@ -51,8 +51,7 @@ def _begun(folder: RunFolder, detach: bool, out: Output, new_only: bool = False)
         out.document({"run": folder.id, "name": name, "folder": str(folder.path)})
         return 0
     out.line(f"{name} ({folder.id}); Ctrl+C stops it, a closed terminal does not")
-    with following.stop_on_interrupt(folder, out):
-        row = following.follow(folder, out, new_only)
+    row = following.follow(folder, out, new_only, stop_on_interrupt=True)
     following.summary(row, folder, out)
     out.document(following.document(row, folder))
     return following.exit_status(row)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.home import Home, private_umask
+from engine.jobs import child
 from engine.jobs.lock import acquire, is_held
 from engine.recipe import Recipe
 
@@ -68,24 +69,17 @@ def start(home: Home, recipe: Recipe) -> tuple[Path, "subprocess.Popen[bytes]"]:
     try:
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                # -P: the current folder is the user's, and may hold a json.py.
                 [sys.executable, "-P", "-m", __name__, str(folder), str(home.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
                 pass_fds=[lock],
-                env=os.environ | {"PYTHONPATH": _import_path()},
+                env=child.environment(),
             )
     finally:
         os.close(lock)
     return folder, process
-
-
-def _import_path() -> str:
-    """The worker finds this very engine, wherever the viewer was started."""
-    ours = str(Path(__file__).parents[2])
-    return os.pathsep.join(filter(None, [ours, os.environ.get("PYTHONPATH")]))
 
 
 def jobs(home: Home) -> list[Path]:

@@ -26,12 +26,12 @@ from engine.data.sources import (
     dataset_name,
     fingerprint,
     locate_source,
-    locked,
     source_sha256,
 )
 from engine.data.split import SIDES, Sides, assign
 from engine.errors import UserError
 from engine.home import Home
+from engine.jobs.lock import locked
 from engine.recipe import Recipe
 
 __all__ = ["Cancelled", "Progress", "check_source", "prepare"]
@@ -59,9 +59,9 @@ def prepare(
     name = dataset_name(recipe.data)
     folder = home.datasets / name
     try:
-        with locked(
-            home.datasets / ".locks" / name, waiting=lambda: watch.tell("waiting for another run")
-        ):
+        locks = home.datasets / ".locks"
+        locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(locks / name, waiting=lambda: watch.tell("waiting for another run")):
             rows = recipe.data.catalogue_rows
             source = locate_source(
                 home,

@@ -1,12 +1,10 @@
 """Where a recipe's rows come from, and what identifies them."""
 
-import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,11 @@ from engine.data.lines import open_source
 from engine.data.rules import RULES_VERSION
 from engine.errors import UserError
 from engine.home import Home, writable_name
+from engine.jobs.lock import locked
 from engine.recipe import DataSection, Recipe
 
-__all__ = ["check_source", "dataset_name", "fingerprint", "locate_source", "locked"]
+__all__ = ["check_source", "dataset_name", "fingerprint", "locate_source"]
 
-POLL_SECONDS = 0.1
 _MADE_UP = re.compile(r"[^\w.-]+")
 
 
@@ -131,29 +129,3 @@ def _read_memory(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
-
-
-@contextmanager
-def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock file ``path``; the kernel frees it however the process ends.
-
-    With ``waiting``, it is called every 0.1 s while somebody else holds the lock, and may raise.
-    """
-    import time
-
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if waiting is None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        else:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    waiting()
-                    time.sleep(POLL_SECONDS)
-        yield
-    finally:
-        os.close(descriptor)

@@ -2,19 +2,17 @@
 
 import asyncio
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import engine
 from engine.errors import UserError
 from engine.generate.columns import Column
 from engine.generate.wire import LINE_LIMIT, decode, encode, log_path, socket_path
 from engine.home import Home
+from engine.jobs import child
 from engine.recipe import GenerateSection
 
 __all__ = ["Chunk", "GenerationClient", "generate_all"]
@@ -225,17 +223,13 @@ class GenerationClient:
 
 
 def _spawn(home: Home) -> "subprocess.Popen[bytes]":
-    environment = dict(os.environ)
-    source = str(Path(engine.__file__).parents[1])
-    paths = [source, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     with log_path(home).open("ab") as log:
         worker = subprocess.Popen(
             [sys.executable, "-P", "-m", "engine.generate.server", str(home.path)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environment,
+            env=child.environment(),
             start_new_session=True,
             umask=0o077,
         )

@@ -8,12 +8,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import engine
 from engine.errors import UserError
 from engine.home import runtime_folder
+from engine.jobs import child
 
 __all__ = ["Answers", "run_errand", "serve_errand"]
 
@@ -26,8 +25,6 @@ def run_errand(
     Raises :class:`UserError` with the worker's own words, or with the log's name when it crashed.
     """
     log = runtime_folder() / f"errand-{os.getpid()}.log"
-    source = str(Path(engine.__file__).parents[1])
-    paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     read, write = os.pipe()
     with log.open("wb") as output, open(read, "rb") as pipe:
         try:
@@ -37,7 +34,7 @@ def run_errand(
                 stdout=output,
                 stderr=output,
                 pass_fds=(write,),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))},
+                env=child.environment(),
             )
         finally:
             os.close(write)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from engine.history.row import RunRow
+from engine.history.row import RunRow, is_ended, seconds
 from engine.jobs.folder import RunFolder
 
 __all__ = ["METRICS", "compare", "differences"]
@@ -42,7 +42,7 @@ def compare(runs: Sequence[RunRow]) -> dict[str, list[Any]]:
 
 def _value(run: RunRow, name: str) -> Any:
     if name == "seconds":
-        return run.ended - run.started if run.ended and run.started else None
+        return seconds(run) if is_ended(run) else None
     return getattr(run, name)
 
 

@@ -1,9 +1,11 @@
 """Follows one run's journal as it grows, without ``runs.db``: for commands that wait for a run."""
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from engine.history.pace import RECENT_STEPS, seconds_left
 from engine.history.row import RunRow, fold, is_ended, mark_lost
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_lines
@@ -27,6 +29,8 @@ class Follower:
         except (OSError, ValueError, KeyError, TypeError):
             pass
         self._offset = 0
+        self._step_seconds: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._evaluations: list[dict[str, Any]] = []
 
     def read(self) -> list[dict[str, Any]]:
         """Events that are new since the last call; ``row`` knows of them."""
@@ -38,7 +42,22 @@ class Follower:
             self._offset = lines.offset
             for event in lines.events:
                 fold(self.row, event)
+                self._clock(event)
             found += lines.events
+
+    def _clock(self, event: dict[str, Any]) -> None:
+        if event["type"] == "state" and "max_steps" in event:  # perhaps on another machine
+            self._step_seconds.clear()
+            resumed = event.get("resume_step") or 0
+            self._evaluations = [one for one in self._evaluations if one["step"] <= resumed]
+        elif event["type"] == "metrics" and isinstance(event.get("step_seconds"), int | float):
+            self._step_seconds.append(event["step_seconds"])
+        elif event["type"] == "evaluation" and isinstance(event.get("step"), int):
+            self._evaluations.append(event)
+
+    def seconds_left(self) -> float | None:
+        """Until the run's last step; None: not known."""
+        return seconds_left(self.row, self._step_seconds, self._evaluations)
 
     def events(self) -> Iterator[dict[str, Any] | None]:
         """Events until the run's processes are gone; None whenever there is none to wait with.

@@ -146,5 +146,11 @@ def m001_first(db: Database) -> None:
     _create(db, "datasets", datasets, "fingerprint")
 
 
+@migrations()
+def m002_seconds_of_all_attempts(db: Database) -> None:
+    db.table("runs").add_column("earlier_seconds", float)
+    db.execute("DELETE FROM journals")  # so that all are read again: ``started`` means another time
+
+
 def _create(db: Database, name: str, columns: dict[str, type], key: str | Sequence[str]) -> None:
     db.table(name).create(columns, pk=key if isinstance(key, str) else tuple(key))

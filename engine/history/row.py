@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ENDS", "RunRow", "fold", "is_ended", "mark_lost", "scalar"]
+__all__ = ["ENDS", "RunRow", "fold", "is_ended", "mark_lost", "scalar", "seconds"]
 
 ENDS = frozenset({"finished", "stopped", "failed", "killed", "lost"})
 
@@ -29,6 +29,7 @@ class RunRow:
     state: str = "queued"
     phase: str = ""
     started: float | None = None
+    """When the worker of the latest attempt began."""
     ended: float | None = None
     attempt: int = 1
     step: int | None = None
@@ -72,15 +73,30 @@ class RunRow:
     reason: str | None = None
     error_kind: str | None = None
     last_event: float | None = None
+    earlier_seconds: float | None = None
+    """What the attempts before the latest one took together."""
 
 
 def is_ended(row: RunRow) -> bool:
     return row.state in ENDS
 
 
+def seconds(row: RunRow, now: float | None = None) -> float | None:
+    """What all attempts took, without the pauses between them; up to ``now`` when one runs.
+
+    None when no worker has begun, or (without ``now``) the first one has not ended.
+    """
+    end = now if row.ended is None else row.ended
+    if row.started is None or end is None:
+        return row.earlier_seconds
+    return (row.earlier_seconds or 0.0) + max(0.0, end - row.started)
+
+
 RUNNING = (
     "max_steps",
     "resume_step",
+    "best_eval_loss",
+    "best_step",
     "total_parameters",
     "trainable_parameters",
     "train_rows",
@@ -113,6 +129,7 @@ def fold(row: RunRow, event: Event) -> None:
     if not isinstance(attempt, int) or attempt < row.attempt:
         return
     if attempt > row.attempt:
+        row.earlier_seconds, row.started = seconds(row, row.last_event), None
         row.attempt = attempt
         row.state, row.phase, row.ended = "queued", "", None
         row.exit_code = row.signal = row.signal_name = row.reason = row.error_kind = None

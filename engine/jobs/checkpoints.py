@@ -3,6 +3,7 @@
 A checkpoint without a manifest that matches its files is never resumed from.
 """
 
+import ctypes
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 PREFIX = "step-"
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def _files(folder: Path) -> list[Path]:
@@ -94,19 +96,33 @@ def is_whole(folder: Path, *, content: bool = True) -> bool:
 def publish(temporary: Path, final: Path, **fields: Any) -> int:
     """Make the checkpoint written to ``temporary`` the one at ``final``; returns its bytes.
 
-    Both lie in the same folder. An older ``final`` (the same step of an earlier attempt) goes.
+    Both lie in the same folder. An older ``final`` (the same step of an earlier attempt) goes: both
+    change places in one go, so that whenever this process dies, one of them is there.
     """
     manifest = write_manifest(temporary, **fields)
-    if final.exists():
+    if not final.exists():
+        os.rename(temporary, final)
+    elif _exchange(temporary, final):
+        _sync(final.parent)
+        shutil.rmtree(temporary, ignore_errors=True)
+    else:
         old = final.with_name(f".old-{final.name}")
         shutil.rmtree(old, ignore_errors=True)
         os.rename(final, old)
         os.rename(temporary, final)
         shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.rename(temporary, final)
     _sync(final.parent)
     return sum(entry["bytes"] for entry in manifest["files"].values())
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names atomically; False where kernel or file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    names = (os.fsencode(one), os.fsencode(other))
+    status: int = rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE)
+    return status == 0
 
 
 def step_of(folder: Path) -> int:

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.jobs.journal import whole
+from engine.jobs.journal import read_all, whole
 
 if TYPE_CHECKING:  # pydantic: 20 MB that a supervisor has no use for
     from engine.recipe import Recipe
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "log_tail"]
 
 LOG_TAIL_BYTES = 64 << 10
 
@@ -72,13 +72,14 @@ class RunFolder:
 
     def log_tail(self, count: int = 20) -> list[str]:
         """The last lines of the log: outside text, to be made safe before it is shown."""
-        try:
-            with self.log.open("rb") as file:
-                file.seek(max(0, self.log.stat().st_size - LOG_TAIL_BYTES))
-                text = file.read(LOG_TAIL_BYTES).decode("utf-8", "replace")
-        except OSError:
-            return []
-        return [line.rsplit("\r", 1)[-1] for line in text.rstrip().split("\n")[-count:] if line]
+        return log_tail(self.log, count)
+
+    def fingerprint(self) -> str | None:
+        """Of the dataset that the run trains on, once its training began: never another one's."""
+        for event in read_all(self.journal):
+            if event["type"] == "state" and event.get("fingerprint"):
+                return str(event["fingerprint"])
+        return None
 
     def read_identity(self) -> dict[str, Any]:
         return whole(self.identity.read_bytes())
@@ -88,3 +89,27 @@ class RunFolder:
         from engine.recipe import read_recipe
 
         return read_recipe(self.recipe_file)
+
+
+def log_tail(path: Path, lines: int) -> list[str]:
+    """The last ``lines`` lines; of what was overwritten by carriage returns only the last stays.
+
+    Outside text, to be made safe before it is shown. A missing file has no lines.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            size = file.tell()
+            file.seek(max(0, size - LOG_TAIL_BYTES))
+            data = file.read(LOG_TAIL_BYTES)
+    except OSError:
+        return []
+    if size > LOG_TAIL_BYTES:
+        data = data[data.find(b"\n") + 1 :]
+    found = []
+    for line in data.decode("utf-8", "replace").split("\n"):
+        *_, last = [part for part in line.split("\r") if part] or [""]
+        found.append(last)
+    while found and not found[-1]:
+        found.pop()
+    return found[-lines:]

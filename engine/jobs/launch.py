@@ -8,23 +8,30 @@ import json
 import os
 import secrets
 import shutil
-import site
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-import engine
 from engine.errors import UserError
 from engine.home import Home
-from engine.jobs import control
+from engine.jobs import child, control
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import SCHEMA_VERSION, Journal, read_all
 from engine.jobs.lock import acquire, is_alive, locked
 from engine.recipe import Recipe
 
-__all__ = ["adopt", "create_run", "find_run", "launch", "reap", "resume", "run_folders"]
+__all__ = [
+    "adopt",
+    "create_run",
+    "delete_run",
+    "find_run",
+    "launch",
+    "reap",
+    "refuse_alive",
+    "resume",
+    "run_folders",
+]
 
 WORKER = "engine.jobs.worker"
 RESERVE_BYTES = 64 << 10
@@ -163,6 +170,25 @@ def find_run(home: Home, ref: str) -> RunFolder:
     raise UserError(f"no run {ref!r} in {home.runs}; 'tunebench runs' lists them")
 
 
+def delete_run(home: Home, folder: RunFolder) -> None:
+    """Remove a run's folder whole. Raises UserError: alive, no run's folder, or not removable."""
+    if folder.path.parent != home.runs or not folder.path.is_dir():
+        raise UserError(f"{folder.path}: is no run's folder")
+    refuse_alive(folder)
+    gone = folder.path.with_name(f".gone-{folder.id}")
+    try:
+        folder.path.rename(gone)  # at once out of every list; what is left of it is no run
+        shutil.rmtree(gone)
+    except OSError as error:
+        raise UserError(f"{gone}: cannot be deleted ({error.strerror})") from None
+
+
+def refuse_alive(folder: RunFolder) -> None:
+    """Raise UserError when the run is alive: what is in use is not deleted."""
+    if is_alive(folder):
+        raise UserError(f"run {folder.id} is running; stop it first ('tunebench stop', X)")
+
+
 def launch(folder: RunFolder, attempt: int = 1) -> None:
     """Start the supervisor, and through it the worker, of an attempt; returns at once.
 
@@ -258,11 +284,6 @@ def adopt(folder: RunFolder) -> bool:
 
 
 def _spawn(folder: RunFolder, attempt: int, fds: tuple[int, ...], *arguments: str) -> None:
-    environment: dict[str, Any] = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    source = str(Path(engine.__file__).parents[1])
-    if source not in (*site.getsitepackages(), site.getusersitepackages()):
-        paths = [source, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-        environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     command = [sys.executable, "-P", "-m", "engine.jobs.supervisor", str(folder.path.absolute())]
     log = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
@@ -271,7 +292,7 @@ def _spawn(folder: RunFolder, attempt: int, fds: tuple[int, ...], *arguments: st
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environment,
+            env=child.environment(PYTHONUNBUFFERED="1"),
             pass_fds=fds,
             start_new_session=True,
             umask=0o077,

@@ -8,7 +8,7 @@ held by the supervisor alone, so that a worker without one can be seen. No proce
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from engine.jobs.folder import RunFolder
 
 __all__ = ["acquire", "has_supervisor", "is_alive", "is_held", "keep_from_children", "locked"]
 
+POLL_SECONDS = 0.1
 PROBE_SECONDS = 1.0
 """How long :func:`acquire` tries again: viewers hold a lock for an instant while they look."""
 
@@ -100,11 +101,21 @@ def keep_from_children(fd: int) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file at ``path``, waiting for it: for short sections only."""
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock file at ``path``, waiting for it: without ``waiting`` for short sections only.
+
+    ``waiting`` is called every 0.1 s while somebody else holds the lock, and may raise.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | (fcntl.LOCK_NB if waiting else 0))
+                break
+            except BlockingIOError:
+                assert waiting is not None
+                waiting()
+                time.sleep(POLL_SECONDS)
         yield
     finally:
         os.close(fd)

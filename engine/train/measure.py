@@ -4,16 +4,21 @@
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.errors import UserError
 from engine.generate.columns import base_column, run_column
 from engine.generate.errand import Answers, serve_errand
 from engine.home import Home
 from engine.jobs.folder import RunFolder
+from engine.recipe import Recipe
 from engine.train.environment import set_environment
+from engine.train.rows import IGNORED, encode
+from engine.train.transformers_backend import compute_dtype
 
-__all__ = ["mean_loss"]
+__all__ = ["measure"]
 
 
 def measure(arguments: list[str], answers: Answers) -> dict[str, Any]:
@@ -26,9 +31,16 @@ def measure(arguments: list[str], answers: Answers) -> dict[str, Any]:
     from engine.data.prepare import prepare
 
     dataset = prepare(home, recipe)
+    trained = folder.fingerprint()
+    if trained and trained != dataset.fingerprint:
+        raise UserError(
+            f"data.source: {recipe.data.source} has other rows than run {folder.id} was trained "
+            f"with (dataset {trained}, now {dataset.fingerprint}), so its test rows may have been "
+            "trained on; bring the rows back, or train a new run"
+        )
     answers.status("importing torch")
     from engine.generate.models import Models
-    from engine.train.rows import encode
+    from engine.train.loss import split_loss
 
     models = Models(answers.status)
     tuned = run_column(folder)
@@ -46,45 +58,37 @@ def measure(arguments: list[str], answers: Answers) -> dict[str, Any]:
         )
         answers.status(f"test loss of {column.label}")
         with voice.base.only(voice.adapter) as model:
-            loss, tokens = mean_loss(
-                model,
-                encoded.dataset,
-                recipe.train.per_device_eval_batch_size,
-                voice.formatter.pad_id,
-                voice.base.device,
-            )
-        result |= {which: loss, "rows": encoded.rows, "tokens": tokens}
+            device, size = voice.base.device, recipe.train.per_device_eval_batch_size
+            batches = _batches(encoded.dataset, size, voice.formatter.pad_id, device)
+            loss = split_loss(model, batches, _autocast(recipe, device))
+        result |= {which: loss.mean, "rows": encoded.rows, "tokens": loss.tokens}
     return result
 
 
-def mean_loss(model: Any, dataset: Any, batch: int, pad: int, device: str) -> tuple[float, int]:
-    """(mean negative log-likelihood of the trained tokens in nats, their number)."""
+def _batches(dataset: Any, size: int, pad: int, device: str) -> Iterator[dict[str, Any]]:
+    """Rows of ``input_ids`` and ``labels``, ``size`` at a time, padded to the longest of them."""
     import torch
-    import torch.nn.functional as functional
 
-    total, tokens = 0.0, 0
-    for start in range(0, len(dataset), batch):
-        rows = dataset[start : start + batch]
+    for start in range(0, len(dataset), size):
+        rows = dataset[start : start + size]
         longest = max(map(len, rows["input_ids"]))
         ids = torch.full((len(rows["input_ids"]), longest), pad, dtype=torch.long)
-        labels = torch.full_like(ids, -100)
+        labels = torch.full_like(ids, IGNORED)
         mask = torch.zeros_like(ids)
         for number, (row, label) in enumerate(zip(rows["input_ids"], rows["labels"], strict=True)):
             ids[number, : len(row)] = torch.tensor(row)
             labels[number, : len(row)] = torch.tensor(label)
             mask[number, : len(row)] = 1
-        with torch.inference_mode():
-            logits = model(
-                input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False
-            ).logits[:, :-1]
-            wanted = labels[:, 1:].to(device)
-            total += float(
-                functional.cross_entropy(
-                    logits.float().flatten(0, 1), wanted.flatten(), reduction="sum"
-                )
-            )
-            tokens += int((wanted != -100).sum())
-    return total / max(tokens, 1), tokens
+        batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        yield {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def _autocast(recipe: Recipe, device: str) -> Any:
+    """As the trainer measures: multiplied in the recipe's compute type."""
+    import torch
+
+    dtype = compute_dtype(recipe, device)
+    return lambda: torch.autocast(device, getattr(torch, dtype), enabled=dtype != "float32")
 
 
 if __name__ == "__main__":

@@ -95,14 +95,13 @@ class _Session:
         """A resumed run goes on in the middle of an epoch: over the very same rows, or not."""
         if self.context.resume_from is None:
             return
-        for event in read_all(self.context.folder.journal):
-            trained = event.get("fingerprint") if event["type"] == "state" else None
-            if trained and trained != dataset.fingerprint:
-                raise UserError(
-                    f"data.source: {self.recipe.data.source} has other rows than this run was "
-                    f"begun with (dataset {trained}, now {dataset.fingerprint}); bring them back "
-                    "to resume, or train a new run"
-                )
+        trained = self.context.folder.fingerprint()
+        if trained and trained != dataset.fingerprint:
+            raise UserError(
+                f"data.source: {self.recipe.data.source} has other rows than this run was "
+                f"begun with (dataset {trained}, now {dataset.fingerprint}); bring them back "
+                "to resume, or train a new run"
+            )
 
     def _encode(self, dataset: Any) -> dict[str, Encoded]:
         from engine.data.tokens import Formatter
@@ -173,6 +172,9 @@ class _Session:
                 state="running",
                 max_steps=trainer.state.max_steps,
                 resume_step=trainer.state.global_step,
+                # As the checkpoint has them: what came after it is undone.
+                best_eval_loss=trainer.state.best_metric,
+                best_step=trainer.state.best_global_step or None,
                 **facts,
             ),
         )
@@ -197,7 +199,7 @@ class _Session:
         self.journal.append("state", state="running", phase=words, resume_step=step)
 
     def _counter(self, words: str) -> Any:
-        return lambda done, batches: self._progress(f"{words}: batch {done} of {batches}")
+        return lambda done, batches: self._progress(f"{words}: {done} of {batches} batches")
 
     def _measured_before(self) -> bool:
         """An earlier attempt may have measured the untrained model already."""

@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from engine.jobs import checkpoints
 from engine.jobs.context import RunContext, Stopped
 from engine.train.arguments import training_arguments
 from engine.train.backend import Loaded
+from engine.train.loss import SplitLoss, split_loss
 from engine.train.memory import MemoryReader
 from engine.train.saving import load_weights, save_weights, trained_bytes, write_whole
 
@@ -36,16 +36,6 @@ class EvaluationGivenUp(Exception):
 
 class _TrainingDone(Exception):
     """The checkpoint resumed from was the last one: nothing is left to train."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    loss: float
-    """Mean over all trained tokens, in nats."""
-    rows: int
-    tokens: int
-    seconds: float
-    mean_token_accuracy: float | None
 
 
 class RunTrainer(SFTTrainer):
@@ -150,7 +140,7 @@ class RunTrainer(SFTTrainer):
     ) -> dict[str, float]:
         """The validation loss, journaled. Early stopping and best-checkpoint tracking read it."""
         measured = self.measure(self.eval_dataset, "validation", "during")
-        metrics = {f"{metric_key_prefix}_loss": measured.loss}
+        metrics = {f"{metric_key_prefix}_loss": measured.mean}
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
@@ -162,7 +152,7 @@ class RunTrainer(SFTTrainer):
         split: str,
         which: str,
         progress: Callable[[int, int], None] | None = None,
-    ) -> Measured:
+    ) -> SplitLoss:
         """Loss over all trained tokens of a dataset (a token-weighted mean), journaled.
 
         Leaves every random generator as it was: a run that is evaluated more often, or resumed
@@ -171,49 +161,31 @@ class RunTrainer(SFTTrainer):
         began = time.perf_counter()
         model, was_training = self.model, self.model.training
         model.eval()
-        sums: list[Any] = []
-        counts: list[Any] = []
-        corrects: list[Any] = []
         device = self.accelerator.device
-        with (
-            torch.random.fork_rng([device] if device.type == "cuda" else []),
-            torch.no_grad(),
-        ):
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             loader = self.get_eval_dataloader(dataset)
-            for number, batch in enumerate(loader):
+
+            def look(number: int) -> None:
                 if self.context.stop_requested():
                     raise EvaluationGivenUp
-                count = (batch["labels"][:, 1:] != -100).sum()
-                with self.accelerator.autocast():
-                    output = model(**batch, use_cache=False)
-                sums.append(output.loss.double() * count)
-                counts.append(count)
-                if (correct := getattr(output, "num_correct_tokens", None)) is not None:
-                    corrects.append(correct)
                 if progress:
-                    progress(number + 1, len(loader))
+                    progress(number, len(loader))
+
+            measured = split_loss(model, loader, self.accelerator.autocast, look)
         model.train(was_training)
-        tokens = int(sum(counts))
-        measured = Measured(
-            loss=float(sum(sums)) / max(tokens, 1),
-            rows=len(dataset),
-            tokens=tokens,
-            seconds=time.perf_counter() - began,
-            mean_token_accuracy=float(sum(corrects)) / max(tokens, 1) if corrects else None,
-        )
         self.context.journal.append(
             "evaluation",
             step=self.state.global_step,
             split=split,
             which=which,
-            loss=measured.loss,
-            rows=measured.rows,
+            loss=measured.mean,
+            rows=len(dataset),
             tokens=measured.tokens,
-            seconds=measured.seconds,
+            seconds=time.perf_counter() - began,
             mean_token_accuracy=measured.mean_token_accuracy,
         )
-        if not math.isfinite(measured.loss):
-            raise self._diverged(measured.loss, split)
+        if not math.isfinite(measured.mean):
+            raise self._diverged(measured.mean, split)
         return measured
 
     def _diverged(self, loss: float, split: str) -> UserError:
@@ -306,8 +278,15 @@ class RunTrainer(SFTTrainer):
         return self._checkpoint(best) if best and self._checkpoint(best).is_dir() else None
 
     def _load_best_model(self) -> None:
-        if best := self.best_checkpoint():
-            load_weights(self.model, best)
+        best = self.state.best_global_step
+        if found := self.best_checkpoint():
+            load_weights(self.model, found)
+        elif best and best != self.state.global_step:
+            self.context.journal.append(
+                "warning",
+                message=f"the checkpoint of step {best}, the best one, is gone: the result has the "
+                f"weights of the last step, {self.state.global_step}",
+            )
 
     # ---- the whole --------------------------------------------------------------------------
 

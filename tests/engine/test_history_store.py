@@ -15,9 +15,10 @@ import pytest
 from engine.errors import UserError
 from engine.history import ingest as ingest_module
 from engine.history import queries, store
+from engine.history.follow import state_of
 from engine.history.ingest import ingest, ingest_all, reindex
 from engine.history.notes import add_note, add_tag, remove_tag
-from engine.history.row import RunRow
+from engine.history.row import RunRow, fold, seconds
 from engine.history.store import Store, open_store
 from engine.history.tables import COLUMNS, RUN_TABLES
 from engine.home import Home, open_home
@@ -53,6 +54,40 @@ def test_ingest_takes_each_line_once(home: Home) -> None:
     assert found["learning_rate"][0].size == 0
     row = queries.get_run(opened, "one")
     assert row.loss != row.loss and row.grad_norm == float("inf") and row.step == 4
+
+
+def test_a_pause_between_attempts_is_not_counted() -> None:
+    row = RunRow(id="one")
+
+    def tell(t: float, attempt: int, **fields: Any) -> None:
+        fold(row, {"type": "state", "t": t, "attempt": attempt, **fields})
+
+    tell(99, 1, state="queued")
+    assert seconds(row, 110) is None
+    tell(100, 1, state="starting")
+    assert seconds(row, 110) == 10 and seconds(row) is None
+    tell(130, 1, state="stopped")
+    assert seconds(row, 500) == seconds(row) == 30
+    tell(1000, 2, state="queued")
+    assert seconds(row, 1005) == 30
+    tell(1010, 2, state="starting")
+    tell(1012, 2, state="running", max_steps=5)
+    assert seconds(row, 1020) == 40
+    # The second attempt vanished without an end: it counts up to its last word.
+    tell(2000, 3, state="starting")
+    assert seconds(row, 2004) == 36
+
+
+def test_the_best_of_an_undone_step_is_forgotten(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=2, end=None)
+    journal = Journal(folder.journal)
+    for step, loss in ((1, 0.9), (2, 0.5)):
+        journal.append("evaluation", step=step, split="validation", which="during", loss=loss)
+    again = Journal(folder.journal, attempt=2)
+    kept = {"best_eval_loss": 0.9, "best_step": 1}
+    again.append("state", state="running", max_steps=2, resume_step=1, **kept)
+    row = state_of(folder)
+    assert (row.best_eval_loss, row.best_step) == (0.9, 1)
 
 
 def test_a_torn_last_line_waits_and_unreadable_lines_are_counted(home: Home) -> None:

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from engine.cli import main
+from engine.data.prepare import prepare
 from engine.home import Home
 from engine.jobs.folder import RunFolder
+from engine.jobs.journal import Journal
+from engine.jobs.launch import create_run
 from engine.recipe import Recipe
 from tests.engine.training import Attempt, events
 
@@ -86,6 +89,19 @@ def test_evaluate_measures_what_the_run_did_not(
     assert document["tokens"] == measured["after"]["tokens"]
     assert document["before"] == pytest.approx(measured["before"]["loss"], abs=1e-5)
     assert document["after"] == pytest.approx(measured["after"]["loss"], abs=1e-5)
+
+
+def test_evaluate_refuses_other_rows_than_the_run_was_trained_with(
+    command: Any, tuned_home: Home, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    folder = create_run(tuned_home, tiny_recipe(), "elsewhere")
+    journal = Journal(folder.journal)
+    journal.append("state", state="running", max_steps=4, fingerprint="0123abcd")
+    journal.close()
+    status, _, told = command("evaluate", "elsewhere")
+    assert status == 1
+    now = prepare(tuned_home, tiny_recipe()).fingerprint
+    assert "dataset 0123abcd" in told and f"now {now}" in told
 
 
 def test_generate_from_a_file_with_base_beside(command: Any, tmp_path: Path) -> None:

@@ -98,6 +98,10 @@ def test_stopped_and_resumed_equals_uninterrupted(
     attempt.run()
     assert losses(attempt.folder) == losses(uninterrupted.folder)
     assert evaluations(attempt.folder) == evaluations(uninterrupted.folder)
+    before = {e[1]: loss for e, loss in evaluations(attempt.folder).items() if e[0] == "during"}
+    best = min((s for s in before if s < step), key=lambda s: before[s])
+    (*_, resumed) = (e for e in events(attempt.folder, "state") if "max_steps" in e)
+    assert (resumed["best_step"], resumed["best_eval_loss"]) == (best, before[best])
     ends = [events(run.folder, "state")[-1] for run in (attempt, uninterrupted)]
     assert ends[0]["best_checkpoint"] == ends[1]["best_checkpoint"]
     assert ends[0]["eval_loss"] == ends[1]["eval_loss"]

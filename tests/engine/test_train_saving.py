@@ -1,6 +1,7 @@
 """A checkpoint that cannot be written leaves nothing behind, and figures say why."""
 
 import errno
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -27,6 +28,31 @@ def test_whole(tmp_path: Path) -> None:
     )
     assert size == 100 and checkpoints.is_whole(final)
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_step_published_again_is_there_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    final, temporary = tmp_path / "step-1", tmp_path / ".tmp"
+    for folder, size in ((final, 100), (temporary, 200)):
+        folder.mkdir()
+        _fill(folder, size)
+    checkpoints.write_manifest(final)
+    real, missing = os.rename, []
+
+    def rename(one: Path, other: Path) -> None:
+        real(one, other)
+        missing.append(not checkpoints.is_whole(final))
+
+    monkeypatch.setattr(os, "rename", rename)
+    if not can_exchange:
+        monkeypatch.setattr(checkpoints, "_exchange", lambda one, other: False)
+    assert checkpoints.publish(temporary, final) == 200
+    assert checkpoints.is_whole(final) and os.listdir(tmp_path) == ["step-1"]
+    assert (final / "weights").stat().st_size == 200
+    if can_exchange:
+        assert not any(missing)
 
 
 def test_not_even_begun_without_room(tmp_path: Path) -> None:

@@ -125,6 +125,26 @@ def test_libraries_print_neither_bars_nor_banners(tuned_run: RunFolder) -> None:
     assert len(log.splitlines()) < 10, log
 
 
+def test_a_best_checkpoint_that_is_gone_is_warned_of(
+    tmp_path: Path, tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.train.trainer import RunTrainer
+
+    load = RunTrainer._load_best_model
+
+    def gone(trainer: RunTrainer) -> None:
+        trainer.state.best_global_step = 1  # no checkpoint was ever made there
+        load(trainer)
+
+    monkeypatch.setattr(RunTrainer, "_load_best_model", gone)
+    attempt = Attempt(open_home(tmp_path), tiny_recipe("train.max_steps=4"), "gone")
+    result = attempt.run()
+    assert result["best_checkpoint"] is None
+    (warning,) = of(attempt.folder, "warning")
+    assert "step 1, the best one, is gone" in warning["message"]
+    assert "last step, 4" in warning["message"]
+
+
 def test_same_seed_same_run_other_seed_other_run(tmp_path: Path, tiny_recipe: Make) -> None:
     home = open_home(tmp_path)
     settings = ["train.max_steps=4", "lora.lora_dropout=0.1", "evaluate.before=false"]

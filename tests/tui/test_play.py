@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +10,12 @@ import pytest
 from rich.cells import cell_len
 from textual.widgets import Input
 
+from engine.data.prepare import prepare
 from engine.errors import UserError
 from engine.generate.client import Chunk
+from engine.home import open_home
+from engine.jobs.journal import Journal
+from engine.jobs.launch import create_run
 from engine.recipe import Recipe
 from tui import answers
 from tui.answers import HeldOutRow
@@ -281,6 +286,23 @@ async def test_test_rows_come_with_their_reference(
         await pilot.press("i", "x")
         await settle(pilot)
         assert not app.screen.query_one("#reference").display, "another prompt, no reference"
+
+
+def test_a_test_row_of_a_changed_dataset_is_said_to_be_one(tmp_path: Path) -> None:
+    home = open_home(tmp_path / "home")
+    rows = tmp_path / "rows.jsonl"
+    line = '{{"title": "Oak bench {0}", "text": "Bench {0} is oiled by hand."}}'
+    rows.write_text("\n".join(line.format(n) for n in range(40)))
+    settings = [f"data.source={rows}", "data.completion_column=text"]
+    recipe = Recipe(name="r").with_settings(settings)
+    folder = create_run(home, recipe)
+    journal = Journal(folder.journal)
+    fingerprint = prepare(home, recipe).fingerprint
+    journal.append("state", state="running", max_steps=4, fingerprint=fingerprint)
+    journal.close()
+    assert not answers.test_row(home, folder.id, 0).changed
+    prepare(home, recipe.with_settings(["split.seed=99"]))
+    assert answers.test_row(home, folder.id, 0).changed
 
 
 async def test_an_empty_prompt_is_not_sent(

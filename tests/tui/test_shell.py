@@ -13,10 +13,11 @@ from textual.color import Color
 from textual.events import Key
 from textual.widgets import Input, OptionList
 
+from engine.jobs.folder import log_tail
+from engine.text import safe
 from tests.tui.conftest import failed, finished, running, settle
 from tui import keymap
 from tui.app import WorkbenchApp
-from tui.feed import log_tail
 from tui.filters import UnsafeText
 from tui.screens.base import TooSmall, WorkbenchScreen, hints
 from tui.screens.help import HelpScreen, PaletteScreen
@@ -99,7 +100,7 @@ async def test_letters_and_digits_are_text_inside_inputs(frozen_app: MakeApp) ->
 
 @pytest.mark.parametrize(
     ("mode", "key", "typed"),
-    [("train", "e", "xK"), ("runs", "slash", "xD"), ("play", "i", "xn")],
+    [("train", "e", "xK"), ("runs", "slash", "xD")],
 )
 async def test_keys_that_come_in_one_burst_reach_the_input_that_the_first_one_opens(
     frozen_app: MakeApp, mode: str, key: str, typed: str
@@ -202,17 +203,26 @@ def test_the_key_list_for_the_readme_names_every_action() -> None:
         assert f"`{keymap.shown(action.keys[0])}`" in listed
 
 
+def test_the_last_gate_knows_every_character_that_the_engine_takes_for_unsafe() -> None:
+    unsafe = [chr(code) for code in range(0x110000) if safe(chr(code)) != chr(code)]
+    assert len(unsafe) > 2000
+    plain = Segment("a")
+    for char in unsafe:
+        (left, _) = UnsafeText().apply([Segment(char), plain], Color(0, 0, 0))
+        assert char not in left.text, f"U+{ord(char):04X}"
+
+
 def test_log_tail_keeps_what_a_progress_bar_said_last(tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     log.write_bytes(b"first\r\n" + b"\r".join(b"step %d" % n for n in range(9)) + b"\nlast\n\n\n")
-    assert log_tail(log) == ["first", "step 8", "last"]
+    assert log_tail(log, 200) == ["first", "step 8", "last"]
     log.write_bytes(b"x" * 300_000 + b"\nend of a long line\n" + b"\xff\xfe\n")
-    assert log_tail(log) == ["end of a long line", "\ufffd\ufffd"]
+    assert log_tail(log, 200) == ["end of a long line", "\ufffd\ufffd"]
     log.write_bytes(b"y" * 300_000)
-    assert len(log_tail(log)) == 1
-    assert log_tail(tmp_path / "none") == []
+    assert len(log_tail(log, 200)) == 1
+    assert log_tail(tmp_path / "none", 200) == []
     log.write_text("".join(f"{n}\n" for n in range(5000)))
-    assert log_tail(log)[-1] == "4999" and len(log_tail(log)) == 200
+    assert log_tail(log, 200)[-1] == "4999" and len(log_tail(log, 200)) == 200
 
 
 LATER = ("numpy", "pydantic", "sqlite_utils", "sqlite3")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from textual import work
 
+from engine.history.row import ENDS
 from tui import acts
-from tui.feed import ENDS
 from tui.screens.base import WorkbenchScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.words import bytes_words

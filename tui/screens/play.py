@@ -12,10 +12,11 @@ from textual.widgets import Input, Static
 from textual.worker import Worker
 
 from engine.errors import UserError
+from engine.history.row import ENDS
 from engine.text import clip, safe_line
 from tui import answers, keymap
 from tui.answertext import Answer, in_words
-from tui.feed import ENDS, Snapshot
+from tui.feed import Snapshot
 from tui.screens.base import WorkbenchScreen
 from tui.screens.choose import ChooseScreen
 from tui.widgets.field import PlainInput
@@ -186,7 +187,10 @@ class PlayScreen(WorkbenchScreen):
     def _row_shown(self, row: answers.HeldOutRow | None) -> None:
         self.set_class(row is not None, "-with-reference")
         asking = self.query_one("#asking")
-        asking.border_subtitle = f"test row {row.number + 1:,} of {row.count:,}" if row else ""
+        subtitle = f"test row {row.number + 1:,} of {row.count:,}" if row else ""
+        if row and row.changed:
+            subtitle += " · its dataset changed since: perhaps trained on"
+        asking.border_subtitle = subtitle
 
     def action_next_row(self) -> None:
         if self._busy:

@@ -10,9 +10,10 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Static
 
+from engine.history.row import ENDS
 from engine.text import clip
 from tui import acts, keymap
-from tui.feed import ENDS, RunDetail, Snapshot
+from tui.feed import RunDetail, Snapshot
 from tui.screens.acting import RunActions
 from tui.screens.base import block
 from tui.widgets.bars import tail

@@ -7,14 +7,17 @@ from rich.text import Text
 from textual.app import RenderResult
 from textual.widget import Widget
 
+from engine.history.pace import RECENT_STEPS, seconds_left
+from engine.history.row import ENDS, seconds
 from engine.text import clip
 from tui import words
-from tui.feed import ENDS, RunDetail
+from tui.feed import RunDetail
 from tui.theme import STATES
 from tui.widgets.gauge import bar_text
 
 if TYPE_CHECKING:
-    from engine.history.row import RunRow
+    from engine.history.pace import RECENT_STEPS, seconds_left
+from engine.history.row import RunRow
 
 __all__ = ["RunState", "eta", "state_lines"]
 
@@ -23,30 +26,10 @@ SILENT_SECONDS = 60
 
 
 def eta(detail: RunDetail) -> float | None:
-    """Seconds until the last step, evaluations included, by the last 50 steps; None: not known."""
-    row = detail.row
-    step, last = row.step, row.max_steps
-    if not step or not last or step > last:
-        return None
-    seconds = _recent(detail) or row.step_seconds
-    if not seconds:
-        return None
-    during = [
-        found
-        for found in detail.evaluations
-        if found.get("which") == "during" and found.get("step")
-    ]
-    spent = sum(found.get("seconds") or 0.0 for found in during)
-    each = spent / max(found["step"] for found in during) if during else 0.0
-    return (last - step) * (seconds + each)
-
-
-def _recent(detail: RunDetail) -> float | None:
+    """Seconds until the last step; None: not known."""
     series = detail.series.get("step_seconds")
-    if series is None or not len(series[1]):
-        return None
-    recent = [float(value) for value in series[1][-50:] if value == value]
-    return sum(recent) / len(recent) if recent else None
+    recent = series[1][-RECENT_STEPS:] if series is not None else ()
+    return seconds_left(detail.row, recent, detail.evaluations)
 
 
 def _pair(line: Text, label: str, value: str, strong: bool = True) -> None:
@@ -76,10 +59,9 @@ class _Head:
             rest.append("waiting for its worker")
         elif row.state == "stopping":
             rest.append("finishing its step, saving")
-        began = row.started or row.created
-        if began:
-            end = row.ended if row.state in ENDS and row.ended else self.now
-            rest.append(words.duration(end - began))
+        spent = seconds(row, self.now)
+        if spent is not None:
+            rest.append(words.duration(spent))
         if row.state in ENDS and row.ended:
             rest.append(words.when(row.ended, self.now))
         elif row.last_event and self.now - row.last_event > SILENT_SECONDS:

@@ -1,0 +1,53 @@
+"""The one way in which a loss over a split is computed: in training and by ``evaluate``."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from engine.train.rows import IGNORED
+
+__all__ = ["SplitLoss", "split_loss"]
+
+
+@dataclass(frozen=True)
+class SplitLoss:
+    mean: float
+    """Over all trained tokens, in nats."""
+    tokens: int
+    mean_token_accuracy: float | None
+    """0 to 1; None where the model's forward does not count."""
+
+
+def split_loss(
+    model: Any,
+    batches: Iterable[dict[str, Any]],
+    autocast: Callable[[], AbstractContextManager[Any]],
+    before_each: Callable[[int], None] = lambda number: None,
+) -> SplitLoss:
+    """The token-weighted mean over batches on the model's device (input_ids, labels, ...).
+
+    The model is in evaluation mode. ``before_each(number)`` is called before every batch and may
+    raise to give up.
+    """
+    import torch
+
+    sums: list[Any] = []
+    counts: list[Any] = []
+    corrects: list[Any] = []
+    with torch.no_grad():
+        for number, batch in enumerate(batches):
+            before_each(number)
+            count = (batch["labels"][:, 1:] != IGNORED).sum()
+            with autocast():
+                output = model(**batch, use_cache=False)
+            sums.append(output.loss.double() * count)
+            counts.append(count)
+            if (correct := getattr(output, "num_correct_tokens", None)) is not None:
+                corrects.append(correct)
+    tokens = int(sum(counts))
+    return SplitLoss(
+        float(sum(sums)) / max(tokens, 1),
+        tokens,
+        float(sum(corrects)) / max(tokens, 1) if corrects else None,
+    )

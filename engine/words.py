@@ -1,0 +1,28 @@
+"""How a time is said, on the screen and on a terminal alike."""
+
+import math
+from typing import Any
+
+__all__ = ["NOTHING", "duration"]
+
+NOTHING = "–"
+"""Shown where there is no value yet."""
+
+
+def duration(seconds: Any) -> str:
+    """The two biggest parts of a time: 42 s, 3 min 05 s, 17 h 20 min, 2 d 3 h."""
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        return NOTHING
+    if not math.isfinite(seconds):
+        return NOTHING
+    whole = max(0, round(seconds))
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour} h"
+    if hours:
+        return f"{hours} h {minute:02} min"
+    if minutes:
+        return f"{minutes} min {second:02} s"
+    return f"{second} s"
