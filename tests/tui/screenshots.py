@@ -66,7 +66,8 @@ async def _take(home: Home, frozen: bool) -> None:
             await pilot.pause(2.0)  # what a screen reads of the machine comes within a second
             picture = PICTURES / f"{name}.svg"
             svg = app.export_screenshot(title=f"tunebench: {keymap.SCREENS[name]}")
-            for path in (str(Path(sys.prefix).parent), str(home.path)):  # nobody's folders belong in a README
+            # Nobody's folders belong in a README.
+            for path in (str(Path(sys.prefix).parent), str(home.path)):
                 svg = svg.replace(path, "~/bench")
             picture.write_text(svg, "utf-8")
             print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size // 1024} kB")
