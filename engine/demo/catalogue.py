@@ -72,10 +72,12 @@ class Planted:
 class _Catalogue:
     """The rows of one catalogue in order, and the counts so far."""
 
-    def __init__(self, rows: int, seed: int) -> None:
+    def __init__(self, rows: int, seed: int, long: bool) -> None:
         self._rng = Random(f"catalogue {seed}")
         self._rand = self._rng.random
         self._rows = rows
+        self._babble = babble(Random(f"babble {seed}")) if long else ""
+        self._most_targets = 44 if long else 3
         self._writer = Writer(self._rng)
         self._defects = dirt.places(self._rng, rows)
         self._seen = bytearray(_BITS // 8)
@@ -102,10 +104,18 @@ class _Catalogue:
         """Sentences of a description that occurs nowhere else."""
         for extra in (None, 3, 5):
             sentences = self._writer.sentences(product, extra)
+            if self._babble:
+                sentences.append(self._more())
             if self._is_new(" ".join(sentences)):
                 return sentences
         # Only this sentence names the row's number, so nothing else can be equal to it.
         return [*sentences, f"Catalog number {row + 1:07d}."]
+
+    def _more(self) -> str:
+        """Some hundred characters of invented words, as a sentence."""
+        start = self._babble.index(" ", int(self._rand() * (len(self._babble) - 4000))) + 1
+        end = self._babble.index(" ", start + int(self._rand() * 1040))
+        return f"{self._babble[start:end].capitalize()}."
 
     def _earlier(self) -> str:
         return self._reservoir[int(self._rand() * len(self._reservoir))]
@@ -208,7 +218,7 @@ class _Catalogue:
         ).encode()
 
     def _targets(self) -> tuple[list[int], list[float]]:
-        count = 1 + int(self._rand() * 3)
+        count = 1 + int(self._rand() * self._most_targets)
         return [int(self._rand() * 1_300_000) for _ in range(count)], [1.0] * count
 
     def _defective(self, row: int, uid: str, product: dict[str, str], title: str) -> bytes:
@@ -253,11 +263,28 @@ class _Catalogue:
         return text + b"\n"
 
 
+def babble(rng: Random) -> str:
+    """Four million characters of invented words whose frequencies follow Zipf's law."""
+    starts, vowels = (
+        ("b", "br", "d", "f", "gl", "k", "l", "m", "n", "p", "r", "st", "t", "v"),
+        "aeiou",
+    )
+    words = {
+        "".join(rng.choice(starts) + rng.choice(vowels) for _ in range(rng.randint(1, 4)))
+        for _ in range(40_000)
+    }
+    vocabulary = sorted(words, key=len)
+    weights = [1 / (rank + 3) for rank in range(len(vocabulary))]
+    return " ".join(rng.choices(vocabulary, weights, k=700_000))
+
+
 def write_catalogue(
     path: Path,
     rows: int = 20_000,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    *,
+    long: bool = False,
 ) -> Planted:
     """Write a gzipped JSON Lines catalogue and, beside it, `<path>.planted.json`.
 
@@ -266,13 +293,15 @@ def write_catalogue(
         rows: non-blank lines, at least 1. Below about 150 not every defect finds a place.
         seed: the same seed and rows give the same bytes.
         progress: called with the number of rows written so far, every few thousand rows.
+        long: rows as long as the real corpus's and as hard to compress (some 950 bytes, 380 packed),
+            for measuring.
 
     Returns:
         The counts that a cleaning of the file must arrive at.
     """
     if rows < 1:
         raise ValueError(f"rows must be at least 1, not {rows}")
-    catalogue = _Catalogue(rows, seed)
+    catalogue = _Catalogue(rows, seed, long)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with (
