@@ -1,83 +1,249 @@
-"""Decides about one row after the other: kept, or dropped under which rule, and counts."""
+"""Cleans rows: decides about each one by itself, and does so for a whole chunk at a time.
 
-from hashlib import blake2b
-from typing import NamedTuple
+This is what a worker process does. What compares rows with others (duplicates) is decided behind
+it, in the order of the source: see ``engine.data.prepare``.
+"""
 
-from engine.data.read import RawRow
-from engine.data.rules import REPAIRS, Normaliser, drop_rules
-from engine.recipe import CleanSection
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-__all__ = ["Cleaner", "Decision", "hash64"]
+import xxhash
+
+from engine.data.rows import Message, RawRow, Row, completion_identity, prompt_identity
+from engine.data.rules import Normaliser, Verdict, make_row_rules, title_key
+from engine.data.rules.near import Signer
+from engine.sections.data import CleanSection
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from engine.data.sources import Chunk, Parser
+
+__all__ = ["EXAMPLES", "Change", "Cleaned", "Cleaner", "Decision", "Job", "Marks", "hash64"]
+
+EXAMPLES = 5
+"""Changes kept as examples for each rule: the first ones of the source."""
+RAW_BYTES = 1000
+"""Bytes of a dropped row that the audit keeps."""
+
+hash64 = xxhash.xxh3_64_intdigest
+"""64 bits of some bytes, the same on every machine. Two of 2.2 M texts clash once in 7 M files."""
 
 
-def hash64(text: str) -> int:
-    """64 bits of a text, the same on every machine. Two of 2.2 M texts clash once in 7 M files."""
-    return int.from_bytes(blake2b(text.encode("utf-8"), digest_size=8).digest(), "little")
+class Job(NamedTuple):
+    """What a cleaner is made of: small, and the same in every process."""
+
+    clean: CleanSection
+    shape: str
+    model_name_or_path: str
+    """Whose tokenizer counts, where a rule counts tokens."""
+
+
+class Change(NamedTuple):
+    """One text that a rule changed."""
+
+    rule: str
+    line: int
+    before: str
+    after: str
+    """As it is when all rules are through."""
 
 
 class Decision(NamedTuple):
-    """What becomes of a row: ``rule`` is None when it is kept."""
+    """What the rules that look at one row make of it."""
 
-    rule: str | None
-    prompt: str
-    completion: str
+    reason: str | None
+    """Why it is dropped; None: it is kept, unless it repeats another row."""
+    row: Row | None
+    """Its texts as they are now; None when it could not be read."""
     evidence: str
-    """For people, e.g. "repeats line 12"; empty where the rule says it all."""
-    completion_hash: int
-    """64-bit hash of a kept row's completion."""
+    changed: frozenset[str]
+    """Text rules that changed it."""
+
+
+class Marks(NamedTuple):
+    """By what rows are compared: one value a row."""
+
+    prompts: "array[int]"
+    """uint64: hash of the title key."""
+    completions: "array[int]"
+    """uint64: hash of the completion."""
+    keys: "array[int]"
+    """uint64: what makes a row a duplicate of another."""
+    signatures: Any
+    """For the rule near_duplicates, else None."""
+
+
+class Cleaned(NamedTuple):
+    """One chunk, cleaned. Goes from a worker process to the one that puts the rows in order."""
+
+    rows_read: int
+    kept: "pa.RecordBatch"
+    """Candidates, columns of the dataset's shape."""
+    dropped: "pa.RecordBatch"
+    """line, rule, evidence, raw."""
+    marks: Marks
+    """Of the candidates."""
+    repairs: dict[str, int]
+    changed: dict[str, int]
+    flagged: dict[str, int]
+    file_repairs: dict[str, int]
+    rejects: list[tuple[int, str, bytes]]
+    """Line, reason and the whole bytes of rows that could not be read."""
+    changes: list[Change]
+
+
+_NO_CHANGE: frozenset[str] = frozenset()
 
 
 class Cleaner:
-    """The rules of one recipe over one stream of rows, in file order.
+    """The rules of one recipe for rows of one shape."""
 
-    Holds a hash and a line number for every kept row: about 180 bytes each.
-    """
-
-    def __init__(self, clean: CleanSection) -> None:
+    def __init__(self, job: Job) -> None:
+        clean = job.clean
+        self._shape = job.shape
         self._normaliser = Normaliser(clean)
-        self._drop_empty = clean.drop_empty
-        self._duplicates = clean.drop_duplicates
-        self._seen: dict[int, int] = {}
-        self._duplicate_rule = drop_rules(clean)[-1]
-        self.dropped = dict.fromkeys(drop_rules(clean), 0)
-        self.repairs = dict.fromkeys(REPAIRS, 0)
-        self.changed = dict.fromkeys(self._normaliser.names, 0)
-        self.rows_read = 0
-        self.rows_kept = 0
+        self._row_rules = make_row_rules(clean, job.model_name_or_path)
+        self._signer = Signer(clean.near_duplicates) if clean.has("near_duplicates") else None
+        self._by = clean.duplicates.by if clean.has("duplicates") else "completion"
+        self._examples: Counter[str] = Counter()
 
-    def decide(self, row: RawRow) -> Decision:
-        """Clean one row and count it."""
-        self.rows_read += 1
-        if row.repair:
-            self.repairs[row.repair] += 1
-        if row.drop:
-            return self._drop(row.drop)
-        prompt, completion = row.prompt or "", row.completion or ""
-        normaliser = self._normaliser
-        if not (normaliser.is_clean(prompt) and normaliser.is_clean(completion)):
-            changed: set[str] = set()
-            prompt = normaliser.apply(prompt, changed)
-            completion = normaliser.apply(completion, changed)
-            for rule in changed:
-                self.changed[rule] += 1
-        if self._drop_empty:
-            if not prompt or prompt.isspace():
-                return self._drop("empty_prompt")
-            if not completion or completion.isspace():
-                return self._drop("empty_completion")
-        completion_hash = hash64(completion)
-        if self._duplicates != "none":
-            key = completion_hash
-            if self._duplicates == "prompt":
-                key = hash64(prompt)
-            elif self._duplicates == "both":
-                key = hash64(f"{len(prompt)}:{prompt}{completion}")
-            first = self._seen.setdefault(key, row.line)
-            if first != row.line:
-                return self._drop(self._duplicate_rule, f"repeats line {first}")
-        self.rows_kept += 1
-        return Decision(None, prompt, completion, "", completion_hash)
+    def decide(self, raw: RawRow) -> Decision:
+        """One row by itself."""
+        row = raw.row
+        if row is None:
+            return Decision(raw.drop, None, "", _NO_CHANGE)
+        changed = _NO_CHANGE
+        clean = self._normaliser.is_clean
+        if row.messages or not (clean(row.prompt) and clean(row.completion)) or row.instruction:
+            row, changed = self._normalised(row)
+        for rule in self._row_rules:
+            result = rule(row)
+            if isinstance(result, Verdict):
+                return Decision(result.reason, row, result.evidence, changed)
+            row = result
+        return Decision(None, row, "", changed)
 
-    def _drop(self, rule: str, evidence: str = "") -> Decision:
-        self.dropped[rule] += 1
-        return Decision(rule, "", "", evidence, 0)
+    def _normalised(self, row: Row) -> tuple[Row, frozenset[str]]:
+        changed: set[str] = set()
+        apply = self._normaliser.apply
+        if row.messages:
+            messages = tuple(Message(m.role, apply(m.content, changed)) for m in row.messages)
+            before = messages[-2].content if len(messages) > 1 else ""
+            row = Row(before, messages[-1].content, messages=messages)
+        else:
+            row = Row(*(apply(text, changed) for text in row[:4]))
+        return row, frozenset(changed) if changed else _NO_CHANGE
+
+    def chunk(self, parser: "Parser", chunk: "Chunk") -> Cleaned:
+        """Every row of a chunk."""
+        from engine.data.tables import AUDIT_SCHEMA, batch, row_batch
+
+        lines: list[int] = []
+        rows: list[Row] = []
+        audit: list[tuple[int, str, str, str]] = []
+        rejects: list[tuple[int, str, bytes]] = []
+        repairs: Counter[str] = Counter()
+        changes: list[Change] = []
+        changed: Counter[str] = Counter()
+        read = 0
+        decide = self.decide
+        for raw in parser.rows(chunk):
+            read += 1
+            reason, row, evidence, by_rules = decide(raw)
+            if raw.repair:
+                repairs[raw.repair] += 1
+            if by_rules:
+                changed.update(by_rules)
+                self._note(changes, raw, row, by_rules)
+            if reason is None:
+                assert row is not None
+                lines.append(raw.line)
+                rows.append(row)
+            else:
+                text = raw.raw[:RAW_BYTES].decode("utf-8", "replace")
+                audit.append((raw.line, reason, evidence, text))
+                if row is None:
+                    rejects.append((raw.line, reason, raw.raw))
+        file_repairs = dict(parser.file_repairs)
+        parser.file_repairs.clear()
+        return Cleaned(
+            rows_read=read,
+            kept=row_batch(self._shape, lines, rows),
+            dropped=batch(AUDIT_SCHEMA, audit),
+            marks=self.marks(rows),
+            repairs=dict(repairs),
+            changed=dict(changed),
+            flagged=self._flagged(),
+            file_repairs=file_repairs,
+            rejects=rejects,
+            changes=changes,
+        )
+
+    def marks(self, rows: Sequence[Row]) -> Marks:
+        """What rows are told apart by."""
+        prompts = array("Q", [hash64(title_key(prompt_identity(row)).encode()) for row in rows])
+        texts = [completion_identity(row) for row in rows]
+        completions = array("Q", [hash64(text.encode()) for text in texts])
+        keys = completions
+        if self._by == "prompt":
+            keys = array("Q", [hash64(prompt_identity(row).encode()) for row in rows])
+        elif self._by == "both":
+            keys = array(
+                "Q",
+                [
+                    hash64(f"{len(prompt)}:{prompt}{text}".encode())
+                    for prompt, text in zip(map(prompt_identity, rows), texts, strict=True)
+                ],
+            )
+        return Marks(prompts, completions, keys, self._signer.sign(texts) if self._signer else None)
+
+    def _flagged(self) -> dict[str, int]:
+        found: Counter[str] = Counter()
+        for rule in self._row_rules:
+            flagged = getattr(rule, "flagged", None)
+            if flagged:
+                found.update(flagged)
+                flagged.clear()
+        return dict(found)
+
+    def _note(
+        self, changes: list[Change], raw: RawRow, row: Row | None, rules: frozenset[str]
+    ) -> None:
+        """Keep the first changes of each rule. Chunks come in the source's order."""
+        if row is None or raw.row is None:
+            return
+        for rule in rules:
+            if self._examples[rule] < EXAMPLES:
+                before, after = _first_difference(raw.row, row)
+                if before != after:
+                    self._examples[rule] += 1
+                    changes.append(Change(rule, raw.line, before, after))
+
+
+def _first_difference(before: Row, after: Row) -> tuple[str, str]:
+    for old, new in zip(_texts(before), _texts(after), strict=False):
+        if old != new:
+            return _excerpts(old, new)
+    return "", ""
+
+
+def _texts(row: Row) -> tuple[str, ...]:
+    return tuple(m.content for m in row.messages) if row.messages else row[:4]
+
+
+def _excerpts(old: str, new: str, most: int = 200) -> tuple[str, str]:
+    """The two texts from a little before the place where they part."""
+    same = 0
+    for one, other in zip(old, new, strict=False):
+        if one != other:
+            break
+        same += 1
+    start = max(0, same - 40)
+    lead = "…" if start else ""
+    return tuple(  # type: ignore[return-value]
+        lead + text[start : start + most] + ("…" if len(text) > start + most else "")
+        for text in (old, new)
+    )

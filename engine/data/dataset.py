@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["FILES", "MANIFEST", "VIEWS", "Dataset", "DatasetInfo", "list_datasets", "open_dataset"]
 
 MANIFEST = "dataset.json"
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 FILES = {
     "train": "train.arrow",
     "validation": "validation.arrow",
     "test": "test.arrow",
     "cleaned": "cleaned.parquet",
     "audit": "audit.parquet",
+    "rejects": "rejects.jsonl",
     "raw_index": "raw-index.json",
     "manifest": MANIFEST,
 }
@@ -44,6 +45,8 @@ class Dataset:
         self.manifest = manifest
         self.name: str = manifest["name"]
         self.fingerprint: str = manifest["fingerprint"]
+        self.shape: str = manifest.get("shape", "pair")
+        """One of :data:`engine.data.rows.SHAPES`."""
         self.report = CleanReport.from_json(manifest["report"])
         # A folder that was copied elsewhere tells where it lies now.
         self.report.paths = {"folder": str(path)} | {

@@ -22,13 +22,15 @@ class Progress:
     """How far a preparation is."""
 
     phase: str
-    """making the catalogue, fingerprinting, waiting, cleaning, splitting or checking."""
+    """making the catalogue, fingerprinting, waiting, cleaning, splitting or writing."""
     rows: int
     fraction: float
     """0 to 1 of this phase, by bytes or rows."""
     rows_per_second: float
     seconds: float
     """Since the preparation began."""
+    eta: float | None = None
+    """Seconds until the end of this phase, once it can be told."""
 
 
 class Watch:
@@ -55,5 +57,7 @@ class Watch:
             self._phase, self._phase_began = phase, now
         if self._progress is not None and (new or now - self._told >= PROGRESS_SECONDS):
             self._told = now
-            rate = rows / max(now - self._phase_began, 1e-3)
-            self._progress(Progress(phase, rows, min(fraction, 1.0), rate, now - self.began))
+            fraction = min(fraction, 1.0)
+            spent = max(now - self._phase_began, 1e-3)
+            eta = spent * (1 - fraction) / fraction if fraction > 0.02 else None
+            self._progress(Progress(phase, rows, fraction, rows / spent, now - self.began, eta))

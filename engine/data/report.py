@@ -14,6 +14,14 @@ _DROP_WORDS = {
     "duplicate_completion": "completion seen before",
     "duplicate_prompt": "prompt seen before",
     "duplicate_both": "prompt and completion seen before",
+    "near_duplicate": "nearly a completion seen before",
+    "too_short": "too short",
+    "too_long": "too long",
+    "echo": "completion only repeats the prompt",
+    "placeholder": "one phrase again and again, or says nothing",
+    "wrong_language": "another language",
+    "personal_data": "personal data",
+    "python": "the user's own rule",
 }
 _REPAIR_WORDS = {
     "invalid_utf8": "not UTF-8, read as Windows-1252",
@@ -36,6 +44,10 @@ _CHANGE_WORDS = {
 class CleanReport:
     """The counts of one cleaning. Every row read is kept or under one name of ``dropped``."""
 
+    layout: str = "columns"
+    """How the source's rows are laid out, one of ``data.layout``."""
+    shape: str = "pair"
+    """What the rows have, one of :data:`engine.data.rows.SHAPES`."""
     rows_read: int = 0
     """Lines that are not blank."""
     rows_kept: int = 0
@@ -46,6 +58,10 @@ class CleanReport:
     repairs: dict[str, int] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
     """Normalising rule -> rows whose prompt or completion it changed; kept or not."""
+    flagged: dict[str, int] = field(default_factory=dict)
+    """Kind of personal data -> rows in which it was found."""
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    """The first changes of every rule: rule, line, before, after."""
     train: int = 0
     validation: int = 0
     test: int = 0
@@ -53,8 +69,11 @@ class CleanReport:
     """Rows of test whose title would occur in train had lines been dealt out at random."""
     leakage_after: int = 0
     """Rows of validation and test whose title or description occurs in train, as written."""
+    near_leakage: int = 0
+    """Pairs of nearly the same completion across the border to train; counted when asked for."""
     seconds: float = 0.0
     peak_rss_bytes: int = 0
+    """Of all processes together, each at its own peak."""
     fingerprint: str = ""
     paths: dict[str, str] = field(default_factory=dict)
     file_repairs: dict[str, int] = field(default_factory=dict)
@@ -86,6 +105,10 @@ def funnel(report: CleanReport) -> list[tuple[str, int, str]]:
         for rule, count in report.changed.items()
     ]
     rows += [
+        (f"flagged.{kind}", count, "looks like personal data")
+        for kind, count in report.flagged.items()
+    ]
+    rows += [
         (f"dropped.{rule}", count, _DROP_WORDS.get(rule, ""))
         for rule, count in report.dropped.items()
     ]
@@ -98,6 +121,11 @@ def funnel(report: CleanReport) -> list[tuple[str, int, str]]:
             "leakage_before",
             report.leakage_before,
             "test titles that a split by line shows in train",
+        ),
+        *(
+            [("near_leakage", report.near_leakage, "near-duplicates across the border to train")]
+            if report.near_leakage
+            else []
         ),
         ("leakage_after", report.leakage_after, "validation and test rows seen in train"),
     ]

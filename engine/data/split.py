@@ -12,7 +12,7 @@ from engine.recipe import SplitSection
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["SIDES", "Sides", "assign"]
+__all__ = ["SIDES", "Sides", "assign", "leaks"]
 
 SIDES = ("train", "validation", "test")
 _UNUSED = -1
@@ -62,6 +62,19 @@ def assign(
         plain = _sample(plain, line_mix, lines, wanted)
     leaked = np.isin(titles[plain == 2], titles[plain == 0])
     return Sides(pool, int(leaked.sum()), left_out)
+
+
+def leaks(side: "np.ndarray", titles: "np.ndarray", completions: "np.ndarray") -> int:
+    """Rows of validation and test with a title or completion of train: 0, or something is wrong."""
+    import numpy as np
+
+    train, others = side == 0, side > 0
+    return int(
+        (
+            np.isin(titles[others], titles[train])
+            | np.isin(completions[others], completions[train])
+        ).sum()
+    )
 
 
 def _mix(values: "np.ndarray", seed: int) -> "np.ndarray":

@@ -1,7 +1,8 @@
 """The files of a dataset as they are written: Parquet while reading, Arrow for the splits."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -10,76 +11,143 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.data.rows import Row
 from engine.data.split import SIDES
 
-__all__ = ["AUDIT_SCHEMA", "ROW_SCHEMA", "RowWriter", "read_batches", "sync", "write_splits"]
+__all__ = [
+    "AUDIT_SCHEMA",
+    "ROW_SCHEMA",
+    "ROW_SCHEMAS",
+    "RowWriter",
+    "batch",
+    "in_line_order",
+    "row_batch",
+    "sync",
+    "write_splits",
+]
 
 ROW_SCHEMA = pa.schema([("line", pa.int64()), ("prompt", pa.string()), ("completion", pa.string())])
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+ROW_SCHEMAS = {
+    "pair": ROW_SCHEMA,
+    "text": ROW_SCHEMA,
+    "instruction": ROW_SCHEMA.append(pa.field("instruction", pa.string())).append(
+        pa.field("system", pa.string())
+    ),
+    "conversation": ROW_SCHEMA.append(pa.field("messages", _MESSAGES)),
+}
+"""Columns of ``train``, ``validation``, ``test`` and ``cleaned``, by shape."""
 AUDIT_SCHEMA = pa.schema(
     [("line", pa.int64()), ("rule", pa.string()), ("evidence", pa.string()), ("raw", pa.string())]
 )
 GROUP_ROWS = 10_000
 """A page is read from one row group: 10,000 rows of 800 bytes unpack in some 10 ms."""
 GROUP_BYTES = 64 << 20
-_TEXT_LIMIT = 2**31 - 1
+_SYNC_BYTES = 256 << 20
+"""Written in this many bytes, a file is brought to the disk while the next ones are made."""
+
+
+def batch(schema: pa.Schema, rows: Sequence[Sequence[Any]]) -> pa.RecordBatch:
+    """Rows of values in the order of the schema's columns."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def row_batch(shape: str, lines: Sequence[int], rows: Sequence[Row]) -> pa.RecordBatch:
+    """Rows of a dataset of this shape, with their line numbers."""
+    columns: list[Any] = [lines, [row.prompt for row in rows], [row.completion for row in rows]]
+    if shape == "instruction":
+        columns += [[row.instruction for row in rows], [row.system for row in rows]]
+    elif shape == "conversation":
+        columns.append([[m._asdict() for m in row.messages] for row in rows])
+    schema = ROW_SCHEMAS[shape]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def in_line_order(one: pa.RecordBatch, other: pa.RecordBatch) -> pa.RecordBatch:
+    """Two batches of one schema as one, ordered by ``line``."""
+    both = pa.Table.from_batches([one, other]).sort_by("line").combine_chunks()
+    return both.to_batches()[0] if len(both) else one
 
 
 class RowWriter:
-    """Writes rows to a Parquet file, a row group at a time (LZ4: fast to page through)."""
+    """Writes batches to a Parquet file in row groups of :data:`GROUP_ROWS` rows.
+
+    LZ4 is fast to page through. A thread packs and writes one group while the next is made; two
+    writings of the same rows give the same bytes, however they came in batches.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._columns: list[list[Any]] = [[] for _ in schema]
         self._schema = schema
-        self._bytes = 0
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
         self._writer = pq.ParquetWriter(
             path, schema, compression="lz4", use_dictionary=False, write_statistics=["line"]
         )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
+        self._last: Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: Any, *_: object) -> None:
-        if kind is None:
-            self.close()
-            return
+        try:
+            if kind is None:
+                self.close()
+                return
+        finally:
+            self._thread.shutdown()
         # Closing writes the footer, which a full disk refuses as well: keep the first error.
         with suppress(OSError):
             self._writer.close()
 
-    def add(self, *values: Any) -> None:
-        """One row, in the order of the schema's columns; the last one is the longest text."""
-        for column, value in zip(self._columns, values, strict=True):
-            column.append(value)
-        self._bytes += len(values[-1])
-        if len(self._columns[0]) >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
-            self.flush()
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Some rows. Raises what the writing of earlier ones ended with."""
+        start = 0
+        while start < batch.num_rows:
+            part = batch.slice(start, GROUP_ROWS - self._rows)
+            start += part.num_rows
+            self._waiting.append(part)
+            self._rows += part.num_rows
+            self._bytes += part.nbytes
+            if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
+                self._flush()
 
-    def flush(self) -> None:
-        if self._columns[0]:
-            table = pa.Table.from_arrays(
-                [
-                    pa.array(column, field.type)
-                    for column, field in zip(self._columns, self._schema, strict=True)
-                ],
-                schema=self._schema,
+    def _flush(self) -> None:
+        if self._waiting:
+            table = pa.Table.from_batches(self._waiting, self._schema)
+            self._waiting, self._rows, self._bytes = [], 0, 0
+            self._wait()
+            self._last = self._thread.submit(
+                self._writer.write_table, table, row_group_size=GROUP_ROWS
             )
-            self._writer.write_table(table, row_group_size=GROUP_ROWS)
-            self._columns = [[] for _ in self._schema]
-            self._bytes = 0
+
+    def _wait(self) -> None:
+        if self._last is not None:
+            self._last.result()
 
     def close(self) -> None:
-        self.flush()
+        self._flush()
+        self._wait()
         self._writer.close()
 
 
-def read_batches(path: Path) -> Iterator[pa.Table]:
-    """The row groups of a Parquet file, one at a time."""
-    with pq.ParquetFile(path) as file:  # mapped pages would count as this process's memory
+def _groups(path: Path) -> Iterator[pa.Table]:
+    """The row groups of a Parquet file; the next one is read meanwhile."""
+    with pq.ParquetFile(path) as file, ThreadPoolExecutor(1, thread_name_prefix="read") as thread:
+        ahead = [thread.submit(file.read_row_group, n) for n in range(min(2, file.num_row_groups))]
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group)
+            table = ahead.pop(0).result()
+            if group + 2 < file.num_row_groups:
+                ahead.append(thread.submit(file.read_row_group, group + 2))
+            yield table
 
 
-def write_splits(cleaned: Path, side: np.ndarray, paths: dict[str, Path]) -> Iterator[int]:
+def write_splits(
+    cleaned: Path, side: np.ndarray, paths: dict[str, Path], schema: pa.Schema
+) -> Iterator[int]:
     """Deal the rows of ``cleaned`` out to Arrow stream files; yields the rows done so far.
 
     ``side`` is as in :class:`engine.data.split.Sides`; file order stays.
@@ -89,14 +157,14 @@ def write_splits(cleaned: Path, side: np.ndarray, paths: dict[str, Path]) -> Ite
         writers = {}
         for name in SIDES:
             sink = stack.enter_context(pa.OSFile(str(paths[name]), "wb"))
-            writers[name] = stack.enter_context(pa.ipc.new_stream(sink, ROW_SCHEMA))
-        for table in read_batches(cleaned):
+            writers[name] = stack.enter_context(pa.ipc.new_stream(sink, schema))
+        for table in _groups(cleaned):
             here = side[done : done + len(table)]
             for number, name in enumerate(SIDES):
                 rows = np.flatnonzero(here == number)
                 if len(rows):
-                    part = table.take(rows).combine_chunks()
-                    writers[name].write_table(part)
+                    part = table if len(rows) == len(table) else table.take(rows)
+                    writers[name].write_table(part.combine_chunks())
             done += len(table)
             yield done
 

@@ -1,0 +1,290 @@
+"""Builds one dataset into a folder: cleans the source, deals the rows out, writes what was found."""
+
+import json
+import time
+from array import array
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.data.clean import EXAMPLES, RAW_BYTES, Cleaned, Job
+from engine.data.dataset import FILES, MANIFEST, MANIFEST_VERSION
+from engine.data.processes import clean_chunks, peak_rss_bytes, worker_count
+from engine.data.progress import Watch
+from engine.data.rejects import RejectWriter
+from engine.data.repeats import Repeats
+from engine.data.report import CleanReport
+from engine.data.rules import REPAIRS, drop_reasons, text_rules
+from engine.data.split import SIDES, Sides, assign, leaks
+from engine.errors import UserError
+from engine.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from engine.data.sources import Look, Source
+
+__all__ = ["build"]
+
+
+def build(
+    recipe: Recipe,
+    source: "Source",
+    identity: dict[str, Any],
+    wanted: str,
+    temporary: Path,
+    folder: Path,
+    watch: Watch,
+) -> None:
+    """Write the dataset ``wanted`` (its fingerprint) into ``temporary``; it will lie at ``folder``.
+
+    ``identity``: what the manifest says of the source. Raises :class:`UserError` and what the disk
+    raises; what is written then is no dataset, because the manifest comes last.
+    """
+    _Build(recipe, source, identity, wanted, temporary, folder, watch).run()
+
+
+class _Build:
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: "Source",
+        identity: dict[str, Any],
+        wanted: str,
+        temporary: Path,
+        folder: Path,
+        watch: Watch,
+    ) -> None:
+        self.recipe = recipe
+        self.source = source
+        self.look: Look = source.look
+        self.identity = identity
+        self.temporary = temporary
+        self.folder = folder
+        self.watch = watch
+        clean = recipe.clean
+        reasons = drop_reasons(clean)
+        self.report = CleanReport(
+            layout=self.look.layout,
+            shape=self.look.shape,
+            dropped=dict.fromkeys(reasons, 0),
+            repairs=dict.fromkeys(REPAIRS, 0),
+            changed=dict.fromkeys(text_rules(clean), 0),
+            fingerprint=wanted,
+            paths={"folder": str(folder)}
+            | {what: str(folder / file) for what, file in FILES.items()},
+        )
+        self.repeats = Repeats(clean)
+        self.examples: Counter[str] = Counter()
+        self.prompts, self.completions, self.lines = array("Q"), array("Q"), array("q")
+        self.disk = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self.syncing: list[Future[None]] = []
+
+    def path(self, what: str) -> Path:
+        return self.temporary / FILES[what]
+
+    def run(self) -> None:
+        from engine.data.tables import sync
+
+        report = self.report
+        peaks: list[int] = []
+        try:
+            self.clean(peaks)
+            self.sync("cleaned", "audit", "rejects", "raw_index")
+            self.split()
+            self.sync(*SIDES)
+            for done in self.syncing:
+                self.watch.tell("writing")
+                done.result()
+        finally:
+            self.disk.shutdown(cancel_futures=True)
+        report.seconds = round(time.monotonic() - self.watch.began, 3)
+        report.peak_rss_bytes = peak_rss_bytes() + sum(peaks)
+        self.write_manifest()
+        sync(self.temporary)
+
+    def sync(self, *files: str) -> None:
+        """Bring files to the disk while other things are done: 390 MB/s where it was measured."""
+        from engine.data.tables import sync
+
+        self.syncing += [self.disk.submit(sync, self.path(what)) for what in files]
+
+    # --- cleaning
+
+    def clean(self, peaks: list[int]) -> None:
+        """Read and clean every row; the kept ones go to ``cleaned.parquet``, in order."""
+        from engine.data.tables import AUDIT_SCHEMA, ROW_SCHEMAS, RowWriter
+
+        source, watch, report = self.source, self.watch, self.report
+        job = Job(self.recipe.clean, report.shape, self.recipe.model.model_name_or_path)
+        index: list[list[int]] = []
+        size = max(1, source.bytes_total)
+        with (
+            RowWriter(self.path("cleaned"), ROW_SCHEMAS[report.shape]) as kept,
+            RowWriter(self.path("audit"), AUDIT_SCHEMA) as audit,
+            RejectWriter(self.path("rejects")) as rejects,
+        ):
+            cleaned_chunks = clean_chunks(
+                job, source.parser(), source.chunks(), worker_count(size), peaks
+            )
+            for chunk, cleaned in cleaned_chunks:
+                index.append([report.rows_read, chunk.number, chunk.offset, chunk.file])
+                self.count(cleaned)
+                rows, dropped = self.sift(chunk, cleaned)
+                kept.add(rows)
+                audit.add(dropped)
+                for line, reason, raw in cleaned.rejects:
+                    rejects.add(source.where(line), line, reason, raw)
+                watch.tell("cleaning", report.rows_read, source.bytes_read / size)
+        report.repaired = sum(report.repairs.values())
+        report.file_repairs = dict(Counter(report.file_repairs) + source.file_repairs)
+        report.warnings += source.warnings
+        if not report.rows_kept:
+            raise UserError(self.nothing_usable())
+        self.path("raw_index").write_text(
+            json.dumps({"source": source.index, "chunks": index}), encoding="utf-8"
+        )
+
+    def count(self, cleaned: Cleaned) -> None:
+        report = self.report
+        report.rows_read += cleaned.rows_read
+        for told, counts in (
+            (report.repairs, cleaned.repairs),
+            (report.changed, cleaned.changed),
+            (report.flagged, cleaned.flagged),
+            (report.file_repairs, cleaned.file_repairs),
+        ):
+            for name, count in counts.items():
+                told[name] = told.get(name, 0) + count
+        for change in cleaned.changes:
+            if self.examples[change.rule] < EXAMPLES:
+                self.examples[change.rule] += 1
+                report.examples.append(change._asdict())
+
+    def sift(self, chunk: Any, cleaned: Cleaned) -> "tuple[pa.RecordBatch, pa.RecordBatch]":
+        """The chunk's rows that stay, and those that do not with the reason, in line order."""
+        import numpy as np
+
+        from engine.data.tables import AUDIT_SCHEMA, batch, in_line_order
+
+        kept, dropped = cleaned.kept, cleaned.dropped
+        report = self.report
+        for rule in dropped.column("rule").to_pylist():
+            report.dropped[rule] = report.dropped.get(rule, 0) + 1
+        lines = kept.column("line").to_pylist()
+        marks = cleaned.marks
+        hashes = [np.asarray(marks.prompts), np.asarray(marks.completions)]
+        if repeats := self.repeats.sift(lines, marks):
+            raw = self.source.raw_lines(chunk, [lines[place] for place, _, _ in repeats])
+            more = []
+            for (place, reason, evidence), text in zip(repeats, raw, strict=True):
+                report.dropped[reason] += 1
+                shown = text[:RAW_BYTES].decode("utf-8", "replace")
+                more.append((lines[place], reason, evidence, shown))
+            dropped = in_line_order(dropped, batch(AUDIT_SCHEMA, more))
+            staying = np.ones(len(lines), dtype=bool)
+            staying[[place for place, _, _ in repeats]] = False
+            places = np.flatnonzero(staying)
+            kept = kept.take(places)
+            hashes = [values[places] for values in hashes]
+        self.prompts.frombytes(hashes[0].tobytes())
+        self.completions.frombytes(hashes[1].tobytes())
+        self.lines.frombytes(kept.column("line").to_numpy().tobytes())
+        report.rows_kept += kept.num_rows
+        return kept, dropped
+
+    def nothing_usable(self) -> str:
+        report, name = self.report, self.source.name
+        if not report.rows_read:
+            return f"{name}: has no rows, only blank lines"
+        why = ", ".join(f"{count:,} {rule}" for rule, count in report.dropped.items() if count)
+        message = f"{name}: no usable row among {report.rows_read:,} ({why})"
+        if report.dropped["malformed"] == report.rows_read:
+            message += "; one JSON object a line is expected"
+        return message
+
+    # --- splitting
+
+    def split(self) -> None:
+        """Deal the clean rows out and write the sides."""
+        import numpy as np
+
+        from engine.data.tables import ROW_SCHEMAS, write_splits
+
+        self.watch.tell("splitting")
+        report, recipe = self.report, self.recipe
+        prompts = np.frombuffer(self.prompts, dtype=np.uint64)
+        completions = np.frombuffer(self.completions, dtype=np.uint64)
+        lines = np.frombuffer(self.lines, dtype=np.int64)
+        clean = recipe.clean
+        sides = assign(
+            recipe.split,
+            prompts,
+            completions,
+            lines,
+            unique_completions=clean.has("duplicates") and clean.duplicates.by == "completion",
+        )
+        report.leakage_before = sides.leakage_before
+        report.leakage_after = leaks(sides.side, prompts, completions)
+        if report.leakage_after:
+            raise AssertionError(f"{report.leakage_after} rows of the other splits are in train")
+        report.near_leakage = self.near_leakage(sides)
+        for name in SIDES:
+            setattr(report, name, sides.count(name))
+        self.warn(sides)
+        paths = {name: self.path(name) for name in SIDES}
+        schema = ROW_SCHEMAS[report.shape]
+        for done in write_splits(self.path("cleaned"), sides.side, paths, schema):
+            self.watch.tell("splitting", done, done / report.rows_kept)
+
+    def near_leakage(self, sides: Sides) -> int:
+        """Pairs of nearly the same completion on both sides of the border to train."""
+        import numpy as np
+
+        pairs = np.array(self.repeats.near_pairs, dtype=np.int64).reshape(-1, 2)
+        lines = np.frombuffer(self.lines, dtype=np.int64)
+        one, other = (sides.side[np.searchsorted(lines, pairs[:, column])] for column in (0, 1))
+        return int(((one == 0) & (other > 0) | (one > 0) & (other == 0)).sum())
+
+    def warn(self, sides: Sides) -> None:
+        report = self.report
+        if sides.left_out:
+            report.warnings.append(
+                f"{sides.left_out:,} rows are in no split: another split has the same completion"
+            )
+        for name in SIDES:
+            if not getattr(report, name):
+                report.warnings.append(
+                    f"the {name} split is empty: too few clean rows ({report.rows_kept:,})"
+                )
+
+    # --- the manifest
+
+    def write_manifest(self) -> None:
+        from engine import __version__
+        from engine.data.tables import sync
+
+        recipe = self.recipe
+        manifest = {
+            "version": MANIFEST_VERSION,
+            "tunebench": __version__,
+            "name": self.folder.name,
+            "fingerprint": self.report.fingerprint,
+            "created": time.time(),
+            "shape": self.report.shape,
+            "source": self.identity,
+            "data": recipe.data.model_dump(),
+            "clean": recipe.clean.model_dump(),
+            "split": recipe.split.model_dump(),
+            "files": {
+                file: self.path(what).stat().st_size
+                for what, file in FILES.items()
+                if what != "manifest"
+            },
+            "report": asdict(self.report),
+        }
+        path = self.temporary / MANIFEST
+        path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+        sync(path)

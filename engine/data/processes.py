@@ -1,0 +1,171 @@
+"""Cleans chunks in processes of their own and gives them back in their order.
+
+A worker is ``python -m engine.data.processes``: chunks come on its standard input, cleaned ones go
+to its standard output, one pickle after the other between processes of ours. It ends when its
+input ends, so it outlives nobody.
+"""
+
+import gc
+import os
+import pickle
+import queue
+import resource
+import signal
+import subprocess
+import sys
+import traceback
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from engine.errors import UserError
+from engine.jobs import child
+
+if TYPE_CHECKING:
+    from engine.data.clean import Cleaned, Job
+    from engine.data.sources import Chunk, Parser
+
+__all__ = ["clean_chunks", "peak_rss_bytes", "worker_count"]
+
+MOST_WORKERS = 8
+"""Unpacking and writing, which one process does, keep up with no more."""
+SMALL_BYTES = 24 << 20
+"""Below this (unpacked some 60 MB) starting processes takes longer than it saves."""
+_AHEAD = 3
+"""Chunks a worker that are read before their turn: about 1 MB each."""
+_MAXRSS = 1 if sys.platform == "darwin" else 1024
+
+
+def worker_count(source_bytes: int) -> int:
+    """How many processes clean a source of this size; 0: none but the one that asks."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return 0 if source_bytes < SMALL_BYTES or (cores or 1) < 2 else min(cores or 1, MOST_WORKERS)
+
+
+def peak_rss_bytes() -> int:
+    """The largest memory this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS
+
+
+class _Worker:
+    """One process and the talk with it."""
+
+    def __init__(self, job: "Job", parser: "Parser") -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=child.environment(),
+        )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self._to: BinaryIO = self.process.stdin  # type: ignore[assignment]
+        self._from: BinaryIO = self.process.stdout  # type: ignore[assignment]
+        self._send((job, parser))
+
+    def _send(self, value: Any) -> None:
+        pickle.dump(value, self._to, protocol=5)
+        self._to.flush()
+
+    def clean(self, chunk: "Chunk") -> "tuple[Cleaned, int]":
+        """The chunk cleaned, and the process's peak memory so far in bytes."""
+        try:
+            self._send(chunk)
+            kind, value, peak = pickle.load(self._from)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            code = self.process.wait()
+            how = f"by signal {-code}" if code < 0 else f"with status {code}"
+            raise UserError(
+                f"a cleaning process was ended {how}; was the memory full? nothing was written"
+            ) from None
+        if kind == "user":
+            raise UserError(value)
+        if kind == "error":
+            raise RuntimeError(f"a cleaning process failed:\n{value}")
+        return value, peak
+
+    def end(self) -> None:
+        for pipe in (self._to, self._from):
+            try:
+                pipe.close()
+            except OSError:  # what was not sent any more
+                continue
+        self.process.kill()
+        self.process.wait()
+
+
+def clean_chunks(
+    job: "Job", parser: "Parser", chunks: "Iterable[Chunk]", workers: int, peaks: list[int]
+) -> "Iterator[tuple[Chunk, Cleaned]]":
+    """Every chunk with what became of it, in order; ``workers`` 0: done by this process.
+
+    ``peaks`` gets the peak memory of each worker in bytes. Raises :class:`UserError` when a rule
+    or a source does, or when a worker is killed.
+    """
+    if not workers:
+        from engine.data.clean import Cleaner
+
+        cleaner = Cleaner(job)
+        for chunk in chunks:
+            yield chunk, cleaner.chunk(parser, chunk)
+        return
+    processes: list[_Worker] = []
+    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    highest: dict[int, int] = {}
+
+    def turn(chunk: "Chunk") -> "Cleaned":
+        worker = idle.get()
+        try:
+            cleaned, highest[worker.process.pid] = worker.clean(chunk)
+            return cleaned
+        finally:
+            idle.put(worker)
+
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="clean")
+    waiting: deque[tuple[Chunk, Future[Cleaned]]] = deque()
+    try:
+        for _ in range(workers):
+            processes.append(_Worker(job, parser))
+            idle.put(processes[-1])
+        for chunk in chunks:
+            waiting.append((chunk, pool.submit(turn, chunk)))
+            if len(waiting) > workers * _AHEAD:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in processes:
+            worker.end()
+        pool.shutdown()
+        peaks += highest.values()
+
+
+def main() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells every process; one decides
+    source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a user's rule prints goes to the log, not between the pickles
+    job, parser = pickle.load(source)
+    from engine.data.clean import Cleaner
+
+    cleaner = Cleaner(job)
+    gc.disable()  # rows make no cycles; looking for them took a tenth of the time
+    while True:
+        try:
+            chunk = pickle.load(source)
+        except EOFError:
+            return 0
+        try:
+            answer = ("done", cleaner.chunk(parser, chunk))
+        except UserError as error:
+            answer = ("user", str(error))
+        except Exception:
+            answer = ("error", traceback.format_exc())
+        pickle.dump((*answer, peak_rss_bytes()), target, protocol=5)
+        target.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
