@@ -22,6 +22,7 @@ from engine.sections.training import (
     ModelSection,
     TrainSection,
 )
+from engine.sections.upgrade import from_version_1
 
 __all__ = [
     "CleanSection",
@@ -43,7 +44,7 @@ __all__ = [
 class Recipe(Section):
     """A whole experiment. Frozen; change one with :meth:`with_settings`."""
 
-    version: Literal[1] = Field(1, description="schema version of the recipe")
+    version: Literal[2] = Field(2, description="schema version of the recipe")
     name: str = Field(pattern=r"^[\w.-]+$", max_length=64, description="short name; names the runs")
     description: str = Field("", description="one sentence for the list of recipes")
     data: DataSection = DataSection()
@@ -55,6 +56,11 @@ class Recipe(Section):
     train: TrainSection = TrainSection()
     evaluate: EvaluateSection = EvaluateSection()
     generate: GenerateSection = GenerateSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_any_version(cls, tree: Any) -> Any:
+        return from_version_1(tree) if isinstance(tree, dict) and tree.get("version") == 1 else tree
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:

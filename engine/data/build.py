@@ -1,4 +1,4 @@
-"""Builds one dataset into a folder: cleans the source, deals the rows out, writes what was found."""
+"""Builds one dataset into a folder: cleans, deals out, writes what was found."""
 
 import json
 import time

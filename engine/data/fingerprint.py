@@ -1,4 +1,4 @@
-"""What identifies a dataset: the source's bytes, how they are read, the rules, the split, versions."""
+"""What identifies a dataset: source, layout, rules, split and versions."""
 
 import hashlib
 import json

@@ -9,6 +9,7 @@ A dataset has one *shape*, which says what its rows have beside prompt and compl
 - ``text``: the completion is all there is, the prompt is empty.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "completion_identity",
     "from_messages",
     "prompt_identity",
+    "texts_of",
+    "with_texts",
 ]
 
 SHAPES = ("pair", "instruction", "conversation", "text")
@@ -70,6 +73,19 @@ def from_messages(messages: tuple[Message, ...]) -> Row | None:
     messages = messages[:end]
     before = messages[-2].content if end > 1 else ""
     return Row(before, messages[-1].content, messages=messages)
+
+
+def texts_of(row: Row) -> tuple[str, ...]:
+    """Every text of a row: of each message, or prompt, completion, instruction and system."""
+    return tuple(m.content for m in row.messages) if row.messages else row[:4]
+
+
+def with_texts(row: Row, texts: Sequence[str]) -> Row:
+    """The row with other texts in the order of :func:`texts_of`."""
+    if not row.messages:
+        return Row(*texts)
+    messages = tuple(Message(m.role, text) for m, text in zip(row.messages, texts, strict=True))
+    return Row(texts[-2] if len(texts) > 1 else "", texts[-1], messages=messages)
 
 
 def prompt_identity(row: Row) -> str:

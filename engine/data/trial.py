@@ -86,18 +86,17 @@ class Trial:
         clean = recipe.clean
         cleaner = Cleaner(Job(clean, self.look.shape, recipe.model.model_name_or_path))
         made = [(raw, cleaner.decide(raw)) for raw in self.rows]
-        kept = [(raw.line, of.row) for raw, of in made if of.reason is None and of.row is not None]
+        kept = [
+            (raw.line, row) for raw, (reason, row, *_) in made if not reason and row is not None
+        ]
         repeated = self._repeats(clean, cleaner, kept)
         order = text_rules(clean)
         rows = []
-        for raw, decision in made:
-            reason, evidence = decision.reason, decision.evidence
+        for raw, (reason, row, evidence, by_rules) in made:
             if reason is None:
                 reason, evidence = repeated.get(raw.line, (None, ""))
-            changed = tuple(name for name in order if name in decision.changed)
-            rows.append(
-                TriedRow(raw.line, raw.raw, raw.row, decision.row, reason, evidence, changed)
-            )
+            changed = tuple(name for name in order if name in by_rules)
+            rows.append(TriedRow(raw.line, raw.raw, raw.row, row, reason, evidence, changed))
         dropped = Counter(row.reason for row in rows if row.reason)
         changes = Counter(name for row in rows for name in row.changed)
         return Tried(

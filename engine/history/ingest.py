@@ -15,6 +15,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.history import tables
+from engine.history.datasets import ingest_datasets
 from engine.history.row import ENDS, RunRow, is_ended, mark_lost
 from engine.history.store import Store, is_broken, is_busy, is_unwritable
 from engine.home import Home
@@ -116,6 +117,7 @@ def _ingest(home: Home, store: Store, limit_lines: int, live: bool) -> set[str]:
                 tables.forget(connection, run)
                 store.known.pop(run)
                 changed.add(run)
+    ingest_datasets(home, store)
     return changed | _look_at_living(home, store, live)
 
 

@@ -26,7 +26,10 @@ by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations seconds
   run ``""``.
 - ``notes`` (``id``, ``run``, ``t``, ``text``) and ``tags`` (``run``, ``tag``, ``t``): from the
   home's ``journal.jsonl``.
-- ``datasets``: fingerprints that runs were trained on: ``name``, rows a split, ``first_used``.
+- ``datasets``: one row a fingerprint, of what was cleaned or trained on: ``name``, ``path`` (NULL:
+  it is no longer there), ``created``, ``source``, ``layout``, ``shape``, ``rows_read``,
+  ``rows_kept``, rows a split, ``seconds``, ``clean`` (rules, JSON), ``manifest`` (its size, time
+  and inode when it was read), ``first_used`` by a run.
 """
 
 import sys
@@ -150,6 +153,14 @@ def m001_first(db: Database) -> None:
 def m002_seconds_of_all_attempts(db: Database) -> None:
     db.table("runs").add_column("earlier_seconds", float)
     db.execute("DELETE FROM journals")  # so that all are read again: ``started`` means another time
+
+
+@migrations()
+def m003_datasets_as_things(db: Database) -> None:
+    columns = {"path": str, "created": float, "source": str, "layout": str, "shape": str}
+    columns |= {"rows_read": int, "rows_kept": int, "seconds": float, "clean": str, "manifest": str}
+    for name, kind in columns.items():
+        db.table("datasets").add_column(name, kind)
 
 
 def _create(db: Database, name: str, columns: dict[str, type], key: str | Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from engine.jobs.lock import locked
 
 __all__ = ["MIGRATIONS", "Store", "is_busy", "open_store"]
 
-MIGRATIONS = ("m001_first", "m002_seconds_of_all_attempts")
+MIGRATIONS = ("m001_first", "m002_seconds_of_all_attempts", "m003_datasets_as_things")
 """Names of the migrations that this program knows, in order."""
 
 BUSY_SECONDS = 5.0

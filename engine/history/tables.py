@@ -57,8 +57,9 @@ FIELDS = {"evaluation": EVALUATIONS, "sample": SAMPLES, "checkpoint": CHECKPOINT
 PUT_MEMORY = _upsert("memory", (*_LINE, *MEMORY), ("run", "line"))
 PUT_EVENT = _upsert("events", (*_LINE, "type", "text", "event"), ("run", "line"))
 PUT_DATASET = (
-    "INSERT OR IGNORE INTO datasets (fingerprint, name, train_rows, validation_rows, test_rows, "
-    "first_used) VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT INTO datasets (fingerprint, name, train_rows, validation_rows, test_rows, first_used) "
+    "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (fingerprint) DO UPDATE SET "
+    "first_used = min(coalesce(first_used, excluded.first_used), excluded.first_used)"
 )
 PUT_RUN = (
     f"INSERT OR REPLACE INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"

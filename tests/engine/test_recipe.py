@@ -31,10 +31,15 @@ def test_toml_round_trip(name: str, tmp_path: Path) -> None:
 
 
 def test_every_field_is_documented() -> None:
-    for name, field in Recipe.model_fields.items():
-        if hasattr(field.annotation, "model_fields"):
-            for inner, described in field.annotation.model_fields.items():
-                assert described.description, f"{name}.{inner}"
+    def look(section: type, where: str) -> None:
+        for name, field in section.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                assert field.annotation.__doc__
+                look(field.annotation, f"{where}{name}.")
+            else:
+                assert field.description, f"{where}{name}"
+
+    look(Recipe, "")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +95,7 @@ def test_settings_are_toml_values_or_bare_words() -> None:
         ("[train]\nlearning_rte = 1\n", "did you mean 'learning_rate'?"),
         ("[train\n", "not valid TOML"),
         ("[trian]\n", "did you mean 'train'?"),
-        ("version = 2\n", "version"),
+        ("version = 3\n", "version"),
         ("train = 3\n", "train"),
     ],
 )
