@@ -3,8 +3,9 @@
 from hashlib import blake2b
 from typing import NamedTuple
 
-from engine.data.read import RawRow
-from engine.data.rules import REPAIRS, Normaliser, drop_rules
+from engine.data.repairs import REPAIRS
+from engine.data.rows import RawRow
+from engine.data.rules import Normaliser, drop_rules
 from engine.recipe import CleanSection
 
 __all__ = ["Cleaner", "Decision", "hash64"]
@@ -35,8 +36,8 @@ class Cleaner:
 
     def __init__(self, clean: CleanSection) -> None:
         self._normaliser = Normaliser(clean)
-        self._drop_empty = clean.drop_empty
-        self._duplicates = clean.drop_duplicates
+        self._drop_empty = clean.has("empty")
+        self._duplicates = clean.duplicates.by if clean.has("duplicates") else "none"
         self._seen: dict[int, int] = {}
         self._duplicate_rule = drop_rules(clean)[-1]
         self.dropped = dict.fromkeys(drop_rules(clean), 0)
@@ -50,9 +51,9 @@ class Cleaner:
         self.rows_read += 1
         if row.repair:
             self.repairs[row.repair] += 1
-        if row.drop:
-            return self._drop(row.drop)
-        prompt, completion = row.prompt or "", row.completion or ""
+        if row.drop or row.row is None:
+            return self._drop(row.drop or "malformed")
+        prompt, completion = row.row.prompt, row.row.completion
         normaliser = self._normaliser
         if not (normaliser.is_clean(prompt) and normaliser.is_clean(completion)):
             changed: set[str] = set()

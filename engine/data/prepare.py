@@ -18,14 +18,16 @@ from typing import Any
 from engine.data.clean import Cleaner, hash64
 from engine.data.dataset import FILES, MANIFEST, MANIFEST_VERSION, Dataset, open_dataset
 from engine.data.progress import Cancelled, Progress, Watch
-from engine.data.read import Reader
 from engine.data.report import CleanReport
 from engine.data.rules import title_key
 from engine.data.sources import (
     check_source,
+    data_files,
     dataset_name,
     fingerprint,
     locate_source,
+    look,
+    open_source,
     source_sha256,
 )
 from engine.data.split import SIDES, Sides, assign
@@ -76,7 +78,7 @@ def prepare(
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(mode=0o700)
             try:
-                _Preparation(recipe, source, sha256, wanted, temporary, folder, watch).run()
+                _Preparation(home, recipe, source, sha256, wanted, temporary, folder, watch).run()
                 _publish(temporary, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -112,11 +114,18 @@ def _publish(temporary: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _states(source: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of each file of a source."""
+    infos = [(str(path), path.stat()) for path in data_files(source)[0]]
+    return [(path, info.st_size, info.st_mtime_ns) for path, info in infos]
+
+
 class _Preparation:
     """One preparation into ``temporary``; ``folder`` is where it will lie."""
 
     def __init__(
         self,
+        home: Home,
         recipe: Recipe,
         source: Path,
         sha256: str,
@@ -125,6 +134,7 @@ class _Preparation:
         folder: Path,
         watch: Watch,
     ) -> None:
+        self.home = home
         self.recipe = recipe
         self.source = source
         self.sha256 = sha256
@@ -144,10 +154,9 @@ class _Preparation:
         from engine.data.tables import sync
 
         report = self.report
-        before = self.source.stat()
+        before = _states(self.source)
         self.clean()
-        after = self.source.stat()
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        if before != _states(self.source):
             raise UserError(f"{self.source}: changed while it was read; try again")
         self.split()
         report.seconds = round(time.monotonic() - self.watch.began, 3)
@@ -156,24 +165,27 @@ class _Preparation:
         )
         for path in self.temporary.iterdir():
             sync(path)
-        self.write_manifest(before.st_size, before.st_mtime_ns)
+        self.write_manifest(sum(b for _, b, _ in before), max(time for _, _, time in before))
         sync(self.temporary)
 
     def clean(self) -> None:
         """Read and clean every row; the kept ones are spilled to ``cleaned.parquet``."""
         from engine.data.tables import AUDIT_SCHEMA, ROW_SCHEMA, RowWriter
 
-        reader = Reader(self.source, self.recipe.data)
+        found = look(self.home, self.recipe.data)
+        source = open_source(self.home, self.recipe.data, found)
+        parser = source.parser()
         cleaner = Cleaner(self.recipe.clean)
-        size = max(1, self.source.stat().st_size)
+        size = max(1, source.bytes_total)
         titles, completions, lines = self.titles, self.completions, self.lines
         with (
             RowWriter(self.path("cleaned"), ROW_SCHEMA) as kept,
             RowWriter(self.path("audit"), AUDIT_SCHEMA) as audit,
         ):
-            for count, row in enumerate(reader):
+            rows = (row for chunk in source.chunks() for row in parser.rows(chunk))
+            for count, row in enumerate(rows):
                 if not count % _CHECK_EVERY:
-                    self.watch.tell("cleaning", count, reader.lines.bytes_read / size)
+                    self.watch.tell("cleaning", count, source.bytes_read / size)
                 rule, prompt, completion, evidence, completion_hash = cleaner.decide(row)
                 if rule is None:
                     kept.add(row.line, prompt, completion)
@@ -188,12 +200,12 @@ class _Preparation:
         report.dropped, report.changed = cleaner.dropped, cleaner.changed
         report.repairs = cleaner.repairs
         report.repaired = sum(cleaner.repairs.values())
-        report.file_repairs = dict(reader.lines.file_repairs)
-        report.warnings = list(reader.lines.warnings)
+        report.file_repairs = dict(source.file_repairs + parser.file_repairs)
+        report.warnings = [*found.notes, *source.warnings]
         if not report.rows_kept:
-            raise UserError(_nothing_usable(self.source, report, reader))
+            raise UserError(_nothing_usable(self.source, report))
         with self.path("raw_index").open("w", encoding="utf-8") as file:
-            json.dump({"gzip": reader.lines.is_gzip, "blocks": reader.index}, file)
+            json.dump(source.index, file)
 
     def split(self) -> None:
         """Deal the clean rows out, write the sides, and check what was written for leaks."""
@@ -208,7 +220,8 @@ class _Preparation:
             np.frombuffer(self.titles, dtype=np.uint64),
             np.frombuffer(self.completions, dtype=np.uint64),
             np.frombuffer(self.lines, dtype=np.int64),
-            unique_completions=self.recipe.clean.drop_duplicates == "completion",
+            unique_completions=self.recipe.clean.has("duplicates")
+            and self.recipe.clean.duplicates.by == "completion",
         )
         report.leakage_before = sides.leakage_before
         for name in SIDES:
@@ -290,7 +303,7 @@ class _Preparation:
         sync(path)
 
 
-def _nothing_usable(source: Path, report: CleanReport, reader: Reader) -> str:
+def _nothing_usable(source: Path, report: CleanReport) -> str:
     if not report.rows_read:
         return f"{source}: has no rows, only blank lines"
     why = ", ".join(f"{count:,} {rule}" for rule, count in report.dropped.items() if count)

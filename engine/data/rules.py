@@ -11,23 +11,13 @@ from html import unescape
 
 from engine.recipe import CleanSection
 
-__all__ = ["CHANGES", "DROPS", "REPAIRS", "RULES_VERSION", "Normaliser", "drop_rules", "title_key"]
+__all__ = ["CHANGES", "DROPS", "RULES_VERSION", "Normaliser", "drop_rules", "title_key"]
 
 RULES_VERSION = 1
 """Part of a dataset's fingerprint: raise it when a rule gives other rows than before."""
 
 DROPS = ("malformed", "missing_field", "not_text", "empty_prompt", "empty_completion")
 """Why a row is dropped, in the order of the questions; :func:`drop_rules` adds the duplicates."""
-
-REPAIRS = (
-    "invalid_utf8",
-    "lone_surrogate",
-    "nan",
-    "number_overflow",
-    "duplicate_key",
-    "number_as_text",
-)
-"""What reading puts right. A row counts under the first that applies, dropped later or not."""
 
 CHANGES = ("html", "unicode", "control", "whitespace", "lowercase")
 
@@ -56,8 +46,7 @@ _CONTROL = re.compile(
 
 def drop_rules(clean: CleanSection) -> tuple[str, ...]:
     """The names under which rows are dropped with these settings, in rule order."""
-    what = "completion" if clean.drop_duplicates == "none" else clean.drop_duplicates
-    return (*DROPS, f"duplicate_{what}")
+    return (*DROPS, f"duplicate_{clean.duplicates.by}")
 
 
 def _space_between(match: re.Match[str]) -> str:
@@ -105,21 +94,18 @@ class Normaliser:
     """The normalising rules that a recipe switches on, as one function of a text."""
 
     def __init__(self, clean: CleanSection) -> None:
-        form = clean.unicode
-        steps: list[tuple[str, Callable[[str], str]]] = []
-        if clean.html:
-            steps.append(("html", html))
-        if form != "none":
-            steps.append(("unicode", lambda text: unicodedata.normalize(form, text)))
-        if clean.control:
-            steps.append(("control", control))
-        if clean.whitespace:
-            steps.append(("whitespace", whitespace))
-        if clean.lowercase:
-            steps.append(("lowercase", str.lower))
+        form = clean.unicode.form
+        known: dict[str, Callable[[str], str]] = {
+            "html": html,
+            "unicode": lambda text: unicodedata.normalize(form, text),
+            "control": control,
+            "whitespace": whitespace,
+            "lowercase": str.lower,
+        }
+        steps = [(name, step) for name, step in known.items() if clean.has(name)]
         self.names = tuple(name for name, _ in steps)
         self._steps = steps
-        self._lowercase = clean.lowercase
+        self._lowercase = clean.has("lowercase")
 
     def is_clean(self, text: str) -> bool:
         """A quick yes for printable ASCII that no rule touches (1 µs for 800 characters)."""
