@@ -11,17 +11,7 @@ from html import unescape
 
 from engine.sections.data import TEXT_RULES, CleanSection
 
-__all__ = ["REPAIRS", "Normaliser", "text_rules", "title_key"]
-
-REPAIRS = (
-    "invalid_utf8",
-    "lone_surrogate",
-    "nan",
-    "number_overflow",
-    "duplicate_key",
-    "number_as_text",
-)
-"""What reading puts right. A row counts under the first that applies, dropped later or not."""
+__all__ = ["Normaliser", "text_rules", "title_key"]
 
 _MOST_PASSES = 16
 """Nested deeper than this, text is hostile: 100,000 characters take 1 s at most."""
