@@ -18,7 +18,10 @@ __all__ = [
     "Row",
     "completion_identity",
     "from_messages",
+    "given",
     "prompt_identity",
+    "texts",
+    "with_texts",
 ]
 
 SHAPES = ("pair", "instruction", "conversation", "text")
@@ -70,6 +73,36 @@ def from_messages(messages: tuple[Message, ...]) -> Row | None:
     messages = messages[:end]
     before = messages[-2].content if end > 1 else ""
     return Row(before, messages[-1].content, messages=messages)
+
+
+def texts(row: Row) -> tuple[str, ...]:
+    """Every text of a row: what rules clean, search and put back with :func:`with_texts`."""
+    if row.messages:
+        return tuple(message.content for message in row.messages)
+    if row.instruction or row.system:
+        return row[:4]
+    return row[:2]
+
+
+def with_texts(row: Row, new: tuple[str, ...]) -> Row:
+    """The row with other texts, in the order of :func:`texts` and as many."""
+    if not row.messages:
+        if len(new) == 2:
+            return Row(new[0], new[1])
+        prompt, completion, instruction, system = new
+        return Row(prompt, completion, instruction, system)
+    messages = tuple(Message(m.role, text) for m, text in zip(row.messages, new, strict=True))
+    before = messages[-2].content if len(messages) > 1 else ""
+    return Row(before, messages[-1].content, row.instruction, row.system, messages)
+
+
+def given(row: Row) -> str:
+    """All that a model is given to answer, without a system message of an instruction's."""
+    if row.messages:
+        return "\n".join(message.content for message in row.messages[:-1])
+    if row.instruction and row.prompt:
+        return f"{row.instruction}\n{row.prompt}"
+    return row.instruction or row.prompt
 
 
 def prompt_identity(row: Row) -> str:
