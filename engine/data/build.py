@@ -9,14 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.data.clean import EXAMPLES, RAW_BYTES, Cleaned, Job
+from engine.data.clean import EXAMPLES, RAW_BYTES, Cleaned, Cleaner, Job
 from engine.data.dataset import FILES, MANIFEST, MANIFEST_VERSION
 from engine.data.processes import clean_chunks, peak_rss_bytes, worker_count
 from engine.data.progress import Watch
 from engine.data.rejects import RejectWriter
+from engine.data.repairs import REPAIRS
 from engine.data.repeats import Repeats
 from engine.data.report import CleanReport
-from engine.data.rules import REPAIRS, drop_reasons, text_rules
+from engine.data.rules import text_rules
 from engine.data.split import SIDES, Sides, assign, leaks
 from engine.errors import UserError
 from engine.recipe import Recipe
@@ -31,6 +32,7 @@ __all__ = ["build"]
 
 def build(
     recipe: Recipe,
+    look: "Look",
     source: "Source",
     identity: dict[str, Any],
     wanted: str,
@@ -43,13 +45,14 @@ def build(
     ``identity``: what the manifest says of the source. Raises :class:`UserError` and what the disk
     raises; what is written then is no dataset, because the manifest comes last.
     """
-    _Build(recipe, source, identity, wanted, temporary, folder, watch).run()
+    _Build(recipe, look, source, identity, wanted, temporary, folder, watch).run()
 
 
 class _Build:
     def __init__(
         self,
         recipe: Recipe,
+        look: "Look",
         source: "Source",
         identity: dict[str, Any],
         wanted: str,
@@ -59,16 +62,17 @@ class _Build:
     ) -> None:
         self.recipe = recipe
         self.source = source
-        self.look: Look = source.look
         self.identity = identity
         self.temporary = temporary
         self.folder = folder
         self.watch = watch
         clean = recipe.clean
-        reasons = drop_reasons(clean)
+        self.job = Job(clean, look.shape, recipe.model.model_name_or_path)
+        # Made here too, so that a rule that cannot work says so before anything is started.
+        reasons = Cleaner(self.job).reasons
         self.report = CleanReport(
-            layout=self.look.layout,
-            shape=self.look.shape,
+            layout=look.layout.name,
+            shape=look.shape,
             dropped=dict.fromkeys(reasons, 0),
             repairs=dict.fromkeys(REPAIRS, 0),
             changed=dict.fromkeys(text_rules(clean), 0),
@@ -76,6 +80,7 @@ class _Build:
             paths={"folder": str(folder)}
             | {what: str(folder / file) for what, file in FILES.items()},
         )
+        self.parser = source.parser()
         self.repeats = Repeats(clean)
         self.examples: Counter[str] = Counter()
         self.prompts, self.completions, self.lines = array("Q"), array("Q"), array("q")
@@ -118,8 +123,6 @@ class _Build:
         from engine.data.tables import AUDIT_SCHEMA, ROW_SCHEMAS, RowWriter
 
         source, watch, report = self.source, self.watch, self.report
-        job = Job(self.recipe.clean, report.shape, self.recipe.model.model_name_or_path)
-        index: list[list[int]] = []
         size = max(1, source.bytes_total)
         with (
             RowWriter(self.path("cleaned"), ROW_SCHEMAS[report.shape]) as kept,
@@ -127,25 +130,29 @@ class _Build:
             RejectWriter(self.path("rejects")) as rejects,
         ):
             cleaned_chunks = clean_chunks(
-                job, source.parser(), source.chunks(), worker_count(size), peaks
+                self.job, self.parser, source.chunks(), worker_count(size), peaks
             )
             for chunk, cleaned in cleaned_chunks:
-                index.append([report.rows_read, chunk.number, chunk.offset, chunk.file])
                 self.count(cleaned)
                 rows, dropped = self.sift(chunk, cleaned)
                 kept.add(rows)
                 audit.add(dropped)
                 for line, reason, raw in cleaned.rejects:
-                    rejects.add(source.where(line), line, reason, raw)
+                    rejects.add(self.where(line), line, reason, raw)
                 watch.tell("cleaning", report.rows_read, source.bytes_read / size)
         report.repaired = sum(report.repairs.values())
         report.file_repairs = dict(Counter(report.file_repairs) + source.file_repairs)
         report.warnings += source.warnings
         if not report.rows_kept:
             raise UserError(self.nothing_usable())
-        self.path("raw_index").write_text(
-            json.dumps({"source": source.index, "chunks": index}), encoding="utf-8"
-        )
+        self.path("raw_index").write_text(json.dumps(source.index), encoding="utf-8")
+
+    def where(self, line: int) -> tuple[str, int]:
+        """File and line in it, for a source of several files; ("", line) for one."""
+        if len(self.source.files) == 1:
+            return "", line
+        file, own = self.source.where(line)
+        return str(file), own
 
     def count(self, cleaned: Cleaned) -> None:
         report = self.report
@@ -177,7 +184,7 @@ class _Build:
         marks = cleaned.marks
         hashes = [np.asarray(marks.prompts), np.asarray(marks.completions)]
         if repeats := self.repeats.sift(lines, marks):
-            raw = self.source.raw_lines(chunk, [lines[place] for place, _, _ in repeats])
+            raw = self.parser.raw(chunk, [lines[place] for place, _, _ in repeats])
             more = []
             for (place, reason, evidence), text in zip(repeats, raw, strict=True):
                 report.dropped[reason] += 1
@@ -196,7 +203,7 @@ class _Build:
         return kept, dropped
 
     def nothing_usable(self) -> str:
-        report, name = self.report, self.source.name
+        report, name = self.report, self.identity["path"]
         if not report.rows_read:
             return f"{name}: has no rows, only blank lines"
         why = ", ".join(f"{count:,} {rule}" for rule, count in report.dropped.items() if count)

@@ -16,10 +16,10 @@ from engine.data.rows import (
     Row,
     completion_identity,
     prompt_identity,
-    texts_of,
+    texts,
     with_texts,
 )
-from engine.data.rules import Normaliser, Verdict, make_row_rules, title_key
+from engine.data.rules import Normaliser, Verdict, drop_reasons, make_row_rules, title_key
 from engine.data.rules.near import Signer
 from engine.sections.data import CleanSection
 
@@ -109,7 +109,9 @@ class Cleaner:
         clean = job.clean
         self._shape = job.shape
         self._normaliser = Normaliser(clean)
-        self._row_rules = make_row_rules(clean, job.model_name_or_path)
+        self._row_rules = make_row_rules(clean, job.model_name_or_path, job.shape)
+        self.reasons = drop_reasons(clean, self._row_rules)
+        """Why rows are dropped, in the order of the questions."""
         self._signer = Signer(clean.near_duplicates) if clean.has("near_duplicates") else None
         self._by = clean.duplicates.by if clean.has("duplicates") else "completion"
         self._examples: Counter[str] = Counter()
@@ -136,7 +138,7 @@ class Cleaner:
     def _normalised(self, row: Row) -> tuple[Row, frozenset[str]]:
         changed: set[str] = set()
         apply = self._normaliser.apply
-        row = with_texts(row, [apply(text, changed) for text in texts_of(row)])
+        row = with_texts(row, tuple(apply(text, changed) for text in texts(row)))
         return row, frozenset(changed) if changed else _NO_CHANGE
 
     def chunk(self, parser: "Parser", chunk: "Chunk") -> Cleaned:
@@ -191,8 +193,8 @@ class Cleaner:
     def marks(self, rows: Sequence[Row]) -> Marks:
         """What rows are told apart by."""
         prompts = array("Q", [hash64(title_key(prompt_identity(row)).encode()) for row in rows])
-        texts = [completion_identity(row) for row in rows]
-        completions = array("Q", [hash64(text.encode()) for text in texts])
+        answers = [completion_identity(row) for row in rows]
+        completions = array("Q", [hash64(text.encode()) for text in answers])
         keys = completions
         if self._by == "prompt":
             keys = array("Q", [hash64(prompt_identity(row).encode()) for row in rows])
@@ -200,11 +202,13 @@ class Cleaner:
             keys = array(
                 "Q",
                 [
-                    hash64(f"{len(prompt)}:{prompt}{text}".encode())
-                    for prompt, text in zip(map(prompt_identity, rows), texts, strict=True)
+                    hash64(f"{len(prompt)}:{prompt}{answer}".encode())
+                    for prompt, answer in zip(map(prompt_identity, rows), answers, strict=True)
                 ],
             )
-        return Marks(prompts, completions, keys, self._signer.sign(texts) if self._signer else None)
+        return Marks(
+            prompts, completions, keys, self._signer.sign(answers) if self._signer else None
+        )
 
     def _flagged(self) -> dict[str, int]:
         found: Counter[str] = Counter()
@@ -232,7 +236,7 @@ class Cleaner:
 
 
 def _first_difference(before: Row, after: Row) -> tuple[str, str]:
-    for old, new in zip(texts_of(before), texts_of(after), strict=False):
+    for old, new in zip(texts(before), texts(after), strict=False):
         if old != new:
             return _excerpts(old, new)
     return "", ""

@@ -3,10 +3,14 @@
 import hashlib
 import json
 import unicodedata
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from engine.data.rules import rule_versions
 from engine.recipe import Recipe
+
+if TYPE_CHECKING:
+    from engine.data.sources import Look
 
 __all__ = ["RULES_VERSION", "fingerprint"]
 
@@ -14,17 +18,18 @@ RULES_VERSION = 2
 """Raise it when our own rules or the split give other rows than before."""
 
 
-def fingerprint(source_sha256: str, layout: dict[str, Any], recipe: Recipe) -> str:
+def fingerprint(source_sha256: str, look: "Look", recipe: Recipe) -> str:
     """Identifies a dataset by content; 16 hex digits.
 
-    ``layout``: what reading the source as it was looked at depends on. Neither the source's place
-    nor the dataset's name counts, and of the rules only those that are on.
+    Neither the source's place nor the dataset's name counts, and of the rules only those that are
+    on.
     """
     clean = recipe.clean
     options = clean.model_dump()
     described = {
         "source": source_sha256,
-        "layout": layout,
+        "layout": asdict(look.layout),
+        "files": [(file.format, file.encoding, file.delimiter) for file in look.files],
         "rules": [(name, options.get(name)) for name in clean.rules],
         "versions": {
             "rules": RULES_VERSION,

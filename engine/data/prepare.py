@@ -13,7 +13,15 @@ from engine.data.build import build
 from engine.data.dataset import Dataset, open_dataset
 from engine.data.fingerprint import fingerprint
 from engine.data.progress import Cancelled, Progress, Watch
-from engine.data.sources import check_source, dataset_name, open_source
+from engine.data.sources import (
+    check_source,
+    data_files,
+    dataset_name,
+    locate_source,
+    look,
+    open_source,
+    source_sha256,
+)
 from engine.errors import UserError
 from engine.home import Home
 from engine.jobs.lock import locked
@@ -44,21 +52,32 @@ def prepare(
         locks.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(locks / name, waiting=lambda: watch.tell("waiting for another run")):
             rows = recipe.data.catalogue_rows
-            source = open_source(
+            place = locate_source(
                 home,
                 recipe.data,
-                progress=lambda done: watch.tell("making the catalogue", done, done / rows),
+                lambda done: watch.tell("making the catalogue", done, done / rows),
             )
-            identity = source.identity(lambda: watch.tell("fingerprinting"))
-            wanted = fingerprint(identity["sha256"], source.look.describes(), recipe)
+            data = recipe.data.model_copy(update={"source": str(place)})
+            found = look(home, data)
+            before = _states(place)
+            sha256 = source_sha256(home, place, lambda: watch.tell("fingerprinting"))
+            wanted = fingerprint(sha256, found, recipe)
             if _is_whole(home, name, wanted):
                 return open_dataset(home, name)
             temporary = home.datasets / f".{name}.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(mode=0o700)
             try:
-                build(recipe, source, identity, wanted, temporary, folder, watch)
-                source.check_unchanged(identity)
+                identity = {
+                    "path": str(place),
+                    "sha256": sha256,
+                    "bytes": sum(size for _, size, _ in before),
+                    "mtime_ns": max(changed for _, _, changed in before),
+                }
+                source = open_source(home, data, found)
+                build(recipe, found, source, identity, wanted, temporary, folder, watch)
+                if before != _states(place):
+                    raise UserError(f"{place}: changed while it was read; try again")
                 _publish(temporary, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -80,6 +99,12 @@ def _is_whole(home: Home, name: str, wanted: str) -> bool:
         return open_dataset(home, name).fingerprint == wanted
     except UserError:
         return False  # damaged: made again
+
+
+def _states(place: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of each file of a source."""
+    infos = [(str(path), path.stat()) for path in data_files(place)[0]]
+    return [(path, info.st_size, info.st_mtime_ns) for path, info in infos]
 
 
 def _publish(temporary: Path, folder: Path) -> None:

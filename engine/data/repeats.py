@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from engine.data.rules.near import NearIndex
+from engine.data.rules.near import NearIndex, Signatures
 from engine.sections.data import CleanSection
 
 if TYPE_CHECKING:
@@ -39,9 +39,8 @@ class Repeats:
                     dropped[place] = (self._exact_reason, first)
         if self._near is not None:
             places = [place for place in range(len(lines)) if place not in dropped]
-            nears = self._near.add(
-                [lines[place] for place in places], marks.signatures.take(places)
-            )
+            signatures = Signatures(*(values[places] for values in marks.signatures))
+            nears = self._near.add([lines[place] for place in places], signatures)
             for place, near in zip(places, nears, strict=True):
                 if near and self._drop_near:
                     dropped[place] = ("near_duplicate", near)

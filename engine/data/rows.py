@@ -9,7 +9,6 @@ A dataset has one *shape*, which says what its rows have beside prompt and compl
 - ``text``: the completion is all there is, the prompt is empty.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 __all__ = [
@@ -19,8 +18,9 @@ __all__ = [
     "Row",
     "completion_identity",
     "from_messages",
+    "given",
     "prompt_identity",
-    "texts_of",
+    "texts",
     "with_texts",
 ]
 
@@ -75,17 +75,34 @@ def from_messages(messages: tuple[Message, ...]) -> Row | None:
     return Row(before, messages[-1].content, messages=messages)
 
 
-def texts_of(row: Row) -> tuple[str, ...]:
-    """Every text of a row: of each message, or prompt, completion, instruction and system."""
-    return tuple(m.content for m in row.messages) if row.messages else row[:4]
+def texts(row: Row) -> tuple[str, ...]:
+    """Every text of a row: what rules clean, search and put back with :func:`with_texts`."""
+    if row.messages:
+        return tuple(message.content for message in row.messages)
+    if row.instruction or row.system:
+        return row[:4]
+    return row[:2]
 
 
-def with_texts(row: Row, texts: Sequence[str]) -> Row:
-    """The row with other texts in the order of :func:`texts_of`."""
+def with_texts(row: Row, new: tuple[str, ...]) -> Row:
+    """The row with other texts, in the order of :func:`texts` and as many."""
     if not row.messages:
-        return Row(*texts)
-    messages = tuple(Message(m.role, text) for m, text in zip(row.messages, texts, strict=True))
-    return Row(texts[-2] if len(texts) > 1 else "", texts[-1], messages=messages)
+        if len(new) == 2:
+            return Row(new[0], new[1])
+        prompt, completion, instruction, system = new
+        return Row(prompt, completion, instruction, system)
+    messages = tuple(Message(m.role, text) for m, text in zip(row.messages, new, strict=True))
+    before = messages[-2].content if len(messages) > 1 else ""
+    return Row(before, messages[-1].content, row.instruction, row.system, messages)
+
+
+def given(row: Row) -> str:
+    """All that a model is given to answer, without a system message of an instruction's."""
+    if row.messages:
+        return "\n".join(message.content for message in row.messages[:-1])
+    if row.instruction and row.prompt:
+        return f"{row.instruction}\n{row.prompt}"
+    return row.instruction or row.prompt
 
 
 def prompt_identity(row: Row) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 from engine.data.clean import Cleaner, Job
 from engine.data.repeats import Repeats
 from engine.data.rows import RawRow, Row
-from engine.data.rules import drop_reasons, text_rules
-from engine.data.sources import Look, open_source
+from engine.data.rules import text_rules
+from engine.data.sources import Look, look, open_source
 from engine.home import Home
 from engine.recipe import DataSection, Recipe
 from engine.sections.data import CleanSection
@@ -65,7 +65,8 @@ class Trial:
     @classmethod
     def read(cls, home: Home, data: DataSection, rows: int = TRIAL_ROWS) -> "Trial":
         """Read the first rows. Raises :class:`UserError` when the source cannot be used."""
-        source = open_source(home, data)
+        look_at = look(home, data)
+        source = open_source(home, data, look_at)
         parser = source.parser()
         found: list[RawRow] = []
         chunks = source.chunks()
@@ -78,7 +79,7 @@ class Trial:
             close: Any = getattr(chunks, "close", None)
             if close is not None:
                 close()
-        return cls(source.look, found[:rows])
+        return cls(look_at, found[:rows])
 
     def run(self, recipe: Recipe) -> Tried:
         """Clean them by a recipe's rules. Raises :class:`UserError` when a rule does."""
@@ -101,7 +102,7 @@ class Trial:
         changes = Counter(name for row in rows for name in row.changed)
         return Tried(
             rows=rows,
-            dropped={reason: dropped[reason] for reason in drop_reasons(clean)},
+            dropped={reason: dropped[reason] for reason in cleaner.reasons},
             changed={name: changes[name] for name in order},
             repairs=dict(Counter(raw.repair for raw in self.rows if raw.repair)),
             seconds=time.monotonic() - began,

@@ -81,7 +81,9 @@ class UnicodeRule(Section):
 class LengthRule(Section):
     """Rule ``length``: rows that are too short or too long."""
 
-    of: Literal["completion", "prompt", "both"] = Field("completion", description="which text")
+    of: Literal["completion", "prompt", "both"] = Field(
+        "completion", description="which text; prompt: all that is given, with a row's instruction"
+    )
     unit: Literal["characters", "tokens"] = Field(
         "characters", description="tokens: of model.model_name_or_path's tokenizer"
     )
@@ -103,14 +105,17 @@ class PlaceholderRule(Section):
     )
     phrases: list[str] = Field(
         [],
-        description="further completions that say nothing, case and white space do not count",
+        description="further completions that say nothing; case, white space and punctuation "
+        "do not count",
     )
 
 
 class LanguageRule(Section):
     """Rule ``language``: rows whose completion is in another language."""
 
-    languages: list[str] = Field(["en"], min_length=1, description="ISO 639-1 codes that are kept")
+    languages: list[str] = Field(
+        ["en"], min_length=1, description="two-letter codes (ISO 639-1) of those that are kept"
+    )
     min_probability: float = Field(
         0.9, ge=0, le=1, description="how sure of another language one must be to drop a row"
     )
@@ -154,7 +159,11 @@ class NearDuplicatesRule(Section):
     """Rule ``near_duplicates``: nearly the same completion again; the first one stays."""
 
     threshold: float = Field(
-        0.8, gt=0, lt=1, description="Jaccard similarity of word 3-grams from which on two are near"
+        0.8,
+        gt=0,
+        lt=1,
+        description="from which similarity on two are near: the share of their words and pairs of "
+        "neighbouring words that both have (Jaccard)",
     )
     action: Literal["drop", "count"] = Field(
         "drop", description="count: only say how many lie on both sides of the split"

@@ -9,7 +9,6 @@ from engine.data.sources.identity import (
     check_source,
     data_files,
     dataset_name,
-    fingerprint,
     locate_source,
     source_sha256,
 )
@@ -28,7 +27,6 @@ __all__ = [
     "check_source",
     "data_files",
     "dataset_name",
-    "fingerprint",
     "locate_source",
     "look",
     "open_source",

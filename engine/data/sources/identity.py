@@ -24,7 +24,6 @@ __all__ = [
     "check_source",
     "data_files",
     "dataset_name",
-    "fingerprint",
     "locate_source",
     "source_sha256",
 ]
@@ -152,29 +151,6 @@ def _raise(error: OSError) -> None:
 
 def _source_path(data: "DataSection") -> Path:
     return Path(writable_name(str(Path(data.source).expanduser().absolute())))
-
-
-def fingerprint(source_sha256: str, recipe: "Recipe") -> str:
-    """Identifies a dataset by content: source bytes, columns, rules and split; 16 hex digits.
-
-    Neither the source's place nor the dataset's name counts.
-    """
-    from engine.data.rules import RULES_VERSION
-
-    data = recipe.data
-    described: dict[str, Any] = {
-        "source": source_sha256,
-        "layout": data.layout,
-        "prompt_column": data.prompt_column,
-        "completion_column": data.completion_column,
-        "encoding": data.encoding,
-        "delimiter": data.delimiter,
-        "clean": recipe.clean.model_dump(),
-        "split": recipe.split.model_dump(),
-        "rules": RULES_VERSION,
-    }
-    text = json.dumps(described, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def source_sha256(home: Home, path: Path, check: Callable[[], None] = lambda: None) -> str:

@@ -3,7 +3,7 @@
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -46,6 +46,20 @@ class Parser:
         if kind == "csv":
             return self._records(chunk.data, self.headers[chunk.file])
         return self._batch(chunk)
+
+    def raw(self, chunk: Chunk, lines: Sequence[int]) -> list[bytes]:
+        """Rows of a chunk as they are in the source, by their line numbers."""
+        kind = self.formats[chunk.file]
+        if kind == "jsonl":
+            found = chunk.data.split(b"\n")
+            return [found[line - chunk.number] for line in lines]
+        if kind in ("json", "csv"):
+            by_line = {record[0]: record[2 if kind == "csv" else 1] for record in chunk.data}
+            return [by_line[line] for line in lines]
+        from engine.data.sources.columnar import batch_rows
+
+        rows = batch_rows(chunk.data)
+        return [record_json(rows[line - chunk.number] or {}) for line in lines]
 
     def objects(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         """The objects of a chunk as they are, without those that are none."""
@@ -158,9 +172,7 @@ class Parser:
         if value is None:
             return RawRow(number, None, "malformed", None, line)
         row, drop, is_number = self.layout.row(value)
-        return RawRow(
-            number, row, drop, repair or ("number_as_text" if is_number else None), line
-        )
+        return RawRow(number, row, drop, repair or ("number_as_text" if is_number else None), line)
 
     def _records(self, records: list[CsvRecord], header: tuple[str, ...]) -> Iterator[RawRow]:
         width = len(header)
@@ -232,7 +244,9 @@ def _escaped_letters(names: tuple[str, ...]) -> re.Pattern[bytes] | None:
     r"""Finds ``\u00XX`` of letters of some names: what a key spelled with escapes has in it."""
     if not names:
         return None
-    if any(not name.isascii() or not name.isprintable() or set(name) & set('/"\\') for name in names):
+    if any(
+        not name.isascii() or not name.isprintable() or set(name) & set('/"\\') for name in names
+    ):
         return re.compile(rb"\\")
     digits = sorted({f"{ord(letter):02x}" for name in names for letter in name})
     return re.compile(rb"\\u00(?i:" + "|".join(digits).encode() + rb")")
