@@ -10,11 +10,13 @@ Seconds are CPU seconds of signing and looking up together, on one core.
 
 import argparse
 import os
+import re
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -121,9 +123,10 @@ def ours(texts: Sequence[str]) -> list[int]:
     return found
 
 
-def _grams(text: str) -> list[str]:
-    words = text.lower().split()
-    return [" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))]
+def _features(text: str) -> list[str]:
+    """The same as ours: words and pairs of neighbours."""
+    words = re.findall(r"[^\W_]+", text.lower())
+    return [*words, *map(" ".join, pairwise(words))]
 
 
 def rensa_alone(texts: Sequence[str]) -> list[int]:
@@ -131,7 +134,7 @@ def rensa_alone(texts: Sequence[str]) -> list[int]:
 
     index = RMinHashDeduplicator(0.8, 128, True, 16, 42)
     # It does not say of which line a text is a repetition, so its precision is not judged.
-    stays = index.add_pairs((str(n), _grams(text)) for n, text in enumerate(texts))
+    stays = index.add_pairs((str(n), _features(text)) for n, text in enumerate(texts))
     return [0 if stay else -1 for stay in stays]
 
 
@@ -142,7 +145,7 @@ def datasketch_alone(texts: Sequence[str]) -> list[int]:
     found = []
     for number, text in enumerate(texts):
         values = MinHash(num_perm=128)
-        values.update_batch([gram.encode() for gram in _grams(text)])
+        values.update_batch([feature.encode() for feature in _features(text)])
         near = index.query(values)
         found.append(int(near[0]) + 1 if near else 0)
         if not near:

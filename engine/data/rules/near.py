@@ -11,8 +11,8 @@ A key alone decides nothing, because a catalogue is full of texts from one templ
 set, 64 bytes, estimates the Jaccard similarity, and that has to reach the rule's threshold (less
 where a key says already that a whole half or all words are the same).
 
-MinHash comes from rensa (Rust). Its own index was not taken: it keeps Python-sized keys (2.5 KB a
-document), and datasketch hashes 2,000 documents a second.
+MinHash comes from rensa (Rust). Its own index finds as much, but takes 1.7 KB a document;
+datasketch gets through 2,100 documents a second.
 """
 
 from array import array
