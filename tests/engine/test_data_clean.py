@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.data.clean import Cleaner
 from engine.data.read import RawRow
-from engine.data.rules import Normaliser, html, title_key
+from engine.data.rules.text import Normaliser, html, title_key
 from engine.recipe import CleanSection
 
 

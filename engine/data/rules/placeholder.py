@@ -85,9 +85,9 @@ def _phrase(folded: str, repeats: int) -> int:
     """
     size = len(folded)
     longest = size // repeats
-    if not longest or folded.find(folded[:8], 1, longest + 8) < 0:
-        return 0
     probe = folded[: size - longest]
+    if not longest or folded.find(probe[:8], 1, longest + 8) < 0:
+        return 0
     length = folded.find(probe, 1)
     if length < 0 or folded[length:] != folded[:-length]:
         return 0

@@ -43,7 +43,7 @@ class Python:
         except (Exception, SystemExit) as error:
             raise UserError(
                 f"{self._file}{_line(error.__traceback__, self._file)}: {self._name}() raised "
-                f" {_said(error)} at {_shown(row)}"
+                f"{_said(error)} at {_shown(row)}"
             ) from error
         if answer is None or answer is True:
             return row
