@@ -55,7 +55,7 @@ class Change(NamedTuple):
     line: int
     before: str
     after: str
-    """As it is when all rules are through."""
+    """What this rule alone makes of it."""
 
 
 Decision = tuple[str | None, Row | None, str, frozenset[str]]
@@ -107,15 +107,15 @@ class Cleaner:
 
     def __init__(self, job: Job) -> None:
         clean = job.clean
-        self._shape = job.shape
+        self.shape = job.shape
         self._normaliser = Normaliser(clean)
         self._row_rules = make_row_rules(clean, job.model_name_or_path, job.shape)
         self.reasons = drop_reasons(clean, self._row_rules)
         """Why rows are dropped, in the order of the questions."""
         self._signer = Signer(clean.near_duplicates) if clean.has("near_duplicates") else None
         self._by = clean.duplicates.by if clean.has("duplicates") else "completion"
-        self._examples: Counter[str] = Counter()
-        self._wanted = set(self._normaliser.names)
+        self.examples: Counter[str] = Counter()
+        self.wanted = set(self._normaliser.names)
         """Rules whose examples are not complete yet."""
 
     def decide(self, raw: RawRow) -> Decision:
@@ -125,9 +125,20 @@ class Cleaner:
             return raw.drop, None, "", _NO_CHANGE
         changed = _NO_CHANGE
         prompt, completion, instruction, system, messages = row
-        is_clean = self._normaliser.is_clean
-        if messages or instruction or system or not (is_clean(prompt) and is_clean(completion)):
+        if messages or instruction or system:
             row, changed = self._normalised(row)
+        else:
+            normaliser = self._normaliser
+            clean_prompt = normaliser.is_clean(prompt)
+            clean_completion = normaliser.is_clean(completion)
+            if not (clean_prompt and clean_completion):
+                by_rules: set[str] = set()
+                if not clean_prompt:
+                    prompt = normaliser.work(prompt, by_rules)
+                if not clean_completion:
+                    completion = normaliser.work(completion, by_rules)
+                if by_rules:
+                    row, changed = Row(prompt, completion), frozenset(by_rules)
         for rule in self._row_rules:
             result = rule(row)
             if type(result) is Verdict:
@@ -143,74 +154,17 @@ class Cleaner:
 
     def chunk(self, parser: "Parser", chunk: "Chunk") -> Cleaned:
         """Every row of a chunk."""
-        from engine.data.tables import AUDIT_SCHEMA, batch, row_batch
-
-        lines: list[int] = []
-        rows: list[Row] = []
-        audit: list[tuple[int, str, str, str]] = []
-        rejects: list[tuple[int, str, bytes]] = []
-        repairs: Counter[str] = Counter()
-        changes: list[Change] = []
-        changed: Counter[frozenset[str]] = Counter()
-        read = 0
-        decide = self.decide
+        tally = _Tally(self)
         for raw in parser.rows(chunk):
-            read += 1
-            reason, row, evidence, by_rules = decide(raw)
-            if raw.repair:
-                repairs[raw.repair] += 1
-            if by_rules:
-                changed[by_rules] += 1
-                if not self._wanted.isdisjoint(by_rules):
-                    self._note(changes, raw, row, by_rules)
-            if reason is None:
-                assert row is not None
-                lines.append(raw.line)
-                rows.append(row)
-            else:
-                text = raw.raw[:RAW_BYTES].decode("utf-8", "replace")
-                audit.append((raw.line, reason, evidence, text))
-                if row is None:
-                    rejects.append((raw.line, reason, raw.raw))
-        by_rule: Counter[str] = Counter()
-        for names, count in changed.items():
-            by_rule.update(dict.fromkeys(names, count))
-        file_repairs = dict(parser.file_repairs)
-        parser.file_repairs.clear()
-        return Cleaned(
-            rows_read=read,
-            kept=row_batch(self._shape, lines, rows),
-            dropped=batch(AUDIT_SCHEMA, audit),
-            marks=self.marks(rows),
-            repairs=dict(repairs),
-            changed=dict(by_rule),
-            flagged=self._flagged(),
-            file_repairs=file_repairs,
-            rejects=rejects,
-            changes=changes,
-        )
+            tally.take(raw)
+        return tally.cleaned(parser)
 
-    def marks(self, rows: Sequence[Row]) -> Marks:
-        """What rows are told apart by."""
-        prompts = array("Q", [hash64(title_key(prompt_identity(row)).encode()) for row in rows])
-        answers = [completion_identity(row) for row in rows]
-        completions = array("Q", [hash64(text.encode()) for text in answers])
-        keys = completions
-        if self._by == "prompt":
-            keys = array("Q", [hash64(prompt_identity(row).encode()) for row in rows])
-        elif self._by == "both":
-            keys = array(
-                "Q",
-                [
-                    hash64(f"{len(prompt)}:{prompt}{answer}".encode())
-                    for prompt, answer in zip(map(prompt_identity, rows), answers, strict=True)
-                ],
-            )
-        return Marks(
-            prompts, completions, keys, self._signer.sign(answers) if self._signer else None
-        )
+    def alone(self, rule: str, text: str) -> str:
+        """What one text rule makes of a text."""
+        return self._normaliser.alone(rule, text)
 
-    def _flagged(self) -> dict[str, int]:
+    def take_flagged(self) -> dict[str, int]:
+        """Rows with personal data since the last call, by its kind."""
         found: Counter[str] = Counter()
         for rule in self._row_rules:
             flagged = getattr(rule, "flagged", None)
@@ -219,27 +173,99 @@ class Cleaner:
                 flagged.clear()
         return dict(found)
 
-    def _note(
-        self, changes: list[Change], raw: RawRow, row: Row | None, rules: frozenset[str]
-    ) -> None:
+    def marks(self, rows: Sequence[Row]) -> Marks:
+        """What rows are told apart by."""
+        prompts = [prompt_identity(row) for row in rows]
+        completions = [completion_identity(row) for row in rows]
+        answers = array("Q", [hash64(text.encode()) for text in completions])
+        keys = answers
+        if self._by == "prompt":
+            keys = array("Q", [hash64(text.encode()) for text in prompts])
+        elif self._by == "both":
+            pairs = zip(prompts, completions, strict=True)
+            keys = array("Q", [hash64(f"{len(one)}:{one}{two}".encode()) for one, two in pairs])
+        return Marks(
+            prompts=array("Q", [hash64(title_key(text).encode()) for text in prompts]),
+            completions=answers,
+            keys=keys,
+            signatures=self._signer.sign(completions) if self._signer else None,
+        )
+
+
+class _Tally:
+    """What becomes of the rows of one chunk."""
+
+    def __init__(self, cleaner: Cleaner) -> None:
+        self._cleaner = cleaner
+        self._lines: list[int] = []
+        self._rows: list[Row] = []
+        self._audit: list[tuple[int, str, str, str]] = []
+        self._rejects: list[tuple[int, str, bytes]] = []
+        self._repairs: Counter[str] = Counter()
+        self._changes: list[Change] = []
+        self._changed: Counter[frozenset[str]] = Counter()
+        self._read = 0
+
+    def take(self, raw: RawRow) -> None:
+        """One row. To be called in the order of lines: the first changes are the examples."""
+        self._read += 1
+        cleaner = self._cleaner
+        reason, row, evidence, by_rules = cleaner.decide(raw)
+        if raw.repair:
+            self._repairs[raw.repair] += 1
+        if by_rules:
+            self._changed[by_rules] += 1
+            if not cleaner.wanted.isdisjoint(by_rules):
+                self._note(raw, row, by_rules)
+        if reason is None:
+            assert row is not None
+            self._lines.append(raw.line)
+            self._rows.append(row)
+            return
+        text = raw.raw[:RAW_BYTES].decode("utf-8", "replace")
+        self._audit.append((raw.line, reason, evidence, text))
+        if row is None:
+            self._rejects.append((raw.line, reason, raw.raw))
+
+    def _note(self, raw: RawRow, row: Row | None, rules: frozenset[str]) -> None:
         """Keep the first changes of each rule. Chunks come in the source's order."""
+        cleaner = self._cleaner
         if row is None or raw.row is None:
             return
-        for rule in self._wanted & rules:
-            before, after = _first_difference(raw.row, row)
-            if before == after:  # a row rule put it back
+        for rule in sorted(cleaner.wanted & rules):
+            for text in texts(raw.row):
+                after = cleaner.alone(rule, text)
+                if after != text:
+                    self._changes.append(Change(rule, raw.line, *_excerpts(text, after)))
+                    break
+            else:  # only what another rule left of it
                 continue
-            changes.append(Change(rule, raw.line, before, after))
-            self._examples[rule] += 1
-            if self._examples[rule] >= EXAMPLES:
-                self._wanted.discard(rule)
+            cleaner.examples[rule] += 1
+            if cleaner.examples[rule] >= EXAMPLES:
+                cleaner.wanted.discard(rule)
 
+    def cleaned(self, parser: "Parser") -> Cleaned:
+        """All of it, in the order of lines."""
+        from engine.data.tables import AUDIT_SCHEMA, batch, row_batch
 
-def _first_difference(before: Row, after: Row) -> tuple[str, str]:
-    for old, new in zip(texts(before), texts(after), strict=False):
-        if old != new:
-            return _excerpts(old, new)
-    return "", ""
+        cleaner = self._cleaner
+        by_rule: Counter[str] = Counter()
+        for names, count in self._changed.items():
+            by_rule.update(dict.fromkeys(names, count))
+        file_repairs = dict(parser.file_repairs)
+        parser.file_repairs.clear()
+        return Cleaned(
+            rows_read=self._read,
+            kept=row_batch(cleaner.shape, self._lines, self._rows),
+            dropped=batch(AUDIT_SCHEMA, self._audit),
+            marks=cleaner.marks(self._rows),
+            repairs=dict(self._repairs),
+            changed=dict(by_rule),
+            flagged=cleaner.take_flagged(),
+            file_repairs=file_repairs,
+            rejects=self._rejects,
+            changes=self._changes,
+        )
 
 
 def _excerpts(old: str, new: str, most: int = 200) -> tuple[str, str]:

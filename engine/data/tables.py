@@ -67,9 +67,12 @@ def row_batch(shape: str, lines: Sequence[int], rows: Sequence[Row]) -> pa.Recor
 
 
 def in_line_order(one: pa.RecordBatch, other: pa.RecordBatch) -> pa.RecordBatch:
-    """Two batches of one schema as one, ordered by ``line``."""
-    both = pa.Table.from_batches([one, other]).sort_by("line").combine_chunks()
-    return both.to_batches()[0] if len(both) else one
+    """Two batches of one schema, each ordered by ``line``, as one."""
+    if not other.num_rows or not one.num_rows:
+        return one if one.num_rows else other
+    lines = np.concatenate([one.column("line").to_numpy(), other.column("line").to_numpy()])
+    both = pa.Table.from_batches([one, other]).combine_chunks().to_batches()[0]
+    return both.take(pa.array(np.argsort(lines)))
 
 
 class RowWriter:

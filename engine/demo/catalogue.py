@@ -273,7 +273,7 @@ def babble(rng: Random) -> str:
         "".join(rng.choice(starts) + rng.choice(vowels) for _ in range(rng.randint(1, 4)))
         for _ in range(40_000)
     }
-    vocabulary = sorted(words, key=len)
+    vocabulary = sorted(words, key=lambda word: (len(word), word))
     weights = [1 / (rank + 3) for rank in range(len(vocabulary))]
     return " ".join(rng.choices(vocabulary, weights, k=700_000))
 

@@ -114,6 +114,10 @@ class Normaliser:
         """The clean text; the names of the rules that changed it are added to ``changed``."""
         if self.is_clean(text):
             return text
+        return self.work(text, changed)
+
+    def work(self, text: str, changed: set[str]) -> str:
+        """:meth:`apply` to a text that is known not to be clean."""
         for _ in range(_MOST_PASSES):
             before = text
             last = ""
@@ -123,9 +127,13 @@ class Normaliser:
                     changed.add(name)
                     text, last = new, name if not last else "several"
             # White space alone never makes work for another rule.
-            if text == before or last == "whitespace":
+            if last == "whitespace" or text == before or self.is_clean(text):
                 break
         return text
+
+    def alone(self, rule: str, text: str) -> str:
+        """What one rule makes of a text."""
+        return dict(self._steps)[rule](text)
 
 
 def text_rules(clean: CleanSection) -> tuple[str, ...]:
