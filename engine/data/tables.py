@@ -12,9 +12,28 @@ import pyarrow.parquet as pq
 
 from engine.data.split import SIDES
 
-__all__ = ["AUDIT_SCHEMA", "ROW_SCHEMA", "RowWriter", "read_batches", "sync", "write_splits"]
+__all__ = [
+    "AUDIT_SCHEMA",
+    "ROW_SCHEMA",
+    "ROW_SCHEMAS",
+    "RowWriter",
+    "read_batches",
+    "sync",
+    "write_splits",
+]
 
 ROW_SCHEMA = pa.schema([("line", pa.int64()), ("prompt", pa.string()), ("completion", pa.string())])
+ROW_SCHEMAS = {
+    "pair": ROW_SCHEMA,
+    "instruction": ROW_SCHEMA.append(pa.field("instruction", pa.string())).append(
+        pa.field("system", pa.string())
+    ),
+    "conversation": ROW_SCHEMA.append(
+        pa.field("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
+    ),
+    "text": ROW_SCHEMA,
+}
+"""Columns of clean rows, by the dataset's shape."""
 AUDIT_SCHEMA = pa.schema(
     [("line", pa.int64()), ("rule", pa.string()), ("evidence", pa.string()), ("raw", pa.string())]
 )
