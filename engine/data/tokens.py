@@ -48,6 +48,8 @@ class Example:
     """Where each token lies in ``text`` (characters); (0, 0) for an added beginning-of-text."""
     answer_length: int
     """Tokens of answers before cutting."""
+    answer_end: int
+    """Tokens up to the end of the last answer, before cutting: fewer of them cut an answer."""
 
     def trained(self, completion_only: bool) -> list[bool]:
         """Which tokens the loss counts. Never the first: nothing comes before it to predict it."""
@@ -77,7 +79,7 @@ class Formatter:
         added = files.tokenizer.encode("", add_special_tokens=True).ids
         self._adds_bos = self.bos_id is not None and added[:1] == [self.bos_id]
         self._format = Format(files, section, self._encoder.special)
-        self._instruction, self._system = section.instruction, section.system
+        self.instruction, self._system = section.instruction, section.system
         self._is_chat = section.template == "chat"
         own = (section.instruction, section.system)
         self._guarded = any(map(self._encoder.spells_special, own))
@@ -110,6 +112,18 @@ class Formatter:
         """The vocabulary's own spelling of a token."""
         return self._encoder.tokenizer.id_to_token(number) or f"<{number}>"
 
+    def ends(self, example: Example) -> bool:
+        """Whether its last token, after cutting, ends the text or the turn."""
+        return example.input_ids[-1:] != [] and example.input_ids[-1] in self.stop_ids
+
+    def begins_twice(self, example: Example) -> bool:
+        """Whether it begins with two beginning-of-text tokens."""
+        return self.bos_id is not None and example.input_ids[:2] == [self.bos_id] * 2
+
+    def unknown_tokens(self, example: Example) -> int:
+        """How many of its tokens stand for text that the vocabulary has no tokens for."""
+        return 0 if self.unknown_id is None else example.input_ids.count(self.unknown_id)
+
     def prompt(self, prompt: str) -> str:
         """The text that the model is given to go on from."""
         return self._prompt(prompt).text
@@ -138,8 +152,8 @@ class Formatter:
         takes a row with nothing but a completion for a text.
 
         With ``whole=False`` the ids and masks are the same but come sooner, because text behind
-        ``max_length`` is not tokenised: ``length`` and ``answer_length`` are then only the least
-        that they can be. That is enough for training. ``offsets`` are there with both only.
+        ``max_length`` is not tokenised: ``length``, ``answer_length`` and ``answer_end`` are then
+        only the least that they can be, and there are no ``offsets``. That is enough for training.
         Raises :class:`UserError` for a row that the format has no place for, naming its line where
         the table has lines.
         """
@@ -192,7 +206,7 @@ class Formatter:
 
     def _join(self, texts: list[Text], bos: list[int], parts: list[Part], places: bool) -> Example:
         ids = list(bos)
-        answers = len(bos) if texts[0].trained else 0
+        answers = end = len(bos) if texts[0].trained else 0
         mask = [int(texts[0].trained)] * len(bos)
         offsets = [(0, 0)] * len(bos) if places else []
         shift = 0
@@ -201,6 +215,7 @@ class Formatter:
             if text.trained:
                 mask += [1] * len(part.ids)
                 answers += len(part.ids)
+                end = len(ids)
             else:
                 mask += [0] * len(part.ids)
             if places:
@@ -208,8 +223,8 @@ class Formatter:
                 shift += len(text.text)
         whole, length, most = "".join([text.text for text in texts]), len(ids), self.max_length
         if length <= most:
-            return Example(whole, ids, mask, length, None, offsets, answers)
-        return Example(whole, ids[:most], mask[:most], length, most, offsets[:most], answers)
+            return Example(whole, ids, mask, length, None, offsets, answers, end)
+        return Example(whole, ids[:most], mask[:most], length, most, offsets[:most], answers, end)
 
     def _bos(self, shape: str) -> list[int]:
         """The beginning-of-text to add; a template that writes it itself gets no second one."""
@@ -228,7 +243,7 @@ class Formatter:
             own += [row.instruction, row.system]
         if row.messages:
             own += [text for message in row.messages for text in message]
-        instruction = row.instruction or self._instruction
+        instruction = row.instruction or self.instruction
         row = Row(row.prompt, row.completion, instruction, row.system or self._system, row.messages)
         encoder = self._encoder
         if not self._guarded and not any(map(encoder.spells_special, own)):

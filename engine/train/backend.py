@@ -65,8 +65,8 @@ def choose_backend(recipe: Recipe) -> Backend:
     installed = importlib.util.find_spec("unsloth") is not None
     if recipe.train.packing and wanted == "unsloth":
         raise UserError(
-            "train.packing: unsloth's attention does not keep packed rows apart by their "
-            'positions; set train.packing = false, or model.backend = "transformers"'
+            "train.packing: rows are packed with the transformers backend only; set "
+            'model.backend = "transformers" (or "auto"), or train.packing = false'
         )
     if wanted == "unsloth" and not installed:
         raise UserError(
