@@ -166,7 +166,8 @@ def _histogram(counts: list[int], edges: list[float]) -> list[str]:
         cells = [_BLOCKS[max(0, min(steps, height - level * steps))] for height in heights]
         lines.append("".join(cell * each for cell in cells).rstrip())
     wide = each * len(counts)
-    right = f"{edges[-1]:,.0f} tokens"
+    # The last bin may be wider than the others: it holds all that are longer.
+    right = f"{edges[-2]:,.0f} and more tokens"
     middle = f"{edges[len(edges) // 2 - 1]:,.0f}"
     scale = "0".ljust(wide // 2 - len(middle) // 2) + middle
     return [*lines, scale + right.rjust(wide - len(scale))]

@@ -36,8 +36,8 @@ def preview_stats(
     ``cancelled()`` turns true.
 
     Keys: split, shape, rows (looked at), rows_in_split, estimate, max_length; quantiles (5% to
-    99%, max), mean, histogram (32 bins: upper edges and counts), longest_answer, all of tokens
-    before cutting; truncated and truncated_share, answers_cut and answers_cut_share (rows with an
+    99%, max), mean, histogram (32 bins: upper edges and counts; the last bin goes up to the
+    longest row), all of tokens before cutting; truncated and truncated_share, answers_cut and answers_cut_share (rows with an
     answer token cut), answers_lost (rows whose answer is cut off entirely), untrained (rows with
     no trained token left), eos_untrained (rows whose last token is no trained end of text or
     turn), double_bos (rows), unknown_tokens, unknown_rows, tokens and trained_tokens (after
@@ -84,8 +84,12 @@ def preview_stats(
         if progress:
             progress(done, len(table))
     most = formatter.max_length
-    bins, edges = np.histogram(lengths, bins=_BINS, range=(0, max(_BINS, int(lengths.max()))))
     places = np.quantile(lengths, _QUANTILES, method="higher")
+    # A few very long rows would press all others into two bins: they share the last one.
+    longest = int(lengths.max())
+    top = max(_BINS, min(longest, int(1.5 * places[-1])))
+    bins, edges = np.histogram(np.minimum(lengths, top), bins=_BINS, range=(0, top))
+    edges[-1] = max(top, longest)
     quantiles = {f"{q:.0%}": int(value) for q, value in zip(_QUANTILES, places, strict=True)}
     truncated = int((lengths > most).sum())
     return {
@@ -95,7 +99,7 @@ def preview_stats(
         "rows_in_split": len(whole),
         "estimate": done < len(whole),
         "max_length": most,
-        "quantiles": quantiles | {"max": int(lengths.max())},
+        "quantiles": quantiles | {"max": longest},
         "mean": float(lengths.mean()),
         "histogram": {"edges": edges[1:].tolist(), "counts": bins.tolist()},
         "truncated": truncated,

@@ -9,7 +9,7 @@ together, so the borders between them are exact, then cut at ``max_length``.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from engine.data.encoding import Encoder, Part, Text
 from engine.data.formats import Format, Segment
@@ -23,6 +23,7 @@ __all__ = ["Example", "Formatter"]
 BATCH = 1000
 
 
+@runtime_checkable
 class _Rows(Protocol):
     """A ``pyarrow.Table`` or record batch with the columns of a dataset."""
 
@@ -158,7 +159,7 @@ class Formatter:
         the table has lines.
         """
         lines = None
-        if hasattr(rows, "column"):
+        if isinstance(rows, _Rows):
             if "line" in rows.schema.names:
                 lines = iter(rows.column("line").to_pylist())
             rows = _read(rows)
@@ -251,7 +252,13 @@ class Formatter:
             return [Text(text, trained) for text, trained in segments]
         hide, show = encoder.escape([*own, row.instruction, row.system])
         messages = tuple(Message(hide(m.role), hide(m.content)) for m in row.messages)
-        hidden = Row(*map(hide, row[:4]), messages=messages)
+        hidden = Row(
+            hide(row.prompt),
+            hide(row.completion),
+            hide(row.instruction),
+            hide(row.system),
+            messages,
+        )
         return [show(text, on) for text, on in self._segments(hidden, shape, with_answer)]
 
     def _segments(self, row: Row, shape: str, with_answer: bool) -> list[Segment]:

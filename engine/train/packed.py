@@ -24,8 +24,8 @@ class PackedCollator(DataCollatorForLanguageModeling):
 
     TRL joins all sequences of a batch to one line: for attention without FlashAttention that is a
     mask of (batch x max_length) squared. Positions that restart keep rows apart in Transformers'
-    mask only where the batch has no attention mask, so there is none; padding has places of its
-    own, as if it were one more row.
+    mask only where the batch has no attention mask and the model keeps no cache, so there is
+    neither. Padding has places of its own, as if it were one more row.
     """
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:

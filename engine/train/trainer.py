@@ -48,6 +48,7 @@ class RunTrainer(SFTTrainer):
     """
 
     control: Any
+    data_collator: Any
 
     def __init__(
         self,
