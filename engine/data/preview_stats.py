@@ -37,13 +37,13 @@ def preview_stats(
 
     Keys: split, shape, rows (looked at), rows_in_split, estimate, max_length; quantiles (5% to
     99%, max), mean, histogram (32 bins: upper edges and counts; the last bin goes up to the
-    longest row), all of tokens before cutting; truncated and truncated_share, answers_cut and answers_cut_share (rows with an
-    answer token cut), answers_lost (rows whose answer is cut off entirely), untrained (rows with
-    no trained token left), eos_untrained (rows whose last token is no trained end of text or
-    turn), double_bos (rows), unknown_tokens, unknown_rows, tokens and trained_tokens (after
-    cutting), fits_95 and fits_99 (the least max_length, a power of two or multiple of 64, that
-    cuts under 5 %, under 1 % of the rows), packing (sequences, rows, tokens, filled: share of
-    their room), sentence.
+    longest row), all of tokens before cutting; truncated and truncated_share, answers_cut and
+    answers_cut_share (rows with an answer token cut), answers_lost (rows whose answer is cut off
+    entirely), untrained (rows with no trained token left), eos_untrained (rows whose last token is
+    no trained end of text or turn), double_bos (rows), unknown_tokens, unknown_rows, tokens and
+    trained_tokens (after cutting), fits_95 and fits_99 (the least max_length, a power of two or
+    multiple of 64, that cuts under 5 %, under 1 % of the rows), packing (sequences, rows, tokens,
+    filled: share of their room), sentence.
     """
     import numpy as np
 
