@@ -82,12 +82,24 @@ def build_parser() -> _Parser:
     sub.add_argument("--recipe", metavar="R", help="take the rules from this recipe")
     sub.add_argument("--name", metavar="NAME", help="name of the cleaned dataset")
 
-    sub = verb("preview", "data:preview", "what the model will see of a row", settings)
+    sub = verb("preview", "preview:preview", "what the model will see of a row", settings)
     sub.add_argument("dataset", metavar="DATASET", help="name or folder of a cleaned dataset")
     sub.add_argument("--recipe", metavar="R", help="take model, format and length from this recipe")
     sub.add_argument("--split", default="train", choices=["train", "validation", "test"])
-    sub.add_argument("--row", type=int, default=0, metavar="N", help="which row (0 is the first)")
-    sub.add_argument("--stats", action="store_true", help="token lengths of the whole split")
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument("--row", type=int, default=0, metavar="N", help="which row (0 is the first)")
+    what.add_argument("--line", type=int, metavar="N", help="the row of this line of the source")
+    what.add_argument(
+        "--pack", type=int, metavar="N", help="which packed sequence (0 is the first)"
+    )
+    what.add_argument("--stats", action="store_true", help="token lengths of the whole split")
+    sub.add_argument(
+        "--sample",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --stats: estimate by the first N rows (default: all)",
+    )
 
     sub = verb("train", "train:train", "train a recipe and follow the run", settings)
     sub.add_argument("recipe", metavar="RECIPE", help="built-in recipe or TOML file")

@@ -1,10 +1,10 @@
-"""The verbs ``clean`` and ``preview``."""
+"""The verb ``clean``."""
 
 import argparse
 import re
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.commands.output import Output
 from engine.data.report import CleanReport, funnel
@@ -15,7 +15,7 @@ from engine.recipe import Recipe, load_recipe
 if TYPE_CHECKING:
     from engine.data.prepare import Progress
 
-__all__ = ["clean", "funnel_lines", "preview", "progress_printer"]
+__all__ = ["clean", "funnel_lines", "progress_printer"]
 
 _NOT_IN_JSON = ("file_repairs", "warnings")
 
@@ -83,72 +83,3 @@ def progress_printer(out: Output) -> "Callable[[Progress], None]":
         out.progress(text)
 
     return show
-
-
-def preview(args: argparse.Namespace, out: Output) -> int:
-    """``tunebench preview DATASET``: what the model will see of a row, or of a whole split."""
-    from engine.data.dataset import open_dataset
-    from engine.data.preview import preview_row, preview_stats
-    from engine.data.tokens import Formatter
-
-    recipe = (
-        load_recipe(args.recipe, args.settings)
-        if args.recipe
-        else Recipe(name="preview").with_settings(args.settings)
-    )
-    dataset = open_dataset(open_home(args.home), args.dataset)
-    formatter = Formatter.load(
-        recipe.model.model_name_or_path,
-        recipe.format,
-        recipe.train.max_length,
-        revision=recipe.model.revision,
-    )
-    completion_only = recipe.train.completion_only_loss
-    if args.stats:
-        stats = preview_stats(
-            dataset,
-            formatter,
-            args.split,
-            completion_only=completion_only,
-            progress=lambda done, of: out.progress(f"tokenising  {done:,} of {of:,} rows"),
-        )
-        out.progress_done()
-        out.document(stats)
-        for line in _stats_lines(stats):
-            out.line(line)
-        return 0
-    seen = preview_row(dataset, formatter, args.split, args.row, completion_only=completion_only)
-    out.document(seen)
-    for line in _row_lines(seen):
-        out.line(line)
-    return 0
-
-
-def _row_lines(seen: dict[str, Any]) -> list[str]:
-    cut = seen["truncated_at"]
-    tokens = seen["tokens"]
-    trained = sum(token["trained"] for token in tokens)
-    lines = [seen["text"], ""]
-    lines += [
-        f"{place:>5} {'*' if token['trained'] else ' '} {token['id']:>7}  {token['text']!r}"
-        for place, token in enumerate(tokens)
-    ]
-    lines += [
-        "",
-        f"{len(tokens)} tokens, {trained} trained (*)"
-        + (f"; cut at {cut} of {seen['length']} tokens" if cut is not None else ""),
-        f"end of text trained: {'yes' if seen['eos_trained'] else 'no'}; "
-        f"beginning of text: {seen['bos_count']} times",
-    ]
-    if seen["bos_count"] > 1:
-        lines.append("warning: the beginning-of-text token is there more than once")
-    return lines
-
-
-def _stats_lines(stats: dict[str, Any]) -> list[str]:
-    quantiles = "  ".join(f"{name} {value}" for name, value in stats["quantiles"].items())
-    return [
-        f"{stats['rows']:,} rows of {stats['split']}; tokens: {quantiles}",
-        f"cut: {stats['truncated']:,} rows; nothing trained: {stats['untrained']:,} rows",
-        stats["sentence"],
-    ]

@@ -35,8 +35,12 @@ EXAMPLES = 5
 RAW_BYTES = 1000
 """Bytes of a dropped row that the audit keeps."""
 
-hash64 = xxhash.xxh3_64_intdigest
-"""64 bits of some bytes, the same on every machine. Two of 2.2 M texts clash once in 7 M files."""
+_hash_bytes = xxhash.xxh3_64_intdigest
+
+
+def hash64(text: str) -> int:
+    """64 bits of a text, the same on every machine. Two of 2.2 M texts clash once in 7 M files."""
+    return int(_hash_bytes(text.encode()))
 
 
 class Job(NamedTuple):
@@ -177,15 +181,17 @@ class Cleaner:
         """What rows are told apart by."""
         prompts = [prompt_identity(row) for row in rows]
         completions = [completion_identity(row) for row in rows]
-        answers = array("Q", [hash64(text.encode()) for text in completions])
+        answers = array("Q", [_hash_bytes(text.encode()) for text in completions])
         keys = answers
         if self._by == "prompt":
-            keys = array("Q", [hash64(text.encode()) for text in prompts])
+            keys = array("Q", [_hash_bytes(text.encode()) for text in prompts])
         elif self._by == "both":
             pairs = zip(prompts, completions, strict=True)
-            keys = array("Q", [hash64(f"{len(one)}:{one}{two}".encode()) for one, two in pairs])
+            keys = array(
+                "Q", [_hash_bytes(f"{len(one)}:{one}{two}".encode()) for one, two in pairs]
+            )
         return Marks(
-            prompts=array("Q", [hash64(title_key(text).encode()) for text in prompts]),
+            prompts=array("Q", [_hash_bytes(title_key(text).encode()) for text in prompts]),
             completions=answers,
             keys=keys,
             signatures=self._signer.sign(completions) if self._signer else None,

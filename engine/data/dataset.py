@@ -53,12 +53,21 @@ class Dataset:
             what: str(path / file) for what, file in FILES.items()
         }
 
+    @property
+    def shape(self) -> str:
+        """What its rows have: one of :data:`engine.data.rows.SHAPES`."""
+        return str(self.manifest.get("shape", "pair"))
+
     def file(self, what: str) -> Path:
         """The path of one of :data:`FILES`."""
         return self.path / FILES[what]
 
     def split(self, name: str) -> "pa.Table":
-        """The train, validation or test rows: line (int64), prompt, completion; memory-mapped."""
+        """The train, validation or test rows, memory-mapped: line, prompt, completion.
+
+        The shapes instruction and conversation have further columns, see
+        :data:`engine.data.tables.ROW_SCHEMAS`.
+        """
         return self._pages.split(name)
 
     def count(self, view: str) -> int:

@@ -1,15 +1,22 @@
-"""What the model will see: of one row its tokens and loss mask, of a split its lengths."""
+"""What the model will see of one row: its text, tokens and loss mask; packed, its neighbours too.
+
+The figures of a whole split are in :mod:`engine.data.preview_stats`.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 from engine.data.dataset import Dataset
+from engine.data.packing import pack as pack_rows
+from engine.data.packing import position_ids
+from engine.data.preview_stats import preview_stats
+from engine.data.progress import Cancelled
 from engine.data.tokens import Example, Formatter
 from engine.errors import UserError
 
-__all__ = ["pieces", "preview_row", "preview_stats"]
+__all__ = ["pieces", "preview_pack", "preview_row", "preview_stats", "row_of_line"]
 
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+_BATCH_ROWS = 1000
 
 
 def pieces(example: Example, formatter: Formatter) -> list[str]:
@@ -35,9 +42,10 @@ def preview_row(
 ) -> dict[str, Any]:
     """One row of a split as the trainer gets it: JSON-able.
 
-    Keys: split, row, line, text, tokens (id, text, trained), length (tokens before cutting),
-    truncated_at (tokens kept, or None), eos_trained, bos_count. Raises :class:`UserError` when
-    there is no such row.
+    Keys: split, row, line, shape, text, tokens (id, text, trained: whether the loss counts it),
+    trained (how many), length (tokens before cutting), truncated_at (tokens kept, or None),
+    answer_cut (tokens of the answer that are cut), eos_trained, bos_count, double_bos (the row
+    begins with two), unknown_tokens. Raises :class:`UserError` when there is no such row.
     """
     there = dataset.count(split)
     if not 0 <= row < there:
@@ -45,78 +53,118 @@ def preview_row(
             f"--row {row}: the {split} split of {dataset.name} has "
             + (f"rows 0 to {there - 1:,}" if there else "no rows")
         )
-    values = dataset.page(split, row, 1)[0]
-    example = formatter.example(values["prompt"], values["completion"])
-    trained = [bool(mask) or not completion_only for mask in example.completion_mask]
+    table = dataset.split(split).slice(row, 1)
+    example = next(formatter.examples(table, shape=dataset.shape))
+    trained = example.trained(completion_only)
     return {
         "split": split,
         "row": row,
-        "line": values["line"],
+        "line": table.column("line")[0].as_py(),
+        "shape": dataset.shape,
         "text": example.text,
-        "tokens": [
-            {"id": number, "text": text, "trained": is_trained}
-            for number, text, is_trained in zip(
-                example.input_ids, pieces(example, formatter), trained, strict=True
-            )
-        ],
+        "tokens": _tokens(example, formatter, trained),
+        "trained": sum(trained),
         "length": example.length,
         "truncated_at": example.truncated_at,
-        "eos_trained": example.input_ids[-1] in formatter.stop_ids and trained[-1],
+        "answer_cut": example.answer_length - sum(example.completion_mask),
+        "eos_trained": formatter.ends(example) and trained[-1],
         "bos_count": sum(number == formatter.bos_id for number in example.input_ids),
+        "double_bos": formatter.begins_twice(example),
+        "unknown_tokens": formatter.unknown_tokens(example),
     }
 
 
-def preview_stats(
+def row_of_line(dataset: Dataset, split: str, line: int) -> int:
+    """The row of a split that came from this line of the source.
+
+    Raises :class:`UserError` when none did, naming the split that has it if another one does.
+    """
+    import pyarrow.compute as compute
+
+    for name in (split, "train", "validation", "test"):
+        found = compute.index(dataset.split(name).column("line"), line).as_py()
+        if found >= 0:
+            if name == split:
+                return int(found)
+            raise UserError(
+                f"--line {line}: went to the {name} split of {dataset.name}; add --split {name}"
+            )
+    raise UserError(f"--line {line}: no row of {dataset.name} came from it, or it was dropped")
+
+
+def preview_pack(
     dataset: Dataset,
     formatter: Formatter,
-    split: str = "train",
+    split: str,
+    pack: int,
     *,
     completion_only: bool = True,
     progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Token lengths of a whole split, some 2,000 rows a second: JSON-able.
+    """One packed sequence of the train split as the trainer gets it: JSON-able.
 
-    Keys: split, rows, max_length, quantiles, mean, truncated and truncated_share, untrained (rows
-    with no trained token left), histogram (32 bins: upper edges and counts), sentence.
+    Keys: split, pack, packs (how many sequences there are), max_length, length, rows (of each row
+    that shares the sequence: row, line, text, start (its first token), length), tokens (id, text,
+    trained, position: the position id). Every row is tokenised to know which go together:
+    ``progress(done, rows)`` tells how far that is. Raises :class:`Cancelled` when ``cancelled()``
+    turns true, and :class:`UserError` when there is no such sequence.
     """
-    import numpy as np
-
+    if split != "train":
+        raise UserError(f"--split {split}: only the train split is packed, for training")
     table = dataset.split(split)
-    lengths = np.zeros(len(table), dtype=np.int64)
-    untrained = done = 0
-    for batch in table.to_batches(max_chunksize=1000):
-        for example in formatter.examples(batch):
-            lengths[done] = example.length
-            untrained += completion_only and not any(example.completion_mask)
+    kept: list[int] = []
+    lengths: list[int] = []
+    done = 0
+    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+        for example in formatter.examples(batch, shape=dataset.shape, whole=False):
+            if any(example.trained(completion_only)):
+                kept.append(done)
+                lengths.append(len(example.input_ids))
             done += 1
-        if progress is not None:
+        if cancelled and cancelled():
+            raise Cancelled
+        if progress:
             progress(done, len(table))
-    if not done:
-        raise UserError(f"{dataset.name}: the {split} split has no rows")
-    most = formatter.max_length
-    share = float((lengths > most).mean())
-    counts, edges = np.histogram(lengths, bins=32, range=(0, max(32, int(lengths.max()))))
-    places = np.quantile(lengths, _QUANTILES, method="higher")
-    quantiles = {f"{q:.0%}": int(value) for q, value in zip(_QUANTILES, places, strict=True)}
+    sequences = pack_rows(lengths, formatter.max_length)
+    if not 0 <= pack < len(sequences):
+        raise UserError(
+            f"--pack {pack}: the {split} split of {dataset.name} makes "
+            + (f"sequences 0 to {len(sequences) - 1:,}" if sequences else "no sequences")
+        )
+    rows: list[dict[str, Any]] = []
+    tokens: list[dict[str, Any]] = []
+    for number in (kept[place] for place in sequences[pack]):
+        one = table.slice(number, 1)
+        example = next(formatter.examples(one, shape=dataset.shape))
+        rows.append(
+            {
+                "row": number,
+                "line": one.column("line")[0].as_py(),
+                "text": example.text,
+                "start": len(tokens),
+                "length": len(example.input_ids),
+            }
+        )
+        tokens += _tokens(example, formatter, example.trained(completion_only))
+    places = position_ids([row["length"] for row in rows])
+    for token, place in zip(tokens, places, strict=True):
+        token["position"] = place
     return {
         "split": split,
-        "rows": done,
-        "max_length": most,
-        "quantiles": quantiles | {"max": int(lengths.max())},
-        "mean": float(lengths.mean()),
-        "truncated": int((lengths > most).sum()),
-        "truncated_share": share,
-        "untrained": untrained,
-        "histogram": {"edges": edges[1:].tolist(), "counts": counts.tolist()},
-        "sentence": f"at max_length {most}, {_percent(share)} of the rows are cut; "
-        f"{2 * most} would cut {_percent(float((lengths > 2 * most).mean()))}",
+        "pack": pack,
+        "packs": len(sequences),
+        "max_length": formatter.max_length,
+        "length": len(tokens),
+        "rows": rows,
+        "tokens": tokens,
     }
 
 
-def _percent(share: float) -> str:
-    """Whole per cent; never 0 % or 100 % for what is not none or all."""
-    if 0 < share < 0.005:
-        return "under 1 %"
-    if 0.995 <= share < 1:
-        return "over 99 %"
-    return f"{100 * share:.0f} %"
+def _tokens(example: Example, formatter: Formatter, trained: list[bool]) -> list[dict[str, Any]]:
+    return [
+        {"id": number, "text": text, "trained": is_trained}
+        for number, text, is_trained in zip(
+            example.input_ids, pieces(example, formatter), trained, strict=True
+        )
+    ]

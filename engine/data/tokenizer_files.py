@@ -30,6 +30,18 @@ class TokenizerFiles:
         token = self.special_tokens.get(name)
         return None if token is None else self.tokenizer.token_to_id(token)
 
+    def unknown_id(self) -> int | None:
+        """The id of what stands for text without tokens of its own; None when there is none.
+
+        Configurations name one also where it never occurs (GPT-2's is its eos_token), so the
+        tokenizer's own model is asked; only Unigram models do not tell.
+        """
+        model = self.tokenizer.model
+        if type(model).__name__ == "Unigram":
+            return self.token_id("unk_token")
+        token = getattr(model, "unk_token", None)
+        return None if token is None else self.tokenizer.token_to_id(token)
+
 
 def load_tokenizer_files(name: str, revision: str = "") -> TokenizerFiles:
     """Read ``tokenizer.json`` and its companions. Nothing is downloaded.

@@ -2,33 +2,32 @@
 
 ``tokenizers`` and the chat template rendered in a sandbox; no torch, no Transformers.
 
-Prompt and completion are tokenised apart and put together, so the border between them is exact,
-then cut at ``max_length``. Special tokens can come from the format only: where the text of a row
-spells one out (``<|eot_id|>``), it is tokenised piece by piece, that spelling as plain text.
+A row's segments (prompt and completion, the turns of a conversation) are tokenised apart and put
+together, so the borders between them are exact, then cut at ``max_length``.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from itertools import count, islice
+from typing import Any, Protocol, runtime_checkable
 
-from engine.data.layouts import COMPLETION, INSTRUCTION, PROMPT, SYSTEM, Layout
+from engine.data.encoding import Encoder, Part, Text
+from engine.data.formats import Format, Segment
+from engine.data.rows import Message, Row
 from engine.data.tokenizer_files import TokenizerFiles, load_tokenizer_files
 from engine.errors import UserError
 from engine.recipe import FormatSection
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
 
 __all__ = ["Example", "Formatter"]
 
 BATCH = 1000
 
 
+@runtime_checkable
 class _Rows(Protocol):
-    """A ``pyarrow.Table`` or record batch with the columns prompt and completion."""
+    """A ``pyarrow.Table`` or record batch with the columns of a dataset."""
+
+    schema: Any
 
     def column(self, name: str) -> Any: ...
 
@@ -38,24 +37,29 @@ class Example:
     """One row as the model sees it. All lists have the length after cutting."""
 
     text: str
-    """Prompt text and completion text, whole; without a beginning-of-text that is only added."""
+    """Its segments' texts, whole; without a beginning-of-text that is only added."""
     input_ids: list[int]
     completion_mask: list[int]
-    """1 for tokens of the completion, else 0."""
+    """1 for tokens of answers (completion, turns of the assistant, a bare text), else 0."""
     length: int
     """Tokens before cutting."""
     truncated_at: int | None
     """Tokens kept (``max_length``) when the example was cut, else None."""
     offsets: list[tuple[int, int]]
     """Where each token lies in ``text`` (characters); (0, 0) for an added beginning-of-text."""
+    answer_length: int
+    """Tokens of answers before cutting."""
+    answer_end: int
+    """Tokens up to the end of the last answer, before cutting: fewer of them cut an answer."""
 
-
-class _Part(NamedTuple):
-    """A text, its token ids and their places in it."""
-
-    text: str
-    ids: list[int]
-    offsets: list[tuple[int, int]]
+    def trained(self, completion_only: bool) -> list[bool]:
+        """Which tokens the loss counts. Never the first: nothing comes before it to predict it."""
+        if completion_only:
+            mask = list(map(bool, self.completion_mask))
+        else:
+            mask = [True] * len(self.input_ids)
+        mask[:1] = [False] * len(mask[:1])
+        return mask
 
 
 class Formatter:
@@ -64,31 +68,27 @@ class Formatter:
     def __init__(self, files: TokenizerFiles, section: FormatSection, max_length: int) -> None:
         self.max_length = max_length
         self.where = files.where
-        self._tokenizer = files.tokenizer
         eos_id, pad_id = files.token_id("eos_token"), files.token_id("pad_token")
         if eos_id is None:
             raise UserError(f"{files.where}: the tokenizer names no eos_token")
         self.bos_id = files.token_id("bos_token")
         self.eos_id: int = eos_id
         self.pad_id: int = eos_id if pad_id is None else pad_id
-        added = self._tokenizer.encode("", add_special_tokens=True).ids
+        self.unknown_id = files.unknown_id()
+        """What stands for text that the vocabulary has no tokens for; None: there is no such."""
+        self._encoder = Encoder(files)
+        added = files.tokenizer.encode("", add_special_tokens=True).ids
         self._adds_bos = self.bos_id is not None and added[:1] == [self.bos_id]
-        self._special = {
-            token.content: number
-            for number, token in self._tokenizer.get_added_tokens_decoder().items()
-            if token.special and token.content
-        }
-        self._layout = Layout(files, section, self._special)
-        self._own = (section.instruction, section.system)
+        self._format = Format(files, section, self._encoder.special)
+        self.instruction, self._system = section.instruction, section.system
         self._is_chat = section.template == "chat"
-        longest_first = sorted(self._special, key=len, reverse=True)
-        self._special_text = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        self._first_characters = {token[0] for token in self._special}
-        self._guarded = any(map(self._spells_special, self._own))
+        own = (section.instruction, section.system)
+        self._guarded = any(map(self._encoder.spells_special, own))
         self.stop_ids = {self.eos_id}
         """Tokens after which an answer is complete: eos, and what ends a turn of the template."""
-        ends = self._encode([self.texts("a", "b")[1]])[0].ids[-1:]
-        self.stop_ids |= {number for number in ends if number in self._special.values()}
+        answer = self._texts(Row("a", "b"), "pair")[-1]
+        ends = self._encoder.encode([answer], False)[0].ids[-1:]
+        self.stop_ids |= {number for number in ends if number in self._encoder.special.values()}
 
     @classmethod
     def load(
@@ -107,189 +107,191 @@ class Formatter:
 
     @property
     def vocabulary_size(self) -> int:
-        return int(self._tokenizer.get_vocab_size())
+        return int(self._encoder.tokenizer.get_vocab_size())
 
     def token(self, number: int) -> str:
         """The vocabulary's own spelling of a token."""
-        return self._tokenizer.id_to_token(number) or f"<{number}>"
+        return self._encoder.tokenizer.id_to_token(number) or f"<{number}>"
 
-    def texts(self, prompt: str, completion: str | None) -> tuple[str, str]:
-        """Prompt text and completion text (with its end token); "" for no completion."""
-        return self._layout.texts(prompt, completion)
+    def ends(self, example: Example) -> bool:
+        """Whether its last token, after cutting, ends the text or the turn."""
+        return example.input_ids[-1:] != [] and example.input_ids[-1] in self.stop_ids
+
+    def begins_twice(self, example: Example) -> bool:
+        """Whether it begins with two beginning-of-text tokens."""
+        return self.bos_id is not None and example.input_ids[:2] == [self.bos_id] * 2
+
+    def unknown_tokens(self, example: Example) -> int:
+        """How many of its tokens stand for text that the vocabulary has no tokens for."""
+        return 0 if self.unknown_id is None else example.input_ids.count(self.unknown_id)
 
     def prompt(self, prompt: str) -> str:
         """The text that the model is given to go on from."""
-        return self.texts(prompt, None)[0]
+        return self._prompt(prompt).text
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens that the model is given, with beginning-of-text where the model wants one."""
-        return self._prompt_parts([prompt], [self.prompt(prompt)])[0].ids
+        (part,) = self._encoder.encode([self._prompt(prompt)], False)
+        return [*self._bos("pair"), *part.ids]
 
     def example(self, prompt: str, completion: str) -> Example:
-        """One row as it is trained."""
+        """One pair as it is trained."""
         return next(self.examples([(prompt, completion)]))
 
     def examples(
-        self, rows: "_Rows | Iterable[tuple[str, str]]", *, whole: bool = True
+        self,
+        rows: "_Rows | Iterable[Row | tuple[str, str]]",
+        *,
+        shape: str = "",
+        whole: bool = True,
+        offsets: bool = True,
     ) -> Iterator[Example]:
         """Examples of many rows, tokenised in batches on all cores.
 
-        ``rows`` is an Arrow table or record batch with the columns prompt and completion, or pairs
-        of them. With ``whole=False`` the ids and masks are the same but come sooner, because text
-        behind ``max_length`` is not tokenised: ``length`` is then only the least that it can be,
-        and ``offsets`` is empty. That is enough for training.
+        ``rows`` is an Arrow table or record batch of a dataset (its columns say what rows have),
+        or :class:`Row` objects, or pairs of prompt and completion. ``shape`` is the dataset's; ""
+        takes a row with nothing but a completion for a text.
+
+        With ``whole=False`` the ids and masks are the same but come sooner, because text behind
+        ``max_length`` is not tokenised: ``length``, ``answer_length`` and ``answer_end`` are then
+        only the least that they can be, and there are no ``offsets``. That is enough for training.
+        Raises :class:`UserError` for a row that the format has no place for, naming its line where
+        the table has lines.
         """
-        if hasattr(rows, "column"):
-            columns = (rows.column(name).to_pylist() for name in ("prompt", "completion"))
-            rows = zip(*columns, strict=True)
-        pairs = iter(rows)
-        while batch := list(islice(pairs, BATCH)):
-            texts = [self.texts(prompt, completion) for prompt, completion in batch]
-            prompts = self._prompt_parts(
-                [prompt for prompt, _ in batch], [before for before, _ in texts], whole
-            )
-            completions = [completion for _, completion in batch]
-            afters = [after for _, after in texts]
-            if whole or not self._words_apart:
-                answers = self._completion_parts(completions, afters, whole)
+        lines = None
+        if isinstance(rows, _Rows):
+            if "line" in rows.schema.names:
+                lines = iter(rows.column("line").to_pylist())
+            rows = _read(rows)
+        given = iter(rows)
+        while batch := list(islice(given, BATCH)):
+            numbers = list(islice(lines, len(batch))) if lines is not None else None
+            shapes = [_shape(row, shape) for row in batch]
+            texts = []
+            for place, (row, its) in enumerate(zip(batch, shapes, strict=True)):
+                try:
+                    texts.append(self._texts(row if isinstance(row, Row) else Row(*row), its))
+                except UserError as error:
+                    if numbers is None:
+                        raise
+                    raise UserError(f"{error} (row of line {numbers[place]:,})") from None
+            yield from self._batch(texts, shapes, whole, offsets and whole)
+
+    def _batch(
+        self, rows: list[list[Text]], shapes: list[str], whole: bool, places: bool
+    ) -> Iterator[Example]:
+        """The rows' first segments together, then their second ones, and so on."""
+        most = self.max_length
+        parts: list[list[Part]] = [[] for _ in rows]
+        begins = [self._bos(shape) for shape in shapes]
+        lengths = list(map(len, begins))
+        for turn in count():
+            open_ = [
+                place
+                for place, texts in enumerate(rows)
+                if len(texts) > turn and (whole or lengths[place] <= most)
+            ]
+            if not open_:
+                break
+            texts = [rows[place][turn] for place in open_]
+            if whole:
+                found = self._encoder.encode(texts, places)
             else:
-                rooms = [max(1, self.max_length - len(prompt.ids)) for prompt in prompts]
-                answers = self._first_parts(completions, afters, rooms)
-            for prompt, answer in zip(prompts, answers, strict=True):
-                example = self._join(prompt, answer)
-                if not whole:
-                    example.offsets = []
-                yield example
+                rooms = [max(1, most - lengths[place]) for place in open_]
+                found = self._encoder.encode_heads(texts, rooms)
+            for place, part in zip(open_, found, strict=True):
+                parts[place].append(part)
+                lengths[place] += len(part.ids)
+        for row, bos, its_parts in zip(rows, begins, parts, strict=True):
+            yield self._join(row, bos, its_parts, places)
 
-    def _join(self, prompt: _Part, completion: _Part) -> Example:
-        ids = prompt.ids + completion.ids
-        mask = [0] * len(prompt.ids) + [1] * len(completion.ids)
-        shift = len(prompt.text)
-        offsets = prompt.offsets + [(a + shift, b + shift) for a, b in completion.offsets]
-        length, most = len(ids), self.max_length
-        return Example(
-            prompt.text + completion.text,
-            ids[:most],
-            mask[:most],
-            length,
-            most if length > most else None,
-            offsets[:most],
+    def _join(self, texts: list[Text], bos: list[int], parts: list[Part], places: bool) -> Example:
+        ids = list(bos)
+        answers = end = len(bos) if texts[0].trained else 0
+        mask = [int(texts[0].trained)] * len(bos)
+        offsets = [(0, 0)] * len(bos) if places else []
+        shift = 0
+        for text, part in zip(texts, parts, strict=False):  # fewer parts than texts when cut
+            ids += part.ids
+            if text.trained:
+                mask += [1] * len(part.ids)
+                answers += len(part.ids)
+                end = len(ids)
+            else:
+                mask += [0] * len(part.ids)
+            if places:
+                offsets += [(a + shift, b + shift) for a, b in part.offsets]
+                shift += len(text.text)
+        whole, length, most = "".join([text.text for text in texts]), len(ids), self.max_length
+        if length <= most:
+            return Example(whole, ids, mask, length, None, offsets, answers, end)
+        return Example(whole, ids[:most], mask[:most], length, most, offsets[:most], answers, end)
+
+    def _bos(self, shape: str) -> list[int]:
+        """The beginning-of-text to add; a template that writes it itself gets no second one."""
+        if self._adds_bos and (shape == "text" or not self._is_chat):
+            assert self.bos_id is not None
+            return [self.bos_id]
+        return []
+
+    def _prompt(self, prompt: str) -> Text:
+        return self._texts(Row(prompt, ""), "pair", with_answer=False)[0]
+
+    def _texts(self, row: Row, shape: str, with_answer: bool = True) -> list[Text]:
+        """The row's segments, with special tokens where the format has them and nowhere else."""
+        own = [row.prompt, row.completion]
+        if row.instruction or row.system:
+            own += [row.instruction, row.system]
+        if row.messages:
+            own += [text for message in row.messages for text in message]
+        instruction = row.instruction or self.instruction
+        row = Row(row.prompt, row.completion, instruction, row.system or self._system, row.messages)
+        encoder = self._encoder
+        if not self._guarded and not any(map(encoder.spells_special, own)):
+            segments = self._segments(row, shape, with_answer)
+            return [Text(text, trained) for text, trained in segments]
+        hide, show = encoder.escape([*own, row.instruction, row.system])
+        messages = tuple(Message(hide(m.role), hide(m.content)) for m in row.messages)
+        hidden = Row(
+            hide(row.prompt),
+            hide(row.completion),
+            hide(row.instruction),
+            hide(row.system),
+            messages,
         )
+        return [show(text, on) for text, on in self._segments(hidden, shape, with_answer)]
 
-    def _spells_special(self, text: str) -> bool:
-        return (
-            any(character in text for character in self._first_characters)
-            and self._special_text.search(text) is not None
-        )
-
-    def _encode(self, texts: list[str], places: bool = True) -> list[_Part]:
-        """Parts of texts that may name special tokens; with no offsets when not ``places``."""
-        if not places:
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-            return [_Part(text, e.ids, []) for text, e in zip(texts, encodings, strict=True)]
-        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
-        return [_Part(text, e.ids, e.offsets) for text, e in zip(texts, encodings, strict=True)]
-
-    def _prompt_parts(
-        self, prompts: list[str], texts: list[str], places: bool = True
-    ) -> list[_Part]:
-        parts = []
-        for prompt, part in zip(prompts, self._encode(texts, places), strict=True):
-            if self._guarded or self._spells_special(prompt):
-                part = self._apart(self._layout.frames[0], prompt)
-            # A template that writes the beginning-of-text itself gets no second one.
-            if self._adds_bos and not self._is_chat:
-                assert self.bos_id is not None
-                part = _Part(part.text, [self.bos_id, *part.ids], [(0, 0), *part.offsets])
-            parts.append(part)
-        return parts
-
-    def _completion_parts(
-        self, completions: list[str], texts: list[str], places: bool = True
-    ) -> list[_Part]:
-        return [
-            self._apart(self._layout.frames[1], completion)
-            if self._spells_special(completion)
-            else part
-            for completion, part in zip(completions, self._encode(texts, places), strict=True)
-        ]
-
-    def _first_parts(
-        self, completions: list[str], texts: list[str], rooms: list[int]
-    ) -> list[_Part]:
-        """As :meth:`_completion_parts`, but of long texts only what more than fills the room."""
-        heads = [
-            text if self._spells_special(completion) else _head(text, room)
-            for completion, text, room in zip(completions, texts, rooms, strict=True)
-        ]
-        parts = self._completion_parts(completions, heads, places=False)
-        again = [
-            place
-            for place, part in enumerate(parts)
-            if len(heads[place]) < len(texts[place]) and len(part.ids) <= rooms[place]
-        ]
-        redone = self._completion_parts(
-            [completions[n] for n in again], [texts[n] for n in again], places=False
-        )
-        for place, part in zip(again, redone, strict=True):
-            parts[place] = part
-        for place, text in enumerate(texts):
-            if len(heads[place]) < len(text):
-                parts[place] = parts[place]._replace(text=text)
-        return parts
-
-    @cached_property
-    def _words_apart(self) -> bool:
-        """Whether the tokenizer never joins what lies on both sides of a space."""
-        before = self._tokenizer.pre_tokenizer
-        return before is not None and [span for _, span in before.pre_tokenize_str("ab cd")] == [
-            (0, 2),
-            (2, 5),
-        ]
-
-    def _apart(self, frame: list[str], outside: str) -> _Part:
-        """Tokens of a text with special tokens only where the format itself has them.
-
-        The text between two of the format's special tokens is tokenised as one piece, as the
-        tokenizer itself does, but with special tokens in it taken as plain text.
-        """
-        instruction, system = self._own
-        values = {PROMPT: outside, COMPLETION: outside, INSTRUCTION: instruction, SYSTEM: system}
-        text, places = "", []
-        for piece in frame:
-            if piece not in values:
-                places += [
-                    (len(text) + match.start(), len(text) + match.end())
-                    for match in self._special_text.finditer(piece)
-                ]
-            text += values.get(piece, piece)
-        part = _Part(text, [], [])
-        done = 0
-        for start, end in [*places, (len(text), len(text))]:
-            if done < start:
-                encoding = self._encode_plain(text[done:start])
-                part.ids.extend(encoding.ids)
-                part.offsets.extend((a + done, b + done) for a, b in encoding.offsets)
-            if start < end:
-                part.ids.append(self._special[text[start:end]])
-                part.offsets.append((start, end))
-            done = end
-        return part
-
-    def _encode_plain(self, text: str) -> "Encoding":
-        self._tokenizer.encode_special_tokens = True
-        try:
-            return self._tokenizer.encode(text, add_special_tokens=False)
-        finally:
-            self._tokenizer.encode_special_tokens = False
+    def _segments(self, row: Row, shape: str, with_answer: bool) -> list[Segment]:
+        if shape == "text":
+            return self._format.text(row)
+        if shape == "conversation":
+            return self._format.conversation(row)
+        return self._format.pair(row, with_answer)
 
 
-def _head(text: str, tokens: int) -> str:
-    """A beginning of ``text`` that ends before a lone space, most likely of ``tokens`` tokens."""
-    most = max(256, 8 * tokens)
-    if len(text) <= most:
-        return text
-    at = text.rfind(" ", 1, most)
-    while at > 0 and (text[at - 1].isspace() or text[at + 1].isspace()):
-        at = text.rfind(" ", 1, at)
-    return text[:at] if at > 0 else text
+def _shape(row: Row | tuple[str, str], shape: str) -> str:
+    """How a row of a dataset of this shape is put into words."""
+    if not isinstance(row, Row):
+        return "pair" if shape != "text" else shape
+    if row.messages:
+        return "conversation"
+    if shape == "text" or not (shape or row.prompt or row.instruction):
+        return "text"
+    return "pair"
+
+
+def _read(table: _Rows) -> Iterator[Row | tuple[str, str]]:
+    """The rows of a table, by the columns that it has."""
+    names = table.schema.names
+
+    def texts(name: str) -> Iterable[str]:
+        return table.column(name).to_pylist()
+
+    if "messages" in names:
+        for messages in table.column("messages").to_pylist():
+            yield Row("", "", messages=tuple(Message(m["role"], m["content"]) for m in messages))
+    elif "instruction" in names:
+        columns = (texts(n) for n in ("prompt", "completion", "instruction", "system"))
+        yield from map(Row, *columns)
+    else:
+        yield from map(Row, texts("prompt"), texts("completion"))

@@ -4,6 +4,7 @@ The launcher takes both locks of a run before it starts anything and hands them 
 so that two launchers can never start two supervisors, and the loser hears of it at once.
 """
 
+import datetime
 import json
 import os
 import secrets
@@ -60,7 +61,7 @@ def create_run(
     Without ``name`` the recipe's is taken, with -2, -3, ... when it is. Raises UserError when an
     explicit ``name`` is taken, or the folder cannot be written.
     """
-    recipe = _absolute(recipe)
+    recipe = _dated(_absolute(recipe))
     try:
         home.runs.mkdir(mode=0o700, exist_ok=True)
         with locked(home.runs / ".lock"):
@@ -121,6 +122,17 @@ def _absolute(recipe: Recipe) -> Recipe:
             "model": recipe.model.model_copy(update={"model_name_or_path": model}),
         }
     )
+
+
+def _dated(recipe: Recipe) -> Recipe:
+    """With today's date pinned for chat templates that write it into the prompt.
+
+    A run resumed on another day then trains on the same tokens. No other template knows a date.
+    """
+    if recipe.format.template != "chat" or recipe.format.date:
+        return recipe
+    date = datetime.date.today().isoformat()
+    return recipe.model_copy(update={"format": recipe.format.model_copy(update={"date": date})})
 
 
 def _names(home: Home) -> dict[str, RunFolder]:

@@ -1,5 +1,6 @@
 """Data: where rows come from, how they are cleaned, split and put into words for the model."""
 
+import datetime
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -252,6 +253,19 @@ class FormatSection(Section):
         description="the instruction that goes before every prompt; may be empty",
     )
     system: str = Field("", description="system message (chat template only); may be empty")
+    date: str = Field(
+        "",
+        description="today for chat templates that write the date, as 2026-01-31; empty: the day "
+        "on which the run is made",
+    )
+
+    @field_validator("date")
+    @classmethod
+    def _an_iso_date(cls, date: str) -> str:
+        try:
+            return datetime.date.fromisoformat(date).isoformat() if date else ""
+        except ValueError:
+            raise ValueError("write it as year-month-day, e.g. 2026-01-31") from None
 
     @model_validator(mode="after")
     def _system_is_used(self) -> Self:

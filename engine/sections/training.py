@@ -96,6 +96,11 @@ class TrainSection(Section):
     ] = Field("auto", description="auto: adamw_8bit on a GPU, adamw_torch on a CPU")
     max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping; 0: none")
     completion_only_loss: bool = Field(True, description="train on the completion's tokens only")
+    packing: bool = Field(
+        False,
+        description="group several rows into blocks of max_length, to improve computational "
+        "efficiency and reduce padding; a batch then counts blocks",
+    )
     gradient_checkpointing: bool = Field(False, description="less memory, slower steps")
     seed: int = Field(
         3407, ge=0, lt=2**32, description="data order, adapters' first values, dropout"

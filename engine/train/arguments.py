@@ -55,7 +55,7 @@ def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
         dataloader_pin_memory=not cpu,
         # Forked loader processes would hold the run's lock; collating 32 rows takes 1 ms.
         dataloader_num_workers=0,
-        packing=False,
+        packing=False,  # the rows come packed already
         padding_free=False,
         pad_to_multiple_of=loaded.pad_to_multiple_of,
         completion_only_loss=False,  # the labels already say so

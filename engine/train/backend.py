@@ -63,6 +63,11 @@ def choose_backend(recipe: Recipe) -> Backend:
     """The backend of ``model.backend``; ``auto`` is unsloth where it is installed and can run."""
     wanted = recipe.model.backend
     installed = importlib.util.find_spec("unsloth") is not None
+    if recipe.train.packing and wanted == "unsloth":
+        raise UserError(
+            "train.packing: rows are packed with the transformers backend only; set "
+            'model.backend = "transformers" (or "auto"), or train.packing = false'
+        )
     if wanted == "unsloth" and not installed:
         raise UserError(
             "model.backend: unsloth is not installed; pip install '.[gpu]', "
@@ -70,7 +75,8 @@ def choose_backend(recipe: Recipe) -> Backend:
         )
     if wanted == "unsloth" or (wanted == "auto" and installed):
         fits = choose_device(recipe) != "cpu"
-        if fits and (wanted == "unsloth" or not recipe.lora.use_dora):
+        cannot = recipe.lora.use_dora or recipe.train.packing
+        if fits and (wanted == "unsloth" or not cannot):
             from engine.train.unsloth_backend import UnslothBackend
 
             return UnslothBackend()

@@ -54,6 +54,7 @@ def measure(arguments: list[str], answers: Answers) -> dict[str, Any]:
             table,
             voice.formatter,
             completion_only_loss=recipe.train.completion_only_loss,
+            shape=dataset.shape,
             longest_first=True,
         )
         answers.status(f"test loss of {column.label}")

@@ -135,7 +135,10 @@ class _Session:
                 table,
                 formatter,
                 completion_only_loss=recipe.train.completion_only_loss,
+                shape=dataset.shape,
                 longest_first=name != "train",
+                # A loss is measured row by row, packed or not: it is the same.
+                packing=recipe.train.packing and name == "train",
                 progress=tell,
                 cancelled=self.context.stop_requested,
             )
@@ -159,8 +162,11 @@ class _Session:
     def _train(
         self, backend: Backend, loaded: Loaded, dataset: Any, splits: dict[str, Encoded]
     ) -> dict[str, Any]:
+        from engine.train.packed import check_rows_apart
         from engine.train.trainer import EvaluationGivenUp, RunTrainer
 
+        if self.recipe.train.packing:
+            check_rows_apart(loaded.model)
         facts = self._facts(backend, loaded, dataset, splits)
         trainer = RunTrainer(
             self.context,
@@ -221,6 +227,7 @@ class _Session:
             "validation_rows": splits["validation"].rows,
             "test_rows": splits["test"].rows,
             "train_tokens": splits["train"].tokens,
+            "train_sequences": splits["train"].sequences,
             "backend": backend.name,
             "device": loaded.device,
             "dtype": loaded.dtype,

@@ -21,6 +21,7 @@ from engine.train.arguments import training_arguments
 from engine.train.backend import Loaded
 from engine.train.loss import SplitLoss, split_loss
 from engine.train.memory import MemoryReader
+from engine.train.packed import TOKENS, PackedCollator
 from engine.train.saving import load_weights, save_weights, trained_bytes, write_whole
 
 __all__ = ["EvaluationGivenUp", "RunTrainer"]
@@ -47,6 +48,7 @@ class RunTrainer(SFTTrainer):
     """
 
     control: Any
+    data_collator: Any
 
     def __init__(
         self,
@@ -70,6 +72,12 @@ class RunTrainer(SFTTrainer):
             eval_dataset=eval_dataset,
             processing_class=loaded.tokenizer,
         )
+        if context.recipe.train.packing:
+            # Set here: given as an argument, TRL would leave out what it sets up beside its own.
+            self.data_collator = PackedCollator(
+                pad_token_id=self.data_collator.pad_token_id,
+                pad_to_multiple_of=self.data_collator.pad_to_multiple_of,
+            )
         # TRL casts QLoRA adapters to bfloat16 here, a resume loads them as float32: the two runs
         # would differ by 5e-3. Float32 in both.
         for parameter in self.model.parameters():
@@ -86,8 +94,8 @@ class RunTrainer(SFTTrainer):
     # ---- one step ---------------------------------------------------------------------------
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        mask = inputs.get("attention_mask")
-        tokens = mask.sum() if mask is not None else inputs["input_ids"].numel()
+        packed = inputs.pop(TOKENS, None)
+        tokens = (inputs["attention_mask"] if packed is None else packed).sum()
         loss = super().training_step(model, inputs, *args, **kwargs)
         self._step_loss = self._step_loss + loss.detach()
         self._step_tokens = self._step_tokens + tokens

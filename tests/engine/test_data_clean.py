@@ -8,14 +8,44 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.data.clean import Cleaner
-from engine.data.read import RawRow
-from engine.data.rules.text import Normaliser, html, title_key
+from engine.data.clean import Cleaner, Job
+from engine.data.repeats import Repeats
+from engine.data.rows import RawRow, Row
+from engine.data.rules import Normaliser, title_key
+from engine.data.rules.text import html
 from engine.recipe import CleanSection
+from engine.sections.data import DEFAULT_RULES, DuplicatesRule, UnicodeRule
+
+TEXT = ("html", "unicode", "control", "whitespace")
 
 
 def row(line: int, prompt: str, completion: str) -> RawRow:
-    return RawRow(line, prompt, completion, None, None, b"")
+    return RawRow(line, Row(prompt, completion), None, None, b"")
+
+
+class Whole:
+    """All rules over rows that come one by one, as a preparation applies them."""
+
+    def __init__(self, clean: CleanSection) -> None:
+        self.cleaner = Cleaner(Job(clean, "pair", ""))
+        self.repeats = Repeats(clean)
+        self.dropped = dict.fromkeys(self.cleaner.reasons, 0)
+        self.changed = dict.fromkeys((name for name in clean.rules if name in TEXT), 0)
+        self.kept: list[Row] = []
+
+    def decide(self, raw: RawRow) -> tuple[str | None, Row | None, str]:
+        reason, made, evidence, changed = self.cleaner.decide(raw)
+        for name in changed:
+            self.changed[name] += 1
+        if reason is None:
+            assert made is not None
+            for _, reason, evidence in self.repeats.sift([raw.line], self.cleaner.marks([made])):
+                pass
+        if reason is None:
+            self.kept.append(made)
+        else:
+            self.dropped[reason] += 1
+        return reason, made, evidence
 
 
 @pytest.mark.parametrize(
@@ -52,33 +82,33 @@ def test_each_rule(dirty: str, clean: str, rules: set[str]) -> None:
 
 
 def test_rules_that_are_off_change_and_count_nothing() -> None:
-    off = CleanSection(html=False, unicode="none", control=False, whitespace=False)
-    cleaner = Cleaner(off)
-    kept = cleaner.decide(row(1, " <b>a\x00 ", "cafe\u0301  &amp;"))
-    assert (kept.prompt, kept.completion) == (" <b>a\x00 ", "cafe\u0301  &amp;")
-    assert cleaner.changed == {}
+    whole = Whole(CleanSection(rules=["empty", "duplicates"]))
+    _, kept, _ = whole.decide(row(1, " <b>a\x00 ", "cafe\u0301  &amp;"))
+    assert kept == Row(" <b>a\x00 ", "cafe\u0301  &amp;")
+    assert whole.changed == {}
     # What is only white space is empty all the same.
-    assert cleaner.decide(row(2, " \u2028 ", "b")).rule == "empty_prompt"
+    assert whole.decide(row(2, " \u2028 ", "b"))[0] == "empty_prompt"
 
 
 def test_nfkc_and_lowercase() -> None:
-    normaliser = Normaliser(CleanSection(unicode="NFKC", lowercase=True))
+    rules = ["html", "unicode", "control", "whitespace", "lowercase"]
+    normaliser = Normaliser(CleanSection(rules=rules, unicode=UnicodeRule(form="NFKC")))
     changed: set[str] = set()
     assert normaliser.apply("Ｆｕｌｌ ＜b＞ Ⅷ", changed) == "full viii"
     assert changed == {"html", "unicode", "lowercase", "whitespace"}
 
 
 def test_drops_in_order_with_evidence() -> None:
-    cleaner = Cleaner(CleanSection())
-    assert cleaner.decide(row(1, "A", "text")).rule is None
-    assert cleaner.decide(RawRow(2, None, None, "malformed", None, b"x")).rule == "malformed"
-    assert cleaner.decide(RawRow(3, None, None, "missing_field", "nan", b"")).rule is not None
-    assert cleaner.decide(row(4, "<br>", "")).rule == "empty_prompt"
-    assert cleaner.decide(row(5, "B", "\u200b")).rule == "empty_completion"
-    again = cleaner.decide(row(6, "C", "<i>text</i>"))
-    assert (again.rule, again.evidence) == ("duplicate_completion", "repeats line 1")
-    assert cleaner.decide(row(7, "A", "other")).rule is None
-    assert cleaner.dropped == {
+    whole = Whole(CleanSection())
+    assert whole.decide(row(1, "A", "text"))[0] is None
+    assert whole.decide(RawRow(2, None, "malformed", None, b"x"))[0] == "malformed"
+    assert whole.decide(RawRow(3, None, "missing_field", "nan", b""))[0] == "missing_field"
+    assert whole.decide(row(4, "<br>", ""))[0] == "empty_prompt"
+    assert whole.decide(row(5, "B", "\u200b"))[0] == "empty_completion"
+    reason, _, evidence = whole.decide(row(6, "C", "<i>text</i>"))
+    assert (reason, evidence) == ("duplicate_completion", "repeats line 1")
+    assert whole.decide(row(7, "A", "other"))[0] is None
+    assert whole.dropped == {
         "malformed": 1,
         "missing_field": 1,
         "not_text": 0,
@@ -86,26 +116,26 @@ def test_drops_in_order_with_evidence() -> None:
         "empty_completion": 1,
         "duplicate_completion": 1,
     }
-    assert cleaner.repairs["nan"] == 1
-    assert cleaner.changed == {"html": 2, "unicode": 0, "control": 1, "whitespace": 0}
-    assert (cleaner.rows_read, cleaner.rows_kept) == (7, 2)
+    assert whole.changed == {"html": 2, "unicode": 0, "control": 1, "whitespace": 0}
+    assert len(whole.kept) == 2
 
 
 @pytest.mark.parametrize(
     ("what", "kept"), [("completion", 2), ("prompt", 2), ("both", 3), ("none", 4)]
 )
 def test_what_makes_a_duplicate(what, kept: int) -> None:
-    cleaner = Cleaner(CleanSection(drop_duplicates=what))
+    rules = [name for name in DEFAULT_RULES if what != "none" or name != "duplicates"]
+    by = DuplicatesRule(by="both" if what == "none" else what)
+    whole = Whole(CleanSection(rules=rules, duplicates=by))
     rows = [("A", "one"), ("A", "two"), ("B", "one"), ("A", "one")]
     for line, (prompt, completion) in enumerate(rows, 1):
-        cleaner.decide(row(line, prompt, completion))
-    assert cleaner.rows_kept == kept
-    assert sum(cleaner.dropped.values()) == 4 - kept
+        whole.decide(row(line, prompt, completion))
+    assert len(whole.kept) == kept
+    assert sum(whole.dropped.values()) == 4 - kept
 
 
 def test_an_empty_row_stays_when_it_may() -> None:
-    cleaner = Cleaner(CleanSection(drop_empty=False))
-    assert cleaner.decide(row(1, "", "")).rule is None
+    assert Whole(CleanSection(rules=["html"])).decide(row(1, "", ""))[0] is None
 
 
 @pytest.mark.parametrize(
@@ -149,12 +179,9 @@ pieces = st.sampled_from([*markup, *letters, " ", "\u00a0", "\u200b", "\n", "\x0
 dirty_text = st.lists(pieces | st.text(string.ascii_letters, max_size=3), max_size=12).map("".join)
 any_text = dirty_text | st.text(max_size=30)
 any_clean = st.builds(
-    CleanSection,
-    html=st.booleans(),
-    unicode=st.sampled_from(["NFC", "NFKC", "none"]),
-    control=st.booleans(),
-    whitespace=st.booleans(),
-    lowercase=st.booleans(),
+    lambda rules, form: CleanSection(rules=rules, unicode=UnicodeRule(form=form)),
+    st.lists(st.sampled_from([*TEXT, "lowercase"]), unique=True),
+    st.sampled_from(["NFC", "NFKC"]),
 )
 
 
@@ -191,11 +218,12 @@ def test_the_quick_yes_agrees_with_the_rules(text: str) -> None:
 def test_order_does_not_decide_which_descriptions_survive(rows) -> None:
     survivors = []
     for order in rows:
-        cleaner = Cleaner(CleanSection())
-        decisions = [cleaner.decide(row(n, *texts)) for n, texts in enumerate(order, 1)]
-        kept = [decision.completion for decision in decisions if decision.rule is None]
-        assert len(kept) == len(set(kept)) == cleaner.rows_kept
-        assert cleaner.rows_read == cleaner.rows_kept + sum(cleaner.dropped.values())
+        whole = Whole(CleanSection())
+        for n, texts in enumerate(order, 1):
+            whole.decide(row(n, *texts))
+        kept = [made.completion for made in whole.kept]
+        assert len(kept) == len(set(kept))
+        assert len(order) == len(kept) + sum(whole.dropped.values())
         survivors.append(set(kept))
     assert survivors[0] == survivors[1]
 

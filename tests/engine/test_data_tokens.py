@@ -188,9 +188,16 @@ def test_special_tokens_come_from_the_format_only(small: Path, template: str, wh
 def test_a_hostile_row_is_tokenised_as_its_neighbours_are(small: Path) -> None:
     # Only the spelling of a special token is treated apart; the text around keeps its tokens.
     formatter = load(small, template="chat")
-    frame = formatter._layout.frames[0]
-    apart = formatter._apart(frame, ROWS[0][0])
-    assert apart.ids == formatter.prompt_ids(ROWS[0][0])
+    encoder, (prompt, completion) = formatter._encoder, ROWS[0]
+    hostile = formatter.example(f"{EOS}{prompt}", completion)
+    plain = encoder._encode_plain(f"{EOS}{prompt}").ids
+    assert plain[-5:] == encoder._encode_plain(prompt).ids[-5:]
+    harmless = formatter.example(prompt, completion)
+    answer = [n for n, on in zip(harmless.input_ids, harmless.completion_mask, strict=True) if on]
+    assert hostile.input_ids[-len(answer) :] == answer
+    _, show = encoder.escape([])
+    (part,) = encoder.encode([show(harmless.text, False)], True)
+    assert (part.ids, part.offsets) == (harmless.input_ids, harmless.offsets)
 
 
 def test_cutting(small: Path) -> None:
@@ -221,7 +228,7 @@ def test_what_training_gets_is_what_the_preview_shows(
     small: Path, template: str, max_length: int
 ) -> None:
     formatter = load(small, max_length, template=template)
-    assert formatter._words_apart
+    assert formatter._encoder._words_apart
     rng = random.Random(max_length)
     words = [word for row in ROWS for word in row[1].split()] + ["\n", " ", "  ", EOS, "9" * 20]
     rows = [(f"t {n}", " ".join(rng.choices(words, k=rng.randrange(400)))) for n in range(150)]
@@ -234,6 +241,7 @@ def test_what_training_gets_is_what_the_preview_shows(
         assert trained.completion_mask == shown.completion_mask
         assert trained.truncated_at == shown.truncated_at
         assert trained.text == shown.text
+        assert 0 <= trained.answer_length <= shown.answer_length
         assert min(shown.length, max_length + 1) <= trained.length <= shown.length
 
 
@@ -247,7 +255,10 @@ def test_preview_of_a_row(small: Path, dataset: Dataset) -> None:
     assert trained == row["completion"].strip() + EOS
     assert (seen["truncated_at"], seen["eos_trained"], seen["bos_count"]) == (None, True, 1)
     everything = preview_row(dataset, formatter, "train", 1, completion_only=False)
-    assert all(token["trained"] for token in everything["tokens"])
+    # Nothing comes before the first token to predict it from: the loss never counts it.
+    assert [token["trained"] for token in everything["tokens"]] == [False] + [True] * (
+        everything["length"] - 1
+    )
     cut = preview_row(dataset, load(small, 30), "train", 1)
     assert (cut["truncated_at"], cut["eos_trained"]) == (30, False)
     assert cut["length"] > 30 == len(cut["tokens"])
