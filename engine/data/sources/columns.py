@@ -102,9 +102,7 @@ def _nothing(seen: Seen, path: str) -> str:
                 f"{path}: is one JSON object, not rows; its rows seem to be the list "
                 f"{lists[0]!r}: save that as a file"
             )
-    return (
-        f"{path}: no layout recognised; there are: {seen.words}; name the columns with {_SET}"
-    )
+    return f"{path}: no layout recognised; there are: {seen.words}; name the columns with {_SET}"
 
 
 def _asked(seen: Seen, data: "DataSection", path: str) -> Layout:
@@ -195,7 +193,9 @@ def _system(seen: Seen) -> str:
 
 
 def _sharegpt(seen: Seen, data: "DataSection") -> Layout | None:
-    names = (data.completion_column,) if data.completion_column else ("conversations", "conversation")
+    names = (
+        (data.completion_column,) if data.completion_column else ("conversations", "conversation")
+    )
     name = next((name for name in names if seen.has_objects(name)), "")
     return Layout("sharegpt", "conversation", "", name, system=_system(seen)) if name else None
 
@@ -226,9 +226,7 @@ def _prompt_completion(seen: Seen, data: "DataSection") -> Layout | None:
     if prompt not in seen or completion not in seen:
         return None
     turns = seen.has_objects(prompt) or seen.has_objects(completion)
-    return Layout(
-        "prompt-completion", "conversation" if turns else "pair", prompt, completion
-    )
+    return Layout("prompt-completion", "conversation" if turns else "pair", prompt, completion)
 
 
 def _text(seen: Seen, data: "DataSection") -> Layout | None:

@@ -237,9 +237,7 @@ def _configs(readme: str) -> list[dict[str, Any]]:
         return []
     configs = head.get("configs") if isinstance(head, dict) else None
     return [
-        config
-        for config in configs or ()
-        if isinstance(config, dict) and config.get("data_files")
+        config for config in configs or () if isinstance(config, dict) and config.get("data_files")
     ]
 
 

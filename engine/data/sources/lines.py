@@ -16,7 +16,7 @@ _MAYBE_BLANK = re.compile(rb"\n[\t-\r ]")
 def cut_lines(
     pieces: Iterator[bytes], path: str, notes: FileNotes, number: int = 1, offset: int = 0
 ) -> Iterator[Cut]:
-    """Blocks of whole lines without the last line end; ``number`` is that of the line at ``offset``.
+    """Blocks of whole lines, without the last line end; ``number``: of the line at ``offset``.
 
     A line that is longer than :data:`MAX_LINE_BYTES` is represented by a byte that is no JSON.
     """

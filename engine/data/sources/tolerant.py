@@ -34,8 +34,22 @@ class Keys:
         self.quoted = [(key, orjson.dumps(key)) for key in sorted(self.needed)]
         self.nested_quoted = [(key, orjson.dumps(key)) for key in sorted(self.nested)]
 
+        self._escaped = _escaped_letters(tuple(self.needed))
+
+    def may_be_escaped(self, data: bytes) -> bool:
+        """Whether a key may be spelled with escapes in there."""
+        return self._escaped is not None and self._escaped.search(data) is not None
+
+    def are_single_in(self, line: bytes) -> bool:
+        """Whether a look at the bytes proves that the keys are there, each once."""
+        return all(line.count(quoted) == 1 for _, quoted in self.quoted) and not (
+            self.may_be_escaped(line)
+        )
+
     def are_single(self, line: bytes, value: dict[str, Any]) -> bool:
-        """Whether a look at the bytes proves it; an escaped spelling of a key does not."""
+        """Whether a look at the bytes proves that no key of this object is there twice."""
+        if self.may_be_escaped(line):
+            return False
         for key, quoted in self.quoted:
             if line.count(quoted) != (key in value):
                 return False
@@ -155,6 +169,18 @@ def parse_object(line: bytes, keys: Keys, suspect: bool = True) -> Parsed:
     if not keys.are_single(line, value) or (suspect and _DIGITS.search(line)):
         return parse_leniently(line, keys)
     return Parsed(value)
+
+
+def _escaped_letters(names: tuple[str, ...]) -> re.Pattern[bytes] | None:
+    r"""Finds ``\u00XX`` of letters of some names: what a key spelled with escapes has in it."""
+    if not names:
+        return None
+    if any(
+        not name.isascii() or not name.isprintable() or set(name) & set('/"\\') for name in names
+    ):
+        return re.compile(rb"\\")
+    digits = sorted({f"{ord(letter):02x}" for name in names for letter in name})
+    return re.compile(rb"\\u00(?i:" + "|".join(digits).encode() + rb")")
 
 
 def digit_runs(data: bytes) -> list[int]:
