@@ -180,8 +180,6 @@ def cut_records(
             yield Cut(first, record.line - first, len(records), began, 0, records)
             records, size = [], 0
             first, began = record.line, at
-        elif not records and at:
-            began = at
         records.append(record)
         size += len(record.raw)
     if records or end > first:
