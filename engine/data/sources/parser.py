@@ -151,7 +151,6 @@ class Parser:
         value, repair, boms = parse_object(line, self._keys, suspect)
         if boms:
             self.file_repairs["bom"] += boms
-            line = line[3 * boms :]
         if value is None:
             return RawRow(number, None, "malformed", None, line)
         row, drop, is_number = self.layout.row(value)
