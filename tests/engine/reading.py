@@ -9,10 +9,13 @@ import io
 import json
 import lzma
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.data.rows import RawRow
 from engine.data.sources import RawRecords, open_source
+from engine.data.sources.encodings import BOM
 from engine.errors import UserError
 from engine.home import Home
 from engine.recipe import DataSection
@@ -143,6 +146,19 @@ class Mutator:
         return bytes(mutable)
 
 
+def _lost(data: bytes, rows: list[RawRow], format: str) -> bytes:
+    """What of a file is in no row, but for white space, commas and brackets between them."""
+    at, between = 0, []
+    for row in rows:
+        start = data.find(row.raw, at)
+        assert start >= at, row
+        between.append(data[at:start])
+        at = start + len(row.raw)
+    if format == "csv":  # the header comes before the first row
+        return b"".join([*between[1:], data[at:]]).strip() if rows else b""
+    return re.sub(rb"[\s,\[\]]", b"", b"".join([*between, data[at:]]).removeprefix(BOM))
+
+
 def check_reading(path: Path, data: bytes) -> str:
     """Read a file of these bytes and check what came out; says how that ended.
 
@@ -178,12 +194,14 @@ def check_reading(path: Path, data: bytes) -> str:
             assert all(type(text) is str for text in texts)
             "".join(texts).encode("utf-8")  # no half surrogate pairs
     file = source.files[0]
+    if file.newline == "\r":
+        data = data.replace(b"\r", b"\n")
     if file.format == "jsonl" and not file.compression and file.encoding == "utf-8":
-        if file.newline == "\r":
-            data = data.replace(b"\r", b"\n")
-        data = data.removeprefix(b"\xef\xbb\xbf")
+        data = data.removeprefix(BOM)
         blank = sum(not line.strip() for line in data.split(b"\n"))
         assert len(rows) + blank == data.count(b"\n") + 1
+    if file.format in ("json", "csv") and not file.compression and file.encoding == "utf-8":
+        assert not _lost(data, rows, file.format)
     records = RawRecords(json.loads(json.dumps(source.index)))
     if not source.file_repairs:
         found = records.records(0, len(rows) + 1)

@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
+from engine.data.read import RawRow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.data.clean import Cleaner
-from engine.data.read import RawRow
 from engine.data.rules import Normaliser, html, title_key
 from engine.recipe import CleanSection
 
