@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.data import tables
 from engine.data import prepare as prepare_module
+from engine.data import tables
 from engine.data.dataset import VIEWS, list_datasets, open_dataset
 from engine.data.prepare import Cancelled, Progress, prepare
 from engine.data.report import CleanReport, funnel

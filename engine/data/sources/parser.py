@@ -12,7 +12,7 @@ from engine.data.rows import RawRow, Row
 from engine.data.sources.delimited import CsvRecord
 from engine.data.sources.files import Chunk
 from engine.data.sources.layout import Layout
-from engine.data.sources.tolerant import Keys, digit_runs, parse_object
+from engine.data.sources.tolerant import Among, Keys, digit_runs, parse_object
 
 __all__ = ["Parser", "record_json"]
 
@@ -138,17 +138,22 @@ class Parser:
 
     def _lines(self, chunk: Chunk) -> Iterator[RawRow]:
         suspects = self._suspects(chunk.data)
+        among = self._keys.among(chunk.data)
         for index, line in enumerate(chunk.data.split(b"\n")):
             if line and not line.isspace():
-                yield self._row(chunk.number + index, line, bool(suspects) and index in suspects)
+                yield self._row(chunk.number + index, line, index in suspects, among)
 
     def _elements(self, elements: list[tuple[int, bytes]]) -> Iterator[RawRow]:
-        suspect = bool(digit_runs(b"\n".join([raw for _, raw in elements])))
+        together = b"\n".join([raw for _, raw in elements])
+        suspect = bool(digit_runs(together))
+        among = self._keys.among(together)
         for number, raw in elements:
-            yield self._row(number, raw, suspect)
+            yield self._row(number, raw, suspect, among)
 
-    def _row(self, number: int, line: bytes, suspect: bool = True) -> RawRow:
-        value, repair, boms = parse_object(line, self._keys, suspect)
+    def _row(
+        self, number: int, line: bytes, suspect: bool = True, among: Among | None = None
+    ) -> RawRow:
+        value, repair, boms = parse_object(line, self._keys, suspect, among)
         if boms:
             self.file_repairs["bom"] += boms
         if value is None:
