@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.data import pages, tables
 from engine.data import prepare as prepare_module
+from engine.data import tables
 from engine.data.dataset import VIEWS, list_datasets, open_dataset
 from engine.data.prepare import Cancelled, Progress, prepare
 from engine.data.report import CleanReport, funnel
 from engine.data.rules import title_key
+from engine.data.sources import packed, raw
 from engine.errors import UserError
 from engine.home import Home, open_home
 from engine.recipe import Recipe
@@ -335,8 +336,8 @@ def test_far_into_a_gzip_file_a_page_at_a_time(
     lines = source.read_bytes().splitlines()
     source.write_bytes(gzip.compress(source.read_bytes()))
     dataset = prepare(home, recipe(source))
-    monkeypatch.setattr(pages, "_MOST_AHEAD", 1 << 20)
-    monkeypatch.setattr(pages, "_KEEP_EVERY", 1 << 18)
+    monkeypatch.setattr(raw, "MOST_AHEAD", 1 << 20)
+    monkeypatch.setattr(packed, "KEEP_EVERY", 1 << 18)
     assert len(dataset.page("raw", 0, 50)) == 50
     refused = 0
     while refused < 10:

@@ -1,7 +1,7 @@
 """Reading: from a file, a folder, standard input or the hub to rows.
 
-:func:`look` says what a source is, :func:`open_source` reads it: chunks in one process, rows out of
-them in any. Importing this is cheap: pyarrow, numpy and the hub's library come when they are needed.
+:func:`look` says what a source is, :func:`open_source` reads it: chunks in one process, rows out
+of them in any. Importing this is cheap: pyarrow, numpy and the hub's library come when needed.
 """
 
 from engine.data.sources.files import Chunk, SourceFile

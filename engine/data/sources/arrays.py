@@ -156,6 +156,7 @@ class _Elements:
     """Iterates over (offset, state, raw) of the elements; a state is (line, in array, indent)."""
 
     def __init__(self, buffer: _Buffer, path: str, notes: FileNotes, state: Sequence[Any]) -> None:
+        self.line: int
         self.line, inside, indent = state or (1, False, None)
         self._buffer = buffer
         self._path = path
@@ -244,8 +245,8 @@ class _Elements:
 
     def _swallowed(self) -> bool:
         """Whether another element seems to begin within the one at hand."""
-        indent, buffer = self._indent, self._buffer
-        return (
-            bool(indent and len(indent) > 1)
-            and buffer.data.find(indent + b"{", buffer.at, buffer.at + _LOOK_BYTES) > buffer.at
-        )
+        buffer = self._buffer
+        if self._indent is None or len(self._indent) < 2:
+            return False
+        start = buffer.at
+        return buffer.data.find(self._indent + b"{", start, start + _LOOK_BYTES) > start

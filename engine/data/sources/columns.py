@@ -19,6 +19,7 @@ ANSWERS = (
     "text", "completion", "content",
 )  # fmt: skip
 """Usual names, in the order in which they are taken."""
+_NAME_LENGTH = 60
 _SET = "--set data.prompt_column=... --set data.completion_column=..."
 
 
@@ -59,8 +60,14 @@ class Seen:
 
     @property
     def words(self) -> str:
-        names = list(self.types)
+        names = [_shown(name) for name in self.types]
         return (", ".join(names[:20]) + (", ..." if len(names) > 20 else "")) or "none"
+
+
+def _shown(name: str) -> str:
+    """A column's name in a message of one line."""
+    name = name if len(name) <= _NAME_LENGTH else f"{name[:_NAME_LENGTH]}..."
+    return name if name.isprintable() else repr(name)
 
 
 def layout_of(seen: Seen, data: "DataSection", path: str) -> Layout:

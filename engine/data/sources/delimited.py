@@ -5,6 +5,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from engine.data.sources.files import BLOCK_BYTES, Cut, FileNotes
@@ -90,10 +91,8 @@ def _lines(blocks: Iterator[Cut]) -> Iterator[_Line]:
         raws = block.data.split(b"\n")
         offset = block.offset
         texts: list[str] | None = None
-        try:
+        with suppress(UnicodeDecodeError):
             texts = block.data.decode("utf-8").split("\n")
-        except UnicodeDecodeError:
-            pass
         for index, raw in enumerate(raws):
             repair = None
             if texts is not None:
@@ -181,8 +180,6 @@ def cut_records(
             yield Cut(first, record.line - first, len(records), began, 0, records)
             records, size = [], 0
             first, began = record.line, at
-        elif not records and at:
-            began = at
         records.append(record)
         size += len(record.raw)
     if records or end > first:

@@ -69,7 +69,7 @@ class Cut(NamedTuple):
     """Rows in it: lines that are not blank, or records."""
     offset: int
     state: Any
-    """JSON-able. json: how the scanner goes on there; parquet, arrow: rows of the group before it."""
+    """JSON-able. json: how to go on there; parquet, arrow: rows of the group before it."""
     data: Any
 
 

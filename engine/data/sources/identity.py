@@ -119,7 +119,8 @@ def data_files(place: Path) -> tuple[list[Path], list[str]]:
     """
     if not place.is_dir():
         return [place], []
-    found, unknown = [], []
+    found: list[Path] = []
+    unknown: list[Path] = []
     try:
         for folder, folders, names in os.walk(place, onerror=_raise):
             folders[:] = sorted(name for name in folders if not name.startswith("."))

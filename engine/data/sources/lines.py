@@ -15,7 +15,7 @@ _MAYBE_BLANK = tuple(b"\n" + bytes([space]) for space in b"\n\r \t\v\f")
 def cut_lines(
     pieces: Iterator[bytes], path: str, notes: FileNotes, number: int = 1, offset: int = 0
 ) -> Iterator[Cut]:
-    """Blocks of whole lines without the last line end; ``number`` is that of the line at ``offset``.
+    """Blocks of whole lines, without the last line end; ``number``: of the line at ``offset``.
 
     A line that is longer than :data:`MAX_LINE_BYTES` is represented by a byte that is no JSON.
     """

@@ -1,6 +1,5 @@
 """From chunks to rows. Runs in worker processes: small, picklable, and stopped by nothing."""
 
-import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,7 @@ from engine.data.rows import RawRow, Row
 from engine.data.sources.delimited import CsvRecord
 from engine.data.sources.files import Chunk
 from engine.data.sources.layout import Layout
-from engine.data.sources.tolerant import Keys, digit_runs, parse_object
+from engine.data.sources.tolerant import Among, Keys, digit_runs, parse_object
 
 __all__ = ["Parser", "record_json"]
 
@@ -31,7 +30,6 @@ class Parser:
         self.file_repairs: Counter[str] = Counter()
         """bom: byte-order marks within files."""
         self._keys = Keys(layout.needed, layout.nested)
-        self._escaped = _escaped_letters(layout.needed)
 
     def rows(self, chunk: Chunk) -> Iterator[RawRow]:
         """The rows of a chunk: one for every line that is not blank, or record."""
@@ -126,11 +124,10 @@ class Parser:
             if index < len(rows) and rows[index].line == at and rows[index].row is not None:
                 slow.append((index, at, rows[index].raw))
         if not self._are_single(data, rows, slow):
-            quoted = [key for _, key in self._keys.quoted]
             slow += [
                 (index, row.line, row.raw)
                 for index, row in enumerate(rows)
-                if row.row is not None and any(row.raw.count(key) != 1 for key in quoted)
+                if row.row is not None and not self._keys.are_single_in(row.raw)
             ]
         for index, number, line in slow:
             rows[index] = self._row(number, line)
@@ -141,8 +138,8 @@ class Parser:
     ) -> bool:
         """Whether every line but the slow ones has each key once."""
         fast = len(rows) - len(slow)
-        if self._escaped and self._escaped.search(data):
-            return False  # a key may be spelled with escapes
+        if self._keys.may_be_escaped(data):
+            return False
         for _, quoted in self._keys.quoted:
             elsewhere = sum(line.count(quoted) for _, _, line in slow)
             if data.count(quoted) != fast + elsewhere:
@@ -161,20 +158,24 @@ class Parser:
 
     def _lines(self, chunk: Chunk) -> Iterator[RawRow]:
         suspects = self._suspects(chunk.data)
+        among = self._keys.among(chunk.data)
         for index, line in enumerate(chunk.data.split(b"\n")):
             if line and not line.isspace():
-                yield self._row(chunk.number + index, line, bool(suspects) and index in suspects)
+                yield self._row(chunk.number + index, line, index in suspects, among)
 
     def _elements(self, elements: list[tuple[int, bytes]]) -> Iterator[RawRow]:
-        suspect = bool(digit_runs(b"\n".join([raw for _, raw in elements])))
+        together = b"\n".join([raw for _, raw in elements])
+        suspect = bool(digit_runs(together))
+        among = self._keys.among(together)
         for number, raw in elements:
-            yield self._row(number, raw, suspect)
+            yield self._row(number, raw, suspect, among)
 
-    def _row(self, number: int, line: bytes, suspect: bool = True) -> RawRow:
-        value, repair, boms = parse_object(line, self._keys, suspect)
+    def _row(
+        self, number: int, line: bytes, suspect: bool = True, among: Among | None = None
+    ) -> RawRow:
+        value, repair, boms = parse_object(line, self._keys, suspect, among)
         if boms:
             self.file_repairs["bom"] += boms
-            line = line[3 * boms :]
         if value is None:
             return RawRow(number, None, "malformed", None, line)
         row, drop, is_number = self.layout.row(value)
@@ -244,15 +245,3 @@ def _texts_of_bytes(value: dict[str, Any]) -> str | None:
                 value[key] = item.decode("cp1252", "tunebench.latin1")
                 repair = "invalid_utf8"
     return repair
-
-
-def _escaped_letters(names: tuple[str, ...]) -> re.Pattern[bytes] | None:
-    r"""Finds ``\u00XX`` of letters of some names: what a key spelled with escapes has in it."""
-    if not names:
-        return None
-    if any(
-        not name.isascii() or not name.isprintable() or set(name) & set('/"\\') for name in names
-    ):
-        return re.compile(rb"\\")
-    digits = sorted({f"{ord(letter):02x}" for name in names for letter in name})
-    return re.compile(rb"\\u00(?i:" + "|".join(digits).encode() + rb")")

@@ -24,7 +24,7 @@ Record = tuple[int, bytes]
 
 
 class RawRecords:
-    """Pages through the rows of a source by its index. Raises :class:`UserError` when it changed."""
+    """Rows of a source by its index. Raises :class:`UserError` when the source has changed."""
 
     def __init__(self, index: dict[str, Any]) -> None:
         if index.get("version") != INDEX_VERSION:

@@ -1,6 +1,7 @@
 """What a file is, by its first megabyte: format, compression, encoding, delimiter."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -77,11 +78,17 @@ def recognise(
     if b"\n" not in text and b"\r" in text.rstrip():
         newline, text = "\r", text.replace(b"\r", b"\n")
     text = text.removeprefix(BOM)
-    found = dict(compression=compression, encoding=codec, newline=newline)
-    base = (str(path), info.st_size, info.st_mtime_ns)
-    format = _text_format(path, text, whole, delimiter)
-    if format != "csv":
-        return SourceFile(*base, format, **found)
+    file = SourceFile(
+        str(path),
+        info.st_size,
+        info.st_mtime_ns,
+        _text_format(path, text, whole, delimiter),
+        compression,
+        codec,
+        newline=newline,
+    )
+    if file.format != "csv":
+        return file
     from engine.data.sources.delimited import header_of, recognise_delimiter
 
     if delimiter == "auto":
@@ -91,7 +98,7 @@ def recognise(
         if not delimiter:
             raise UserError("data.delimiter: give one character, e.g. ',' ';' '|' or tab")
     columns = header_of(text, delimiter)
-    return SourceFile(*base, "csv", **found, delimiter=delimiter, columns=columns)
+    return replace(file, delimiter=delimiter, columns=columns)
 
 
 def _head(path: Path, compression: str, look: int) -> bytes:

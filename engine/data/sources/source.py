@@ -2,7 +2,7 @@
 
 import bisect
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ class Source:
             finally:
                 thread.submit(cuts.close).result()
 
-    def _cuts(self) -> Iterator[tuple[int, Cut]]:
+    def _cuts(self) -> Generator[tuple[int, Cut], None, None]:
         number = 1
         for index, file in enumerate(self.files):
             self._starts.append(number)

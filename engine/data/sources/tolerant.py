@@ -32,23 +32,60 @@ class Keys:
         self.nested = frozenset(nested)
         """Keys of the objects in the lists under ``needed``."""
         self.quoted = [(key, orjson.dumps(key)) for key in sorted(self.needed)]
-        self.nested_quoted = [(key, orjson.dumps(key)) for key in sorted(self.nested)]
+        self._nested_quoted = [(key, orjson.dumps(key)) for key in sorted(self.nested)]
+        # Only what a colon follows is a key: "assistant" is a usual value.
+        self._as_key = {
+            quoted: re.compile(re.escape(quoted) + rb"\s*:")
+            for _, quoted in (*self.quoted, *self._nested_quoted)
+        }
+        self._escaped = _escaped_letters((*self.needed, *self.nested))
 
-    def are_single(self, line: bytes, value: dict[str, Any]) -> bool:
-        """Whether a look at the bytes proves it; an escaped spelling of a key does not."""
+    def may_be_escaped(self, data: bytes) -> bool:
+        """Whether a key may be spelled with escapes in there."""
+        return self._escaped is not None and self._escaped.search(data) is not None
+
+    def are_single_in(self, line: bytes) -> bool:
+        """Whether a look at the bytes proves that the keys are there, each once."""
+        return all(self._times(quoted, line, 1) == 1 for _, quoted in self.quoted) and not (
+            self.may_be_escaped(line)
+        )
+
+    def among(self, data: bytes) -> "Among":
+        """What a look at many lines at once says about each of them."""
+        nested = [both for both in self._nested_quoted if self._as_key[both[1]].search(data)]
+        return Among(self.may_be_escaped(data), nested)
+
+    def are_single(self, line: bytes, value: dict[str, Any], among: "Among") -> bool:
+        """Whether a look at the bytes proves that no key of this object is there twice."""
+        if among.escaped and self.may_be_escaped(line):
+            return False
         for key, quoted in self.quoted:
-            if line.count(quoted) != (key in value):
+            if self._times(quoted, line, key in value) != (key in value):
                 return False
-        for key, quoted in self.nested_quoted:
-            there = sum(
-                type(item) is dict and key in item
-                for column in self.needed
-                if type(items := value.get(column)) is list
-                for item in items
-            )
-            if line.count(quoted) != there:
+        if not among.nested:
+            return True
+        lists = [items for name in self.needed if type(items := value.get(name)) is list]
+        for key, quoted in among.nested:
+            there = 0
+            for items in lists:
+                for item in items:
+                    there += type(item) is dict and key in item
+            if self._times(quoted, line, there) != there:
                 return False
         return True
+
+    def _times(self, quoted: bytes, line: bytes, expected: int) -> int:
+        """How often a key is in a line; exactly only where it seems to be another number."""
+        times = line.count(quoted)
+        return times if times == expected else len(self._as_key[quoted].findall(line))
+
+
+class Among(NamedTuple):
+    """What one look at many lines says about the keys in them."""
+
+    escaped: bool
+    nested: list[tuple[str, bytes]]
+    """Nested keys that occur at all."""
 
 
 class Parsed(NamedTuple):
@@ -141,10 +178,13 @@ def parse_leniently(line: bytes, keys: Keys) -> Parsed:
     return Parsed(value, repair or found, boms)
 
 
-def parse_object(line: bytes, keys: Keys, suspect: bool = True) -> Parsed:
+def parse_object(
+    line: bytes, keys: Keys, suspect: bool = True, among: Among | None = None
+) -> Parsed:
     """The object of a line, by orjson when that gives the same as :func:`parse_leniently`.
 
-    ``suspect``: whether there may be a number of 19 digits in it.
+    ``suspect``: whether there may be a number of 19 digits in it; ``among``: what ``keys`` say
+    about a block that it is in.
     """
     try:
         value = orjson.loads(line)
@@ -152,9 +192,23 @@ def parse_object(line: bytes, keys: Keys, suspect: bool = True) -> Parsed:
         return parse_leniently(line, keys)
     if type(value) is not dict:
         return Parsed(None)
-    if not keys.are_single(line, value) or (suspect and _DIGITS.search(line)):
+    if not keys.are_single(line, value, among or keys.among(line)) or (
+        suspect and _DIGITS.search(line)
+    ):
         return parse_leniently(line, keys)
     return Parsed(value)
+
+
+def _escaped_letters(names: tuple[str, ...]) -> re.Pattern[bytes] | None:
+    r"""Finds ``\u00XX`` of letters of some names: what a key spelled with escapes has in it."""
+    if not names:
+        return None
+    if any(
+        not name.isascii() or not name.isprintable() or set(name) & set('/"\\') for name in names
+    ):
+        return re.compile(rb"\\")
+    digits = sorted({f"{ord(letter):02x}" for name in names for letter in name})
+    return re.compile(rb"\\u00(?i:" + "|".join(digits).encode() + rb")")
 
 
 def digit_runs(data: bytes) -> list[int]:

@@ -72,7 +72,7 @@ class _Gzip:
         return bytes(self._member.unused_data)
 
 
-def _decoder(compression: str) -> tuple[Callable[[], Any], type[Exception]]:
+def _decoder(compression: str) -> tuple[Callable[[], Any], Any]:
     """Makes decoders of one member; and what they raise."""
     if compression == "gzip":
         from isal import isal_zlib
@@ -89,7 +89,7 @@ def _decoder(compression: str) -> tuple[Callable[[], Any], type[Exception]]:
     # The module of Python 3.14: bounded output and the same interface as lzma and bz2.
     from backports import zstd
 
-    options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW}
+    options = {int(zstd.DecompressionParameter.window_log_max): _ZSTD_WINDOW}
     return lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError
 
 
@@ -181,7 +181,8 @@ class _Unpacking:
         """
         self._note(
             f"damaged_{self._kind}",
-            f"the {self._kind} data is damaged near byte {self._read:,}; what comes before was read",
+            f"the {self._kind} data is damaged near byte {self._read:,}; "
+            "what comes before was read",
         )
         new, broken = _decoder(self._kind)
         member = zlib.decompressobj(wbits=31) if self._kind == "gzip" else new()

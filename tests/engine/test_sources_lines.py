@@ -8,19 +8,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.data import lines as lines_module
-from engine.data.read import RawRow, Reader, read_rows
+from engine.data.rows import RawRow
+from engine.data.sources import Source, open_source
+from engine.data.sources import lines as lines_module
+from engine.data.sources import unpack as unpack_module
 from engine.errors import UserError
+from engine.home import Home
 from engine.recipe import DataSection
 
 GOOD = b'{"uid": "1", "title": "Banjo", "content": "Five strings.", "target_ind": [1]}'
 
 
-def read(tmp_path: Path, content: bytes, name: str = "rows.jsonl") -> tuple[list[RawRow], Reader]:
+def read(
+    tmp_path: Path, content: bytes, name: str = "rows.jsonl", **settings: str
+) -> tuple[list[RawRow], Source]:
     path = tmp_path / name
     path.write_bytes(content)
-    reader = Reader(path, DataSection())
-    return list(reader), reader
+    source = open_source(Home(tmp_path), DataSection(source=str(path), **settings))
+    parser = source.parser()
+    rows = [row for chunk in source.chunks() for row in parser.rows(chunk)]
+    source.file_repairs.update(parser.file_repairs)
+    assert source.rows == len(rows)
+    return rows, source
 
 
 def only(tmp_path: Path, line: bytes) -> RawRow:
@@ -29,6 +38,10 @@ def only(tmp_path: Path, line: bytes) -> RawRow:
     assert len(rows) == 2
     assert rows[1].line == 2
     return rows[1]
+
+
+def texts(rows: list[RawRow]) -> list[tuple[str, str] | None]:
+    return [(row.row.prompt, row.row.completion) if row.row else None for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +65,7 @@ def only(tmp_path: Path, line: bytes) -> RawRow:
 )
 def test_malformed(tmp_path: Path, line: bytes) -> None:
     row = only(tmp_path, line)
-    assert (row.drop, row.repair, row.prompt) == ("malformed", None, None)
+    assert (row.drop, row.repair, row.row) == ("malformed", None, None)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +105,7 @@ def test_repairs(
 ) -> None:
     row = only(tmp_path, line)
     assert (row.drop, row.repair) == (None, repair)
-    assert (row.prompt, row.completion) == (prompt, completion)
+    assert texts([row]) == [(prompt, completion)]
 
 
 @pytest.mark.parametrize(
@@ -123,27 +136,27 @@ def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path: Path) -> None:
 def test_other_line_ends_of_unicode_end_no_line(tmp_path: Path) -> None:
     line = '{"title": "a\u2028b\u0085c", "content": "d\u2029e"}'.encode()
     row = only(tmp_path, line)
-    assert row.prompt == "a\u2028b\u0085c"
+    assert texts([row]) == [("a\u2028b\u0085c", "d\u2029e")]
 
 
 def test_bom_and_a_second_one_in_the_middle(tmp_path: Path) -> None:
     bom = b"\xef\xbb\xbf"
     rows, reader = read(tmp_path, bom + GOOD + b"\n" + bom + GOOD + b"\n")
-    assert [row.prompt for row in rows] == ["Banjo", "Banjo"]
+    assert [row.row and row.row.prompt for row in rows] == ["Banjo", "Banjo"]
     assert not any(row.repair for row in rows)
-    assert reader.lines.file_repairs == {"bom": 2}
+    assert reader.file_repairs == {"bom": 2}
 
 
 def test_a_whole_latin1_file(tmp_path: Path) -> None:
     text = "".join(f'{{"title": "Café {n}", "content": "naïve"}}\n' for n in range(50))
     rows, _ = read(tmp_path, text.encode("latin-1"))
     assert {row.repair for row in rows} == {"invalid_utf8"}
-    assert rows[7].prompt == "Café 7"
+    assert texts(rows)[7] == ("Café 7", "naïve")
 
 
 @pytest.mark.parametrize(
     ("head", "kind"),
-    [(b"\xff\xfe{\x00", "UTF-16"), (b"PAR1", "Parquet"), (b"\x28\xb5\x2f\xfd", "zstd")],
+    [(b"PK\x03\x04", "zip"), (b"PAR1", "damaged"), (b"SQLite format 3\0", "SQLite")],
 )
 def test_formats_that_are_something_else_are_named(tmp_path: Path, head: bytes, kind: str) -> None:
     with pytest.raises(UserError, match=kind):
@@ -161,8 +174,8 @@ def test_gzip_is_told_by_its_content_and_may_have_members_and_padding(tmp_path: 
     packed = b"".join(gzip.compress(data[at : at + 7001]) for at in range(0, len(data), 7001))
     rows, reader = read(tmp_path, packed + b"\0" * 512, "not-named-gz.json")
     assert [row.raw for row in rows] == data.splitlines()
-    assert not reader.lines.file_repairs
-    assert not reader.lines.warnings
+    assert not reader.file_repairs
+    assert not reader.warnings
 
 
 @pytest.mark.parametrize("rows", [10, 200_000])
@@ -174,15 +187,15 @@ def test_truncated_gzip_keeps_what_is_there(tmp_path: Path, rows: int) -> None:
     assert [row.raw for row in whole] == data.splitlines()[: len(whole)]
     assert len(found) - len(whole) <= 1  # the line that was cut
     assert len(whole) >= (rows // 3 if rows > 10 else 1)
-    assert reader.lines.file_repairs == {"truncated_gzip": 1}
-    assert "ends in the middle" in reader.lines.warnings[0]
+    assert reader.file_repairs == {"truncated_gzip": 1}
+    assert "ends in the middle" in reader.warnings[0]
 
 
 def test_garbage_behind_gzip_is_said_and_not_read(tmp_path: Path) -> None:
     rows, reader = read(tmp_path, gzip.compress(numbered(100)) + b"\0\0garbage" * 1000)
     assert len(rows) == 100
-    assert reader.lines.file_repairs == {"trailing_garbage": 1}
-    assert "follows the gzip data" in reader.lines.warnings[0]
+    assert reader.file_repairs == {"trailing_garbage": 1}
+    assert "follows the gzip data" in reader.warnings[0]
 
 
 def test_damage_in_the_middle_keeps_what_comes_before(tmp_path: Path) -> None:
@@ -196,13 +209,13 @@ def test_damage_in_the_middle_keeps_what_comes_before(tmp_path: Path) -> None:
     while same < len(rows) and rows[same].raw == lines[same]:
         same += 1
     assert same > 40_000
-    assert reader.lines.file_repairs == {"damaged_gzip": 1}
+    assert reader.file_repairs == {"damaged_gzip": 1}
 
 
 def test_lines_of_any_length(tmp_path: Path) -> None:
     long = json.dumps({"title": "t", "content": "x" * 5_000_000}).encode()
     rows, _ = read(tmp_path, GOOD + b"\n" + long + b"\n" + GOOD)
-    assert [len(row.completion or "") for row in rows] == [13, 5_000_000, 13]
+    assert [len(row.row.completion) for row in rows if row.row] == [13, 5_000_000, 13]
 
 
 def test_a_line_longer_than_memory_allows_is_named(
@@ -216,11 +229,11 @@ def test_a_line_longer_than_memory_allows_is_named(
         (3, None),
         (4, None),
     ]
-    assert "line 2 is longer" in reader.lines.warnings[0]
+    assert "line 2 is longer" in reader.warnings[0]
 
 
 def test_the_index_finds_each_block_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines_module, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(unpack_module, "BLOCK_BYTES", 100)
     data = (
         b"\xef\xbb\xbf"
         + b"\n".join(b"{}" if n % 3 else b" " for n in range(100))
@@ -231,35 +244,66 @@ def test_the_index_finds_each_block_again(tmp_path: Path, monkeypatch: pytest.Mo
         + numbered(40)
     )
     _, reader = read(tmp_path, data)
-    for rows, number, offset in reader.index:
+    assert len(reader.index["blocks"]) > 5
+    for rows, number, offset, _, _ in reader.index["blocks"]:
         before = data[:offset].removeprefix(b"\xef\xbb\xbf")
         assert before.count(b"\n") == number - 1
         assert sum(bool(line.strip()) for line in before.split(b"\n")) == rows
 
 
 def test_missing_columns_name_those_that_are_there(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(b'{"input": "a", "output": "b", "title": "c"}\n')
+    content = b'{"input": "a", "output": "b", "title": "c"}\n'
+    names = {"prompt_column": "title", "completion_column": "content"}
     with pytest.raises(UserError, match=r"no column 'content' .* input, output, title"):
-        list(read_rows(tmp_path / "a.jsonl", DataSection()))
+        read(tmp_path, content, **names)
+    with pytest.raises(UserError, match="no column 'x' and no column 'y'"):
+        read(tmp_path, content, prompt_column="x", completion_column="y")
 
 
 def test_a_column_that_comes_late_is_no_error(tmp_path: Path) -> None:
-    rows, _ = read(tmp_path, b'{"title": "t"}\n' * 900 + GOOD)
+    names = {"prompt_column": "title", "completion_column": "content"}
+    rows, _ = read(tmp_path, b'{"title": "t"}\n' * 900 + GOOD, **names)
     assert rows[-1].drop is None
     with pytest.raises(UserError, match="first 1,000 rows"):
-        read(tmp_path, b'{"title": "t"}\n' * 1000 + GOOD)
+        read(tmp_path, b'{"title": "t"}\n' * 1000 + GOOD, **names)
+
+
+def test_keys_twice_are_found_in_any_company(tmp_path: Path) -> None:
+    """Keys are counted for all lines at once: neither escapes nor nesting may hide a second one."""
+    lines = [GOOD] * 40
+    lines[3] = b'{"title": "a", "title": "b", "content": "c"}'
+    lines[5] = b'{"t\\u0069tle": "a", "content": "c"}'
+    lines[7] = b'{"content": "c", "meta": {"title": "x"}, "title": "t"}'
+    lines[9] = b'{"title": "a", "t\\u0069tle": "b", "content": "c"}'
+    lines[11] = b'{"title": "about \\"title\\": this", "content": "c"}'
+    rows, _ = read(tmp_path, b"\n".join(lines))
+    assert [row.repair for row in rows if row.repair] == ["duplicate_key"] * 2
+    assert [rows[at].repair for at in (3, 9)] == ["duplicate_key"] * 2
+    assert [text and text[0] for text in texts(rows)][3:12:2] == [
+        *("b", "a", "t", "b", 'about "title": this')
+    ]
+
+
+def test_large_numbers_are_found_among_many_small_ones(tmp_path: Path) -> None:
+    small = b'{"title": "t", "content": "c", "x": [%s]}' % b", ".join(
+        b"%d" % (n * 7919 % 10**6) for n in range(300)
+    )
+    lines = [small] * 30
+    for at in range(19):  # at every distance from the sixth bytes that are looked at
+        lines[at] = b'{"title": "t", "content": "c", %s"x": 99999999999999999999}' % (b" " * at)
+    rows, _ = read(tmp_path, b"\n".join(lines))
+    assert [row.repair for row in rows] == ["number_overflow"] * 19 + [None] * 11
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.binary(max_size=60) | st.sampled_from([GOOD, b"{}", b'{"title":']), max_size=8))
 def test_any_bytes_are_accounted_for(tmp_path_factory: pytest.TempPathFactory, parts) -> None:
-    path = tmp_path_factory.mktemp("fuzz") / "rows.jsonl"
+    folder = tmp_path_factory.mktemp("fuzz")
     data = GOOD + b"\n" + b"\n".join(parts)
-    path.write_bytes(data)
-    rows = list(read_rows(path, DataSection()))
+    rows, _ = read(folder, data)
     lines = data.split(b"\n")
     assert [row.line for row in rows] == [
         number for number, line in enumerate(lines, 1) if line and not line.isspace()
     ]
     for row in rows:
-        assert (row.prompt is None) == (row.drop is not None)
+        assert (row.row is None) == (row.drop is not None)
