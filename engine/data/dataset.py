@@ -45,8 +45,6 @@ class Dataset:
         self.manifest = manifest
         self.name: str = manifest["name"]
         self.fingerprint: str = manifest["fingerprint"]
-        self.shape: str = manifest.get("shape", "pair")
-        """One of :data:`engine.data.rows.SHAPES`."""
         self.report = CleanReport.from_json(manifest["report"])
         # A folder that was copied elsewhere tells where it lies now.
         self.report.paths = {"folder": str(path)} | {

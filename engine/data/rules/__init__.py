@@ -1,7 +1,7 @@
 """The cleaning rules: what each changes or drops, and under which name it counts.
 
-``text``: rules that change one text; ``row_rules``: rules that look at one row; ``near``: what nearly
-repeats another. Exact repetition is decided in ``engine.data.repeats``.
+``text``: rules that change one text; ``row_rules``: rules that look at one row; ``near``: what
+nearly repeats another. Exact repetition is decided in ``engine.data.repeats``.
 """
 
 from engine.data.rules.row import RowRule, Verdict

@@ -58,7 +58,12 @@ def cut_lines(
 
 def _rows(data: bytes, lines: int) -> int:
     """Lines that are not blank; one look at the block for files that have no blank ones."""
-    if data[:1].isspace() or not data or data[-1:] == b"\n" or any(two in data for two in _MAYBE_BLANK):
+    if (
+        data[:1].isspace()
+        or not data
+        or data[-1:] == b"\n"
+        or any(two in data for two in _MAYBE_BLANK)
+    ):
         return sum(bool(line) and not line.isspace() for line in data.split(b"\n"))
     return lines
 
