@@ -424,6 +424,19 @@ def test_every_row_is_found_again(
         RawRecords(index)
 
 
+@pytest.mark.parametrize("packing", PACKERS)
+def test_far_into_large_packed_files(tmp_path: Path, packing: str) -> None:
+    data = b"".join(b'{"title": "t%d", "content": "%s"}\n' % (n, b"x" * 90) for n in range(60_000))
+    _, source = read(write(tmp_path, PACKERS[packing](data)))
+    lines = data.splitlines()
+    rng = random.Random(0)
+    records = RawRecords(source.index)
+    for start in (59_990, 5, 59_000, *(rng.randrange(60_000) for _ in range(10))):
+        records = RawRecords(source.index) if start % 3 == 0 else records
+        found = records.records(start, 20)
+        assert found == list(enumerate(lines[start : start + 20], start + 1))
+
+
 def test_look_shows_what_will_be_read(tmp_path: Path) -> None:
     path = write(tmp_path, zstd.compress(csv_text(";", 50).encode("utf-16")))
     found = look(Home(tmp_path), DataSection(source=str(path)))

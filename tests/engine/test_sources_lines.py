@@ -295,6 +295,24 @@ def test_large_numbers_are_found_among_many_small_ones(tmp_path: Path) -> None:
     assert [row.repair for row in rows] == ["number_overflow"] * 19 + [None] * 11
 
 
+def test_a_source_that_is_given_up_half_read_ends_in_the_garbage_collector(tmp_path: Path) -> None:
+    import gc
+    import threading
+
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(numbered(100_000))
+    before = threading.active_count()
+    for _ in range(20):
+        source = open_source(Home(tmp_path), DataSection(source=str(path)))
+        chunks = source.chunks()
+        next(chunks)
+        circle: list[object] = [chunks]
+        circle.append(circle)
+        del source, chunks, circle
+    gc.collect()
+    assert threading.active_count() == before
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.binary(max_size=60) | st.sampled_from([GOOD, b"{}", b'{"title":']), max_size=8))
 def test_any_bytes_are_accounted_for(tmp_path_factory: pytest.TempPathFactory, parts) -> None:

@@ -56,14 +56,14 @@ class GzipBytes:
         end = min(start, self.reached + most)
         if end > self.reached:
             self._enter(end)
-            while self._position < end and self._next():
-                pass
+            while self._position < end and (data := self._next()):
+                self._last = (self._position - len(data), data)
         return start <= end
 
     def read(self, start: int, end: int | None) -> bytes:
         """The unpacked bytes from ``start`` to ``end`` (None: as far as they can be unpacked)."""
         at, data = self._last
-        if not at <= start < self._position:
+        if not at <= start < at + len(data):
             nearest = self._kept[self._nearest(start)][0]
             if start < self._position or nearest > self._position:
                 self._enter(start)

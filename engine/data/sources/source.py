@@ -100,17 +100,20 @@ class Source:
 
     def chunks(self) -> Iterator[Chunk]:
         cuts = self._cuts()
-        with ThreadPoolExecutor(1, thread_name_prefix="read") as thread:
+        thread = ThreadPoolExecutor(1, thread_name_prefix="read")
+        try:
             ahead: Future[tuple[int, Cut] | None] = thread.submit(next, cuts, None)
-            try:
-                while found := ahead.result():
-                    ahead = thread.submit(next, cuts, None)
-                    file, (number, lines, rows, offset, state, data) = found
-                    self._blocks.append((self._rows, number, offset, file, state))
-                    self._rows += rows
-                    yield Chunk(number, lines, offset, file, data)
-            finally:
-                thread.submit(cuts.close).result()
+            while found := ahead.result():
+                ahead = thread.submit(next, cuts, None)
+                file, (number, lines, rows, offset, state, data) = found
+                self._blocks.append((self._rows, number, offset, file, state))
+                self._rows += rows
+                yield Chunk(number, lines, offset, file, data)
+        finally:
+            # Nothing may be submitted here: a source that is given up half-read ends in the
+            # garbage collector, together with its executor.
+            thread.shutdown(wait=True, cancel_futures=True)
+            cuts.close()
 
     def _cuts(self) -> Generator[tuple[int, Cut], None, None]:
         number = 1
