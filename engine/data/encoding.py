@@ -22,7 +22,7 @@ _PRIVATE = range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10F
 
 
 class Text(NamedTuple):
-    """A text to tokenise."""
+    """A stretch of a row's text that is trained as a whole, or not at all."""
 
     text: str
     trained: bool

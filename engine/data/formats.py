@@ -6,15 +6,15 @@ answer of the assistant; a text is one trained segment.
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import NamedTuple
 
+from engine.data.encoding import Text
 from engine.data.rows import Row
 from engine.data.templates import ChatTemplate
 from engine.data.tokenizer_files import TokenizerFiles
 from engine.errors import UserError
 from engine.recipe import FormatSection
 
-__all__ = ["Format", "Segment"]
+__all__ = ["Format"]
 
 _CONTENT = "\ue000\ue001"
 """Private-use characters that stand for an answer while the template is looked at."""
@@ -29,13 +29,6 @@ _ALPACA_NO_INPUT = (
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
 _ALPACA_BARE = "### Input:\n{prompt}\n\n### Response:\n"
-
-
-class Segment(NamedTuple):
-    """A stretch of a row's text that is trained as a whole, or not at all."""
-
-    text: str
-    trained: bool
 
 
 class Format:
@@ -59,11 +52,11 @@ class Format:
                 files.chat_template, files.special_tokens, files.where, section.date
             )
 
-    def text(self, row: Row) -> list[Segment]:
+    def text(self, row: Row) -> list[Text]:
         """A row that is nothing but text, whatever the template."""
-        return [Segment(row.completion + self._eos, True)]
+        return [Text(row.completion + self._eos, True)]
 
-    def pair(self, row: Row, with_answer: bool = True) -> list[Segment]:
+    def pair(self, row: Row, with_answer: bool = True) -> list[Text]:
         """What is asked (instruction, system and prompt, as far as there are any), and the answer.
 
         Without ``with_answer`` only what is asked.
@@ -72,17 +65,17 @@ class Format:
             return self._conversation(self._asked(row), row.completion if with_answer else None)
         before = self._before(row)
         if not with_answer:
-            return [Segment(before, False)]
-        return [Segment(before, False), Segment(row.completion + self._eos, True)]
+            return [Text(before, False)]
+        return [Text(before, False), Text(row.completion + self._eos, True)]
 
-    def conversation(self, row: Row) -> list[Segment]:
+    def conversation(self, row: Row) -> list[Text]:
         """Every answer of the assistant trained, with the token that ends its turn."""
         messages = [{"role": m.role, "content": m.content} for m in row.messages]
         if self._chat is None:
             return self.pair(self._single(messages, row))
         if row.system and not any(message["role"] == "system" for message in messages):
             messages.insert(0, {"role": "system", "content": row.system})
-        segments: list[Segment] = []
+        segments: list[Text] = []
         done = ""
         last = max((n for n, m in enumerate(messages) if m["role"] == "assistant"), default=-1)
         for place, message in enumerate(messages):
@@ -100,7 +93,7 @@ class Format:
         answer: str | None,
         done: str = "",
         ends: bool = True,
-    ) -> list[Segment]:
+    ) -> list[Text]:
         """What comes behind ``done`` of the messages, and their answer as the template ends it."""
         assert self._chat is not None
         before = self._chat.render(messages, add_generation_prompt=True)
@@ -110,7 +103,7 @@ class Format:
                 "follow, so a conversation cannot be trained turn by turn; give every turn a row "
                 "of its own"
             )
-        asked = Segment(before[len(done) :] if done else before, False)
+        asked = Text(before[len(done) :] if done else before, False)
         if answer is None:
             return [asked]
         whole = self._chat.render(
@@ -123,10 +116,10 @@ class Format:
             )
         after = whole[len(before) :]
         if self._end is None:
-            return [asked, Segment(after + self._eos if ends else after, True)]
+            return [asked, Text(after + self._eos if ends else after, True)]
         # The answer ends with its end token: the model has nothing to learn from the line break
         # that some templates put behind it.
-        return [asked, Segment(after[: len(after) - self._end], True)]
+        return [asked, Text(after[: len(after) - self._end], True)]
 
     @cached_property
     def _end(self) -> int | None:

@@ -12,7 +12,7 @@ from itertools import count, islice
 from typing import Any, Protocol, runtime_checkable
 
 from engine.data.encoding import Encoder, Part, Text
-from engine.data.formats import Format, Segment
+from engine.data.formats import Format
 from engine.data.rows import Message, Row
 from engine.data.tokenizer_files import TokenizerFiles, load_tokenizer_files
 from engine.errors import UserError
@@ -239,29 +239,26 @@ class Formatter:
 
     def _texts(self, row: Row, shape: str, with_answer: bool = True) -> list[Text]:
         """The row's segments, with special tokens where the format has them and nowhere else."""
-        own = [row.prompt, row.completion]
-        if row.instruction or row.system:
-            own += [row.instruction, row.system]
-        if row.messages:
-            own += [text for message in row.messages for text in message]
-        instruction = row.instruction or self.instruction
-        row = Row(row.prompt, row.completion, instruction, row.system or self._system, row.messages)
-        encoder = self._encoder
-        if not self._guarded and not any(map(encoder.spells_special, own)):
-            segments = self._segments(row, shape, with_answer)
-            return [Text(text, trained) for text, trained in segments]
-        hide, show = encoder.escape([*own, row.instruction, row.system])
-        messages = tuple(Message(hide(m.role), hide(m.content)) for m in row.messages)
-        hidden = Row(
-            hide(row.prompt),
-            hide(row.completion),
-            hide(row.instruction),
-            hide(row.system),
-            messages,
+        prompt, completion, instruction, system, messages = row
+        spells = self._encoder.spells_special
+        hostile = self._guarded or spells(prompt) or spells(completion)
+        told: list[str] = []
+        if instruction or system or messages:
+            told = [instruction, system, *(text for message in messages for text in message)]
+            hostile = hostile or any(map(spells, told))
+        row = Row(
+            prompt, completion, instruction or self.instruction, system or self._system, messages
         )
-        return [show(text, on) for text, on in self._segments(hidden, shape, with_answer)]
+        if not hostile:
+            return self._segments(row, shape, with_answer)
+        hide, show = self._encoder.escape([*row[:4], *told])
+        row = Row(
+            *(hide(row.prompt), hide(row.completion), hide(row.instruction), hide(row.system)),
+            tuple(Message(hide(m.role), hide(m.content)) for m in messages),
+        )
+        return [show(text, trained) for text, trained, _ in self._segments(row, shape, with_answer)]
 
-    def _segments(self, row: Row, shape: str, with_answer: bool) -> list[Segment]:
+    def _segments(self, row: Row, shape: str, with_answer: bool) -> list[Text]:
         if shape == "text":
             return self._format.text(row)
         if shape == "conversation":

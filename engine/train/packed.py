@@ -65,7 +65,7 @@ def check_rows_apart(model: Any) -> None:
     finally:
         model.train(was_training)
     seen = output.logits[:, _PROBE:].float()
-    if not torch.allclose(seen[0], seen[1], rtol=1e-3, atol=1e-3 * float(seen.abs().max())):
+    if not torch.allclose(seen[0], seen[1], rtol=1e-4, atol=1e-4 * float(seen.abs().max())):
         attention = getattr(model.config, "_attn_implementation", "its own")
         raise UserError(
             f"train.packing: with this model ({attention} attention) packed rows would see each "
