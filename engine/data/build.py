@@ -5,6 +5,7 @@ import time
 from array import array
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,11 +129,12 @@ class _Build:
             RowWriter(self.path("cleaned"), ROW_SCHEMAS[report.shape]) as kept,
             RowWriter(self.path("audit"), AUDIT_SCHEMA) as audit,
             RejectWriter(self.path("rejects")) as rejects,
+            ExitStack() as stack,
         ):
-            cleaned_chunks = clean_chunks(
-                self.job, self.parser, source.chunks(), worker_count(size), peaks
-            )
-            for chunk, cleaned in cleaned_chunks:
+            chunks = stack.enter_context(closing(source.chunks()))
+            workers = worker_count(size)
+            cleaned_chunks = clean_chunks(self.job, self.parser, chunks, workers, peaks)
+            for chunk, cleaned in stack.enter_context(closing(cleaned_chunks)):
                 self.count(cleaned)
                 rows, dropped = self.sift(chunk, cleaned)
                 kept.add(rows)

@@ -124,9 +124,9 @@ class Cleaner:
 
     def decide(self, raw: RawRow) -> Decision:
         """One row by itself."""
-        row = raw.row
-        if row is None:
+        if raw.row is None:
             return raw.drop, None, "", _NO_CHANGE
+        row: Row = raw.row
         changed = _NO_CHANGE
         prompt, completion, instruction, system, messages = row
         if messages or instruction or system:
@@ -145,7 +145,7 @@ class Cleaner:
                     row, changed = Row(prompt, completion), frozenset(by_rules)
         for rule in self._row_rules:
             result = rule(row)
-            if type(result) is Verdict:
+            if isinstance(result, Verdict):
                 return result.reason, row, result.evidence, changed
             row = result
         return None, row, "", changed

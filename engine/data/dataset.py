@@ -51,6 +51,11 @@ class Dataset:
             what: str(path / file) for what, file in FILES.items()
         }
 
+    @property
+    def shape(self) -> str:
+        """What its rows have: one of :data:`engine.data.rows.SHAPES`."""
+        return str(self.manifest.get("shape", "pair"))
+
     def file(self, what: str) -> Path:
         """The path of one of :data:`FILES`."""
         return self.path / FILES[what]

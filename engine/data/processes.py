@@ -18,7 +18,7 @@ import subprocess
 import sys
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -132,7 +132,7 @@ class _Worker:
 
 def clean_chunks(
     job: "Job", parser: "Parser", chunks: "Iterable[Chunk]", workers: int, peaks: list[int]
-) -> "Iterator[tuple[Chunk, Cleaned]]":
+) -> "Generator[tuple[Chunk, Cleaned], None, None]":
     """Every chunk with what became of it, in order; ``workers`` 0: done by this process.
 
     ``peaks`` gets the peak memory of each worker in bytes. Raises :class:`UserError` when a rule
@@ -193,6 +193,7 @@ def main() -> int:
             chunk = _receive(source)
         except EOFError:
             return 0
+        answer: tuple[str, Any]
         try:
             answer = ("done", cleaner.chunk(parser, chunk))
         except UserError as error:

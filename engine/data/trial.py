@@ -5,8 +5,8 @@
 
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
 
 from engine.data.clean import Cleaner, Job
 from engine.data.repeats import Repeats
@@ -69,16 +69,11 @@ class Trial:
         source = open_source(home, data, look_at)
         parser = source.parser()
         found: list[RawRow] = []
-        chunks = source.chunks()
-        try:
+        with closing(source.chunks()) as chunks:
             for chunk in chunks:
                 found += parser.rows(chunk)
                 if len(found) >= rows:
                     break
-        finally:
-            close: Any = getattr(chunks, "close", None)
-            if close is not None:
-                close()
         return cls(look_at, found[:rows])
 
     def run(self, recipe: Recipe) -> Tried:

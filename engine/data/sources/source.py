@@ -98,7 +98,7 @@ class Source:
         """The file of a line, and its number in there."""
         return where(self.index, line)
 
-    def chunks(self) -> Iterator[Chunk]:
+    def chunks(self) -> Generator[Chunk, None, None]:
         cuts = self._cuts()
         thread = ThreadPoolExecutor(1, thread_name_prefix="read")
         try:
