@@ -78,9 +78,14 @@ def build_parser() -> _Parser:
     sub.add_argument("--seed", type=int, default=0, help="seed of the catalogue")
 
     sub = verb("clean", "data:clean", "clean, split and report a data source", settings)
-    sub.add_argument("source", metavar="SOURCE", help="data file, or builtin:catalogue")
+    sub.add_argument(
+        "source", metavar="SOURCE", help="file, folder, hub id org/name, -, or builtin:catalogue"
+    )
     sub.add_argument("--recipe", metavar="R", help="take the rules from this recipe")
     sub.add_argument("--name", metavar="NAME", help="name of the cleaned dataset")
+    sub.add_argument(
+        "--dry-run", action="store_true", help="say how the rows will be read, write nothing"
+    )
 
     sub = verb("preview", "preview:preview", "what the model will see of a row", settings)
     sub.add_argument("dataset", metavar="DATASET", help="name or folder of a cleaned dataset")

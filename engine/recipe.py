@@ -14,7 +14,15 @@ from pydantic import Field, ValidationError, model_validator
 
 from engine.errors import UsageError
 from engine.sections import Section
-from engine.sections.data import CleanSection, DataSection, FormatSection, SplitSection
+from engine.sections.data import (
+    ROW_RULES,
+    SET_RULES,
+    TEXT_RULES,
+    CleanSection,
+    DataSection,
+    FormatSection,
+    SplitSection,
+)
 from engine.sections.training import (
     EvaluateSection,
     GenerateSection,
@@ -145,6 +153,8 @@ def _put(tree: dict[str, Any], key: str, value: Any, where: str) -> None:
 
 
 def _did_you_mean(key: str, known: Mapping[str, Any]) -> str:
+    if "rules" in known and key in (*TEXT_RULES, *ROW_RULES, *SET_RULES):
+        return f"; {key} is a rule: name it in clean.rules, or leave it out there"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
 

@@ -9,19 +9,24 @@ from typing import TYPE_CHECKING
 from engine.commands.output import Output
 from engine.data.report import CleanReport, funnel
 from engine.errors import UsageError
-from engine.home import open_home
+from engine.home import Home, open_home
 from engine.recipe import Recipe, load_recipe
+from engine.text import clip
+from engine.words import duration
 
 if TYPE_CHECKING:
     from engine.data.prepare import Progress
 
 __all__ = ["clean", "funnel_lines", "progress_printer"]
 
-_NOT_IN_JSON = ("file_repairs", "warnings")
+SHOWN_ROWS = 20
 
 
 def clean(args: argparse.Namespace, out: Output) -> int:
-    """``tunebench clean SOURCE``: clean, split, write, and print the funnel."""
+    """``tunebench clean SOURCE``: clean, split, write, and print the funnel.
+
+    With ``--dry-run`` only what the source is and how its rows will be read.
+    """
     from engine.data.prepare import prepare
 
     if args.name is not None and not re.fullmatch(r"\w[\w.-]*", args.name):
@@ -36,15 +41,18 @@ def clean(args: argparse.Namespace, out: Output) -> int:
     )
     recipe = Recipe.model_validate({**base.model_dump(), "data": data.model_dump()})
     recipe = recipe.with_settings(args.settings)
+    home = open_home(args.home)
+    if args.dry_run:
+        return _show_look(home, recipe, out)
     began = time.time()
-    dataset = prepare(open_home(args.home), recipe, progress=progress_printer(out))
+    dataset = prepare(home, recipe, progress=progress_printer(out))
     out.progress_done()
     report = dataset.report
-    document = {"name": dataset.name} | report.as_json()
-    for key in _NOT_IN_JSON:
-        del document[key]
-    out.document(document)
+    out.document({"name": dataset.name} | report.as_json())
+    out.line(f"layout {report.layout}: {report.mapping}")
     for line in funnel_lines(report):
+        out.line(line)
+    for line in example_lines(report):
         out.line(line)
     for kind, count in report.file_repairs.items():
         out.line(f"file: {kind.replace('_', ' ')} x {count}")
@@ -57,6 +65,79 @@ def clean(args: argparse.Namespace, out: Output) -> int:
     for warning in report.warnings:
         out.note(f"tunebench: warning: {warning}")
     return 0
+
+
+def _show_look(home: Home, recipe: Recipe, out: Output) -> int:
+    """What a source is and how its rows will be read; the first ones, cleaned by the rules."""
+    from engine.data.trial import Trial
+
+    trial = Trial.read(home, recipe.data)
+    found, tried = trial.look, trial.run(recipe)
+    files = [
+        {
+            "path": file.path,
+            "format": file.format,
+            "compression": file.compression,
+            "encoding": file.encoding,
+            "delimiter": file.delimiter,
+            "bytes": file.bytes,
+        }
+        for file in found.files
+    ]
+    rows = [
+        {"line": row.line, "reason": row.reason, "evidence": row.evidence}
+        | ({} if row.after is None else {k: v for k, v in row.after._asdict().items() if v})
+        for row in tried.rows
+    ]
+    out.document(
+        {
+            "files": files,
+            "layout": found.layout.name,
+            "shape": found.shape,
+            "columns": list(found.columns),
+            "mapping": found.mapping,
+            "notes": list(found.notes),
+            "rows_tried": len(tried.rows),
+            "dropped": tried.dropped,
+            "changed": tried.changed,
+            "rows": rows[:SHOWN_ROWS],
+        }
+    )
+    for file in files[:SHOWN_ROWS]:
+        kind = ", ".join(filter(None, (file["format"], file["compression"], file["encoding"])))
+        out.line(f"{file['path']}: {kind}, {file['bytes']:,} bytes")
+    if len(files) > SHOWN_ROWS:
+        out.line(f"... and {len(files) - SHOWN_ROWS:,} more files")
+    out.line(f"layout {found.layout.name}: {found.mapping}")
+    for note in found.notes:
+        out.line(f"note: {note}")
+    told = ", ".join(f"{count:,} {reason}" for reason, count in tried.dropped.items() if count)
+    out.line(
+        f"of the first {len(tried.rows):,} rows {tried.kept:,} stay; dropped: {told or 'none'}"
+    )
+    for row in [row for row in tried.rows if row.reason is None][:3]:
+        assert row.after is not None
+        out.line(f"line {row.line:,}  {clip(row.after.prompt, 60)}")
+        out.line(f"    {clip(row.after.completion, 90)}")
+    out.line("dry run: nothing was written")
+    return 0
+
+
+def example_lines(report: CleanReport) -> list[str]:
+    """One example of what each rule changed."""
+    lines, shown = [], set()
+    for example in report.examples:
+        if example["rule"] not in shown:
+            shown.add(example["rule"])
+            before, after = _shown(example["before"]), _shown(example["after"])
+            lines.append(
+                f"example {example['rule']}, line {example['line']:,}: {before} -> {after}"
+            )
+    return lines
+
+
+def _shown(text: str) -> str:
+    return repr(clip(text, 60))
 
 
 def funnel_lines(report: CleanReport) -> list[str]:
@@ -80,6 +161,8 @@ def progress_printer(out: Output) -> "Callable[[Progress], None]":
             text += f"  {progress.rows:,} rows  {progress.rows_per_second:,.0f}/s"
         if progress.fraction:
             text += f"  {progress.fraction:.0%}"
+        if progress.eta is not None and progress.eta >= 1:
+            text += f"  {duration(progress.eta)} left"
         out.progress(text)
 
     return show

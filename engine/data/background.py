@@ -40,6 +40,8 @@ class CleanState:
     """0 to 1 of this phase."""
     rows_per_second: float = 0.0
     seconds: float = 0.0
+    eta: float | None = None
+    """Seconds until the end of this phase, once it can be told."""
     dataset: str = ""
     """Name of the dataset, when done."""
     error: str = ""

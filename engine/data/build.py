@@ -74,6 +74,7 @@ class _Build:
         self.report = CleanReport(
             layout=look.layout.name,
             shape=look.shape,
+            mapping=look.mapping,
             dropped=dict.fromkeys(reasons, 0),
             repairs=dict.fromkeys(REPAIRS, 0),
             changed=dict.fromkeys(text_rules(clean), 0),

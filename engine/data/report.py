@@ -48,6 +48,8 @@ class CleanReport:
     """How the source's rows are laid out, one of ``data.layout``."""
     shape: str = "pair"
     """What the rows have, one of :data:`engine.data.rows.SHAPES`."""
+    mapping: str = ""
+    """Which column was taken for what, in words."""
     rows_read: int = 0
     """Lines that are not blank."""
     rows_kept: int = 0

@@ -15,8 +15,10 @@ def is_folder(model: str) -> bool:
     return Path(model_path(model)).is_dir()
 
 
-def set_environment(home: Home, model: str) -> None:
-    """No statistics, no telemetry, no progress bars; no network unless ``model`` is a hub id.
+def set_environment(home: Home, model: str, *, hub_data: bool = False) -> None:
+    """No statistics, no telemetry, no progress bars; no network unless something is on the hub.
+
+    That is ``model`` when it is a hub id, or the data (``hub_data``).
 
     Unsloth fetches a statistics file at import, bitsandbytes asks a kernel hub, TRL
     reports its use.
@@ -33,7 +35,7 @@ def set_environment(home: Home, model: str) -> None:
     )
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(home.path / "cache" / "unsloth"))
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-    if not model or is_folder(model):
+    if not hub_data and (not model or is_folder(model)):
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from engine.data.sources import comes_from_hub
 from engine.errors import UserError
 from engine.jobs import checkpoints
 from engine.jobs.check import check_model
@@ -42,7 +43,11 @@ class _Session:
 
     def run(self) -> dict[str, Any]:
         check_model(self.recipe)
-        set_environment(self.context.home, self.recipe.model.model_name_or_path)
+        set_environment(
+            self.context.home,
+            self.recipe.model.model_name_or_path,
+            hub_data=comes_from_hub(self.recipe.data),
+        )
         dataset = self._prepare_data()
         self._check_same_data(dataset)
         with self._phase("importing torch"):

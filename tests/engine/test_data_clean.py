@@ -39,8 +39,8 @@ class Whole:
             self.changed[name] += 1
         if reason is None:
             assert made is not None
-            for _, reason, evidence in self.repeats.sift([raw.line], self.cleaner.marks([made])):
-                pass
+            for repeat in self.repeats.sift([raw.line], self.cleaner.marks([made])):
+                _, reason, evidence = repeat
         if reason is None:
             self.kept.append(made)
         else:

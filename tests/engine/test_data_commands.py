@@ -11,7 +11,8 @@ from engine.cli import main
 KEYS = {
     "rows_read", "rows_kept", "dropped", "changed", "repaired", "repairs", "train", "validation",
     "test", "leakage_before", "leakage_after", "seconds", "peak_rss_bytes", "fingerprint", "paths",
-    "name",
+    "name", "layout", "shape", "mapping", "flagged", "examples", "near_leakage", "file_repairs",
+    "warnings",
 }  # fmt: skip
 
 
@@ -61,9 +62,11 @@ def test_clean_as_json(home: str, source: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_clean_as_a_table(home: str, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["clean", str(source), "--home", home, "--name", "mine", "--set", "clean.html=false"]
+    argv = ["clean", str(source), "--home", home, "--name", "mine", "--set"]
+    argv.append('clean.rules=["whitespace", "empty", "duplicates"]')
     assert main(argv) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert lines.pop(0) == "layout columns: title -> prompt, content -> completion"
     rows = [line.split() for line in lines]
     assert rows[0][:2] == ["rows_read", "102"]
     assert ["dropped.malformed", "1"] in [row[:2] for row in rows]
@@ -75,7 +78,7 @@ def test_clean_as_a_table(home: str, source: Path, capsys: pytest.CaptureFixture
     assert str(Path(home) / "datasets" / "mine") in lines[-1]
     assert main(argv) == 0
     again = capsys.readouterr().out.splitlines()
-    assert again[:-1] == lines[:-1]
+    assert again[1:-1] == lines[:-1]
     assert "reused as it was" in again[-1]
 
 
@@ -94,6 +97,25 @@ def test_clean_with_a_recipe_and_too_few_rows(
     assert document["name"] == "my-rows.v2"
 
 
+def test_a_dry_run_says_how_the_rows_are_read(
+    home: str, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["clean", str(source), "--home", home, "--dry-run", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["files"][0]["format"] == "jsonl"
+    assert (document["layout"], document["shape"]) == ("columns", "pair")
+    assert document["mapping"] == "title -> prompt, content -> completion"
+    assert document["rows"][1] == {
+        "line": 2, "reason": None, "evidence": "", "prompt": "t1", "completion": "c1"
+    }  # fmt: skip
+    assert document["dropped"]["duplicate_completion"] == 1
+    assert main(["clean", str(source), "--home", home, "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "of the first 102 rows 99 stay" in " ".join(lines)
+    assert "nothing was written" in lines[-1]
+    assert not [p for p in (Path(home) / "datasets").glob("*") if not p.name.startswith(".")]
+
+
 def test_warnings_go_to_stderr(
     home: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,14 +131,15 @@ def test_warnings_go_to_stderr(
     ("argv", "status", "words"),
     [
         (["no-such-file"], 1, "no-such-file: no such file"),
-        (["/"], 1, "is a folder"),
+        (["{folder}"], 1, "has no data file in it"),
         (["/dev/null"], 1, "not a regular file"),
         (["a\0b"], 1, "cannot be read"),
         (["builtin:nothing"], 1, "no built-in"),
         (["{source}", "--name", "../escape"], 2, "--name"),
         (["{source}", "--set", "data.name=.."], 1, "begins with a dot"),
         (["{source}", "--set", "data.prompt_column=x"], 1, "there are: title, content"),
-        (["{source}", "--set", "clean.htlm=false"], 2, "did you mean 'html'"),
+        (["{source}", "--set", "clean.html=false"], 2, "html is a rule: name it in clean.rules"),
+        (["{source}", "--set", "clean.lenght.max=9"], 2, "did you mean 'length'"),
         (["{source}", "--recipe", "no-such-recipe"], 2, "no-such-recipe"),
     ],
 )
@@ -128,7 +151,9 @@ def test_bad_input_is_one_line(
     status: int,
     words: str,
 ) -> None:
-    argv = [word.replace("{source}", str(source)) for word in argv]
+    (source.parent / "empty").mkdir()
+    places = {"{source}": str(source), "{folder}": str(source.parent / "empty")}
+    argv = [places.get(word, word) for word in argv]
     found, error = failing(capsys, "clean", *argv, "--home", home)
     assert found == status
     assert words in error

@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.5
 
 
 class CleaningJob(Static):
-    """Four lines about it while it runs, nothing else; its end is a message."""
+    """Five lines about it while it runs, nothing else; its end is a message."""
 
     DEFAULT_CSS = """
     CleaningJob { height: auto; display: none; }
@@ -106,7 +106,7 @@ class CleaningJob(Static):
 
 
 def job_text(state: background.CleanState) -> Text:
-    """Four lines about a cleaning that runs."""
+    """Five lines about a cleaning that runs."""
     lines = [Text(clip(state.name, 28), no_wrap=True), Text(clip(state.phase, 28), no_wrap=True)]
     bar = bar_text(state.fraction, 13)
     bar.append(f" {state.fraction:>4.0%}")
@@ -115,4 +115,7 @@ def job_text(state: background.CleanState) -> Text:
     if state.phase == "cleaning":
         told += f"  {words.number(state.rows_per_second)}/s"
     lines.append(Text(told, "#9e9e9e"))
+    # Of this phase: how long the ones behind it take cannot be told before they begin.
+    left = f"{words.duration(state.eta)} left" if state.eta is not None else "time left: not yet"
+    lines.append(Text(left, "#9e9e9e"))
     return Text("\n").join(lines)

@@ -7,6 +7,7 @@ of them in any. Importing this is cheap: pyarrow, numpy and the hub's library co
 from engine.data.sources.files import Chunk, SourceFile
 from engine.data.sources.identity import (
     check_source,
+    comes_from_hub,
     data_files,
     dataset_name,
     locate_source,
@@ -25,6 +26,7 @@ __all__ = [
     "Source",
     "SourceFile",
     "check_source",
+    "comes_from_hub",
     "data_files",
     "dataset_name",
     "locate_source",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_source",
+    "comes_from_hub",
     "data_files",
     "dataset_name",
     "locate_source",
@@ -61,6 +62,12 @@ def check_source(recipe: "Recipe") -> None:
         if not file.read(1):
             raise UserError(f"{path}: is empty")
     recognise(path, data.encoding, data.delimiter)
+
+
+def comes_from_hub(data: "DataSection") -> bool:
+    """Whether the rows have to be asked of the hub (or its cache)."""
+    builtin = data.source == STANDARD_INPUT or data.source.startswith("builtin:")
+    return not builtin and is_hub_id(data.source, _source_path(data))
 
 
 def dataset_name(data: "DataSection") -> str:
