@@ -73,17 +73,8 @@ def _show_look(home: Home, recipe: Recipe, out: Output) -> int:
 
     trial = Trial.read(home, recipe.data)
     found, tried = trial.look, trial.run(recipe)
-    files = [
-        {
-            "path": file.path,
-            "format": file.format,
-            "compression": file.compression,
-            "encoding": file.encoding,
-            "delimiter": file.delimiter,
-            "bytes": file.bytes,
-        }
-        for file in found.files
-    ]
+    shown = ("path", "format", "compression", "encoding", "delimiter", "bytes")
+    files = [{name: getattr(file, name) for name in shown} for file in found.files]
     rows = [
         {"line": row.line, "reason": row.reason, "evidence": row.evidence}
         | ({} if row.after is None else {k: v for k, v in row.after._asdict().items() if v})
@@ -103,9 +94,9 @@ def _show_look(home: Home, recipe: Recipe, out: Output) -> int:
             "rows": rows[:SHOWN_ROWS],
         }
     )
-    for file in files[:SHOWN_ROWS]:
-        kind = ", ".join(filter(None, (file["format"], file["compression"], file["encoding"])))
-        out.line(f"{file['path']}: {kind}, {file['bytes']:,} bytes")
+    for file in found.files[:SHOWN_ROWS]:
+        kind = ", ".join(filter(None, (file.format, file.compression, file.encoding)))
+        out.line(f"{file.path}: {kind}, {file.bytes:,} bytes")
     if len(files) > SHOWN_ROWS:
         out.line(f"... and {len(files) - SHOWN_ROWS:,} more files")
     out.line(f"layout {found.layout.name}: {found.mapping}")
