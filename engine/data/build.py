@@ -19,11 +19,12 @@ from engine.data.repairs import REPAIRS
 from engine.data.repeats import Repeats
 from engine.data.report import CleanReport
 from engine.data.rules import text_rules
-from engine.data.split import SIDES, Sides, assign, leaks
+from engine.data.split import SIDES, Sides, assign, leaks, sides_by_share
 from engine.errors import UserError
 from engine.recipe import Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from engine.data.sources import Look, Source
@@ -99,7 +100,7 @@ class _Build:
         peaks: list[int] = []
         try:
             self.clean(peaks)
-            self.sync("cleaned", "audit", "rejects", "raw_index")
+            self.sync("cleaned", "audit", "rejects", "raw_index", "recipe")
             self.split()
             self.sync(*SIDES)
             for done in self.syncing:
@@ -122,7 +123,7 @@ class _Build:
 
     def clean(self, peaks: list[int]) -> None:
         """Read and clean every row; the kept ones go to ``cleaned.parquet``, in order."""
-        from engine.data.tables import AUDIT_SCHEMA, ROW_SCHEMAS, RowWriter
+        from engine.data.tables import AUDIT_SCHEMA, ROW_SCHEMAS, RowWriter, SplitWriters
 
         source, watch, report = self.source, self.watch, self.report
         size = max(1, source.bytes_total)
@@ -133,13 +134,16 @@ class _Build:
             ExitStack() as stack,
         ):
             chunks = stack.enter_context(closing(source.chunks()))
+            sides = stack.enter_context(SplitWriters(*self.split_files())) if self.at_once else None
             workers = worker_count(size)
             cleaned_chunks = clean_chunks(self.job, self.parser, chunks, workers, peaks)
             for chunk, cleaned in stack.enter_context(closing(cleaned_chunks)):
                 self.count(cleaned)
-                rows, dropped = self.sift(chunk, cleaned)
+                rows, titles, dropped = self.sift(chunk, cleaned)
                 kept.add(rows)
                 audit.add(dropped)
+                if sides is not None:
+                    sides.add(rows, sides_by_share(self.recipe.split, titles))
                 for line, reason, raw in cleaned.rejects:
                     rejects.add(self.where(line), line, reason, raw)
                 watch.tell("cleaning", report.rows_read, source.bytes_read / size)
@@ -149,6 +153,7 @@ class _Build:
         if not report.rows_kept:
             raise UserError(self.nothing_usable())
         self.path("raw_index").write_text(json.dumps(source.index), encoding="utf-8")
+        self.path("recipe").write_text(self.recipe.to_toml(), encoding="utf-8")
 
     def where(self, line: int) -> tuple[str, int]:
         """File and line in it, for a source of several files; ("", line) for one."""
@@ -173,8 +178,10 @@ class _Build:
                 self.examples[change.rule] += 1
                 report.examples.append(change._asdict())
 
-    def sift(self, chunk: Any, cleaned: Cleaned) -> "tuple[pa.RecordBatch, pa.RecordBatch]":
-        """The chunk's rows that stay, and those that do not with the reason, in line order."""
+    def sift(
+        self, chunk: Any, cleaned: Cleaned
+    ) -> "tuple[pa.RecordBatch, np.ndarray, pa.RecordBatch]":
+        """The chunk's rows that stay with the hashes of their titles, and those that do not."""
         import numpy as np
 
         from engine.data.tables import AUDIT_SCHEMA, batch, in_line_order
@@ -203,7 +210,7 @@ class _Build:
         self.completions.frombytes(hashes[1].tobytes())
         self.lines.frombytes(kept.column("line").to_numpy().tobytes())
         report.rows_kept += kept.num_rows
-        return kept, dropped
+        return kept, hashes[0], dropped
 
     def nothing_usable(self) -> str:
         report, name = self.report, self.identity["path"]
@@ -221,7 +228,7 @@ class _Build:
         """Deal the clean rows out and write the sides."""
         import numpy as np
 
-        from engine.data.tables import ROW_SCHEMAS, write_splits
+        from engine.data.tables import SplitWriters, read_batches
 
         self.watch.tell("splitting")
         report, recipe = self.report, self.recipe
@@ -244,10 +251,29 @@ class _Build:
         for name in SIDES:
             setattr(report, name, sides.count(name))
         self.warn(sides)
-        paths = {name: self.path(name) for name in SIDES}
-        schema = ROW_SCHEMAS[report.shape]
-        for done in write_splits(self.path("cleaned"), sides.side, paths, schema):
-            self.watch.tell("splitting", done, done / report.rows_kept)
+        if self.at_once:
+            return
+        with SplitWriters(*self.split_files()) as writers:
+            done = 0
+            for batch in read_batches(self.path("cleaned")):
+                writers.add(batch, sides.side[done : done + batch.num_rows])
+                done += batch.num_rows
+                self.watch.tell("splitting", done, done / report.rows_kept)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether a row's side is known as soon as the row is clean.
+
+        By shares it is decided by its title alone, unless a completion may be there twice.
+        """
+        clean = self.recipe.clean
+        unique = clean.has("duplicates") and clean.duplicates.by == "completion"
+        return unique and not self.recipe.split.by_count
+
+    def split_files(self) -> "tuple[dict[str, Path], pa.Schema]":
+        from engine.data.tables import ROW_SCHEMAS
+
+        return {name: self.path(name) for name in SIDES}, ROW_SCHEMAS[self.report.shape]
 
     def near_leakage(self, sides: Sides) -> int:
         """Pairs of nearly the same completion on both sides of the border to train."""

@@ -21,6 +21,7 @@ from engine.data.rows import (
 )
 from engine.data.rules import Normaliser, Verdict, drop_reasons, make_row_rules, title_key
 from engine.data.rules.near import Signer
+from engine.errors import UserError
 from engine.sections.data import CleanSection
 
 if TYPE_CHECKING:
@@ -216,7 +217,10 @@ class _Tally:
         """One row. To be called in the order of lines: the first changes are the examples."""
         self._read += 1
         cleaner = self._cleaner
-        reason, row, evidence, by_rules = cleaner.decide(raw)
+        try:
+            reason, row, evidence, by_rules = cleaner.decide(raw)
+        except UserError as error:
+            raise UserError(f"line {raw.line:,}: {error}") from None
         if raw.repair:
             self._repairs[raw.repair] += 1
         if by_rules:

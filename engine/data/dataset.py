@@ -30,6 +30,7 @@ FILES = {
     "audit": "audit.parquet",
     "rejects": "rejects.jsonl",
     "raw_index": "raw-index.json",
+    "recipe": "recipe.toml",
     "manifest": MANIFEST,
 }
 """What is which file of a dataset's folder. The manifest is written last: it makes one whole."""

@@ -12,7 +12,7 @@ from engine.recipe import SplitSection
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["SIDES", "Sides", "assign", "leaks"]
+__all__ = ["SIDES", "Sides", "assign", "leaks", "sides_by_share"]
 
 SIDES = ("train", "validation", "test")
 _UNUSED = -1
@@ -62,6 +62,12 @@ def assign(
         plain = _sample(plain, line_mix, lines, wanted)
     leaked = np.isin(titles[plain == 2], titles[plain == 0])
     return Sides(pool, int(leaked.sum()), left_out)
+
+
+def sides_by_share(split: SplitSection, titles: "np.ndarray") -> "np.ndarray":
+    """Sides (int8) of rows that are dealt out by shares: known without the other rows."""
+    wanted = (split.train, split.validation, split.test)
+    return _pools(_mix(titles, split.seed), wanted, by_count=False)
 
 
 def leaks(side: "np.ndarray", titles: "np.ndarray", completions: "np.ndarray") -> int:

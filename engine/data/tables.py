@@ -19,11 +19,12 @@ __all__ = [
     "ROW_SCHEMA",
     "ROW_SCHEMAS",
     "RowWriter",
+    "SplitWriters",
     "batch",
     "in_line_order",
+    "read_batches",
     "row_batch",
     "sync",
-    "write_splits",
 ]
 
 ROW_SCHEMA = pa.schema([("line", pa.int64()), ("prompt", pa.string()), ("completion", pa.string())])
@@ -43,7 +44,7 @@ AUDIT_SCHEMA = pa.schema(
 GROUP_ROWS = 10_000
 """A page is read from one row group: 10,000 rows of 800 bytes unpack in some 10 ms."""
 GROUP_BYTES = 64 << 20
-_SYNC_BYTES = 256 << 20
+_SYNC_BYTES = 128 << 20
 """Written in this many bytes, a file is brought to the disk while the next ones are made."""
 
 
@@ -76,20 +77,27 @@ def in_line_order(one: pa.RecordBatch, other: pa.RecordBatch) -> pa.RecordBatch:
 
 
 class RowWriter:
-    """Writes batches to a Parquet file in row groups of :data:`GROUP_ROWS` rows.
+    """Writes batches to a Parquet or Arrow file, :data:`GROUP_ROWS` rows at a time.
 
-    LZ4 is fast to page through. A thread packs and writes one group while the next is made; two
-    writings of the same rows give the same bytes, however they came in batches.
+    A thread packs and writes one group while the next is made, and now and then brings what is
+    written to the disk, so that little is left to wait for at the end. Two writings of the same
+    rows give the same bytes, however they came in batches.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path = path
         self._schema = schema
         self._waiting: list[pa.RecordBatch] = []
-        self._rows = self._bytes = 0
-        self._writer = pq.ParquetWriter(
-            path, schema, compression="lz4", use_dictionary=False, write_statistics=["line"]
-        )
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
+        self._rows = self._bytes = self._unsynced = 0
+        self._writer: Any
+        if path.suffix == ".parquet":  # LZ4 is fast to page through
+            self._writer = pq.ParquetWriter(
+                path, schema, compression="lz4", use_dictionary=False, write_statistics=["line"]
+            )
+        else:
+            self._sink = pa.OSFile(str(path), "wb")
+            self._writer = pa.ipc.new_stream(self._sink, schema)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._last: Future[None] | None = None
 
     def __enter__(self) -> Self:
@@ -104,7 +112,7 @@ class RowWriter:
             self._thread.shutdown()
         # Closing writes the footer, which a full disk refuses as well: keep the first error.
         with suppress(OSError):
-            self._writer.close()
+            self._end()
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Some rows. Raises what the writing of earlier ones ended with."""
@@ -121,23 +129,57 @@ class RowWriter:
     def _flush(self) -> None:
         if self._waiting:
             table = pa.Table.from_batches(self._waiting, self._schema)
+            self._unsynced += self._bytes
+            due = self._unsynced >= _SYNC_BYTES
+            self._unsynced = 0 if due else self._unsynced
             self._waiting, self._rows, self._bytes = [], 0, 0
             self._wait()
-            self._last = self._thread.submit(
-                self._writer.write_table, table, row_group_size=GROUP_ROWS
-            )
+            self._last = self._thread.submit(self._write, table, due)
+
+    def _write(self, table: pa.Table, then_sync: bool) -> None:
+        self._writer.write_table(table.combine_chunks(), GROUP_ROWS)
+        if then_sync:
+            sync(self._path)
 
     def _wait(self) -> None:
         if self._last is not None:
             self._last.result()
 
+    def _end(self) -> None:
+        self._writer.close()
+        if self._path.suffix != ".parquet":
+            self._sink.close()
+
     def close(self) -> None:
         self._flush()
         self._wait()
-        self._writer.close()
+        self._end()
 
 
-def _groups(path: Path) -> Iterator[pa.Table]:
+class SplitWriters:
+    """The files of the three splits, written side by side in the order of the rows."""
+
+    def __init__(self, paths: dict[str, Path], schema: pa.Schema) -> None:
+        self._stack = ExitStack()
+        self._writers = [
+            self._stack.enter_context(RowWriter(paths[name], schema)) for name in SIDES
+        ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def add(self, batch: pa.RecordBatch, side: np.ndarray) -> None:
+        """Deal some rows out; ``side`` is as in :class:`engine.data.split.Sides`."""
+        for number, writer in enumerate(self._writers):
+            rows = np.flatnonzero(side == number)
+            if len(rows):
+                writer.add(batch if len(rows) == batch.num_rows else batch.take(rows))
+
+
+def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """The row groups of a Parquet file; the next one is read meanwhile."""
     with pq.ParquetFile(path) as file, ThreadPoolExecutor(1, thread_name_prefix="read") as thread:
         ahead = [thread.submit(file.read_row_group, n) for n in range(min(2, file.num_row_groups))]
@@ -145,31 +187,7 @@ def _groups(path: Path) -> Iterator[pa.Table]:
             table = ahead.pop(0).result()
             if group + 2 < file.num_row_groups:
                 ahead.append(thread.submit(file.read_row_group, group + 2))
-            yield table
-
-
-def write_splits(
-    cleaned: Path, side: np.ndarray, paths: dict[str, Path], schema: pa.Schema
-) -> Iterator[int]:
-    """Deal the rows of ``cleaned`` out to Arrow stream files; yields the rows done so far.
-
-    ``side`` is as in :class:`engine.data.split.Sides`; file order stays.
-    """
-    done = 0
-    with ExitStack() as stack:
-        writers = {}
-        for name in SIDES:
-            sink = stack.enter_context(pa.OSFile(str(paths[name]), "wb"))
-            writers[name] = stack.enter_context(pa.ipc.new_stream(sink, schema))
-        for table in _groups(cleaned):
-            here = side[done : done + len(table)]
-            for number, name in enumerate(SIDES):
-                rows = np.flatnonzero(here == number)
-                if len(rows):
-                    part = table if len(rows) == len(table) else table.take(rows)
-                    writers[name].write_table(part.combine_chunks())
-            done += len(table)
-            yield done
+            yield from table.combine_chunks().to_batches()
 
 
 def sync(path: Path) -> None:
