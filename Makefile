@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types slow screenshots clean
+.PHONY: demo test lint types slow bench screenshots clean
 
 demo: .venv/installed
 	$(BIN)/tunebench demo
@@ -21,6 +21,9 @@ types: .venv/installed-dev
 slow: .venv/installed-dev
 	$(BIN)/python -m pytest -m slow
 
+bench: .venv/installed-bench
+	$(BIN)/python -m tests.bench.cleaning
+
 screenshots: .venv/installed-dev
 	$(BIN)/python -m tests.tui.screenshots
 
@@ -34,6 +37,10 @@ screenshots: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+.venv/installed-bench: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@
 
 clean:
