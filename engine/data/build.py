@@ -18,7 +18,6 @@ from engine.data.rejects import RejectWriter
 from engine.data.repairs import REPAIRS
 from engine.data.repeats import Repeats
 from engine.data.report import CleanReport
-from engine.data.rules import text_rules
 from engine.data.split import SIDES, Sides, assign, leaks, sides_by_share
 from engine.errors import UserError
 from engine.recipe import Recipe
@@ -71,14 +70,14 @@ class _Build:
         clean = recipe.clean
         self.job = Job(clean, look.shape, recipe.model.model_name_or_path)
         # Made here too, so that a rule that cannot work says so before anything is started.
-        reasons = Cleaner(self.job).reasons
+        cleaner = Cleaner(self.job)
         self.report = CleanReport(
             layout=look.layout.name,
             shape=look.shape,
             mapping=look.mapping,
-            dropped=dict.fromkeys(reasons, 0),
+            dropped=dict.fromkeys(cleaner.reasons, 0),
             repairs=dict.fromkeys(REPAIRS, 0),
-            changed=dict.fromkeys(text_rules(clean), 0),
+            changed=dict.fromkeys(cleaner.changing, 0),
             fingerprint=wanted,
             paths={"folder": str(folder)}
             | {what: str(folder / file) for what, file in FILES.items()},

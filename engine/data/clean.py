@@ -19,10 +19,17 @@ from engine.data.rows import (
     texts,
     with_texts,
 )
-from engine.data.rules import Normaliser, Verdict, drop_reasons, make_row_rules, title_key
+from engine.data.rules import (
+    Normaliser,
+    Verdict,
+    changing_rules,
+    drop_reasons,
+    make_row_rules,
+    title_key,
+)
 from engine.data.rules.near import Signer
 from engine.errors import UserError
-from engine.sections.data import CleanSection
+from engine.sections.data import TEXT_RULES, CleanSection
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,7 +74,7 @@ Decision = tuple[str | None, Row | None, str, frozenset[str]]
 """What the rules that look at one row make of it: reason, row, evidence, changed.
 
 ``reason``: why it is dropped; None: it is kept, unless it repeats another row. ``row``: its texts
-as they are now; None when it could not be read. ``changed``: the text rules that changed it. A
+as they are now; None when it could not be read. ``changed``: the rules that changed it. A
 plain tuple: 2.2 million named ones take a second more.
 """
 
@@ -120,7 +127,8 @@ class Cleaner:
         self._signer = Signer(clean.near_duplicates) if clean.has("near_duplicates") else None
         self._by = clean.duplicates.by if clean.has("duplicates") else "completion"
         self.examples: Counter[str] = Counter()
-        self.wanted = set(self._normaliser.names)
+        self.changing = changing_rules(clean)
+        self.wanted = set(self.changing)
         """Rules whose examples are not complete yet."""
 
     def decide(self, raw: RawRow) -> Decision:
@@ -148,7 +156,8 @@ class Cleaner:
             result = rule(row)
             if isinstance(result, Verdict):
                 return result.reason, row, result.evidence, changed
-            row = result
+            if result is not row and result != row:
+                row, changed = result, changed | {rule.name}
         return None, row, "", changed
 
     def _normalised(self, row: Row) -> tuple[Row, frozenset[str]]:
@@ -243,8 +252,9 @@ class _Tally:
         if row is None or raw.row is None:
             return
         for rule in sorted(cleaner.wanted & rules):
-            for text in texts(raw.row):
-                after = cleaner.alone(rule, text)
+            for text, end in zip(texts(raw.row), texts(row), strict=False):
+                # Of a rule that looks at whole rows the example is what became of the text.
+                after = cleaner.alone(rule, text) if rule in TEXT_RULES else end
                 if after != text:
                     self._changes.append(Change(rule, raw.line, *_excerpts(text, after)))
                     break

@@ -37,6 +37,8 @@ _CHANGE_WORDS = {
     "control": "control and zero-width characters",
     "whitespace": "white space",
     "lowercase": "lower case",
+    "personal_data": "masked",
+    "python": "the user's own rule",
 }
 
 
@@ -59,7 +61,7 @@ class CleanReport:
     """Rows that reading had to repair: the sum of ``repairs``."""
     repairs: dict[str, int] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
-    """Normalising rule -> rows whose prompt or completion it changed; kept or not."""
+    """Rule -> rows of which it changed a text; kept or not."""
     flagged: dict[str, int] = field(default_factory=dict)
     """Kind of personal data -> rows in which it was found."""
     examples: list[dict[str, Any]] = field(default_factory=list)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from engine.data.clean import Cleaner, Job
 from engine.data.repeats import Repeats
 from engine.data.rows import RawRow, Row
-from engine.data.rules import text_rules
 from engine.data.sources import Look, look, open_source
 from engine.home import Home
 from engine.recipe import DataSection, Recipe
@@ -36,7 +35,7 @@ class TriedRow:
     """Why it is dropped; None: it stays."""
     evidence: str
     changed: tuple[str, ...]
-    """Text rules that changed it, in their order."""
+    """Rules that changed it, in their order."""
 
 
 @dataclass
@@ -86,7 +85,7 @@ class Trial:
             (raw.line, row) for raw, (reason, row, *_) in made if not reason and row is not None
         ]
         repeated = self._repeats(clean, cleaner, kept)
-        order = text_rules(clean)
+        order = cleaner.changing
         rows = []
         for raw, (reason, row, evidence, by_rules) in made:
             if reason is None:

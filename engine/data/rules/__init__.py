@@ -13,12 +13,22 @@ __all__ = [
     "Normaliser",
     "RowRule",
     "Verdict",
+    "changing_rules",
     "drop_reasons",
     "make_row_rules",
     "rule_versions",
     "text_rules",
     "title_key",
 ]
+
+
+def changing_rules(clean: CleanSection) -> tuple[str, ...]:
+    """The rules that are on and change rows, in their order."""
+    masks = clean.personal_data.action == "mask"
+    return (
+        *text_rules(clean),
+        *(name for name in clean.rules if name == "python" or (name == "personal_data" and masks)),
+    )
 
 
 def drop_reasons(clean: CleanSection, row_rules: list[RowRule]) -> tuple[str, ...]:
