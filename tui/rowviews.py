@@ -138,14 +138,14 @@ class Rows:
     def why_not(self, view: str, line: int) -> str:
         """Why a view does not have a line, for people; "" when nothing is known."""
         if view == "dropped":
-            return "it was kept"
+            return "was kept"
         if (place := self.has_line("dropped", line)) is not None:
-            return f"dropped: {why(self.one('dropped', place)['rule'])}"
+            return f"was dropped, {why(self.one('dropped', place)['rule'])}"
         if view in SPLITS:
             for split in SPLITS:
                 if split != view and self.has_line(split, line) is not None:
-                    return f"it is in {split}"
-            return "it is in no split"
+                    return f"is in {split}"
+            return "is in no split"
         return ""
 
     # --- what the model sees

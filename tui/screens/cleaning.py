@@ -62,7 +62,8 @@ class CleanForm(ModalScreen[Answer | None], inherit_bindings=False):
     DEFAULT_CSS = """
     CleanForm .dialog { padding: 0 2; width: 92; scrollbar-size-vertical: 1; }
     CleanForm .dialog PlainInput { margin: 0; }
-    CleanForm #look { height: auto; margin: 0 0 0 2; color: $foreground; }
+    CleanForm #look { height: auto; margin: 0 0 0 2; color: $foreground; display: none; }
+    CleanForm #look.-looked { display: block; }
     CleanForm #sizes, CleanForm #buttons { height: auto; }
     CleanForm .quiet { color: $quiet; height: auto; }
     """
@@ -90,7 +91,7 @@ class CleanForm(ModalScreen[Answer | None], inherit_bindings=False):
             for key in SPLIT:
                 yield Field(key, key, LABEL, placeholder=HINTS[key])
             rules = clip(", ".join(recipe.clean.rules) or "none", 300)
-            yield Static(Text(f"{'rules':<{LABEL}} {rules}"), markup=False, classes="quiet")
+            yield Static(Text(f"{'rules':<{LABEL}}  {rules}"), markup=False, classes="quiet")
             with Horizontal(id="buttons"):
                 yield Press("start cleaning", id="start")
                 if self._with_rules:
@@ -176,24 +177,29 @@ class CleanForm(ModalScreen[Answer | None], inherit_bindings=False):
 
     async def _look_at(self, data: DataSection) -> bool:
         """Show what the source is; False: it cannot be used, which is said beside its field."""
-        look = self.query_one("#look", Static)
-        waiting = self.set_timer(0.3, lambda: look.update(Text("looking at it … esc cancels")))
+        waiting = self.set_timer(0.3, lambda: self._say(Text("looking at it … esc cancels")))
         home = cast("WorkbenchApp", self.app).home
         try:
             runs = await asyncio.to_thread(look_at, home, data)
         except (UserError, OSError) as error:
-            look.update(Text(""))
+            self._say(Text(""))
             self._wrong(str(error))
             return False
         finally:
             waiting.stop()
         for key in LOOKED_AT:
             self.field(key).wrong("")
-        look.update(Text.assemble(*runs))
+        self._say(Text.assemble(*runs))
         return True
+
+    def _say(self, words: Text) -> None:
+        look = self.query_one("#look", Static)
+        look.update(words)
+        look.set_class(bool(words), "-looked")
 
     def _wrong(self, message: str) -> None:
         key = field_of(message)
+        message = message.partition("; name the columns with --set")[0]  # here they are fields
         for each in LOOKED_AT:
             self.field(each).wrong(safe(clip(message, 400)) if each == key else "")
 

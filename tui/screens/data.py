@@ -238,7 +238,15 @@ class DataScreen(WorkbenchScreen):
     # --- cleaning
 
     def action_prepare(self) -> None:
-        self._ask_for_cleaning(self.datasets.source())
+        """A source of the list, or again that of the dataset which is shown."""
+        rows = self.browser.rows
+        recipe: Recipe | str = self.datasets.source()
+        if not self.datasets.on_source and rows is not None:
+            try:
+                recipe = recipe_of(rows.dataset.manifest, rows.recipe)
+            except UserError as error:
+                self.workbench.say(str(error), "warning")
+        self._ask_for_cleaning(recipe)
 
     def _ask_for_cleaning(self, recipe: Recipe | str) -> None:
         if self._may_clean():

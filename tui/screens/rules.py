@@ -19,7 +19,7 @@ from tui.screens.base import WorkbenchScreen
 from tui.screens.cleaning import CleanForm
 from tui.screens.confirm import ConfirmScreen
 from tui.widgets.field import Field
-from tui.widgets.lines import PLAIN, QUIET
+from tui.widgets.lines import BOLD, PLAIN, QUIET
 from tui.widgets.namedlines import NamedLines
 from tui.widgets.rulelist import RuleList
 from tui.widgets.ruleoptions import RuleOptions
@@ -45,6 +45,7 @@ class RulesScreen(WorkbenchScreen):
     RulesScreen.-wide #rules { width: 38; }
     RulesScreen #side { width: 1fr; }
     RulesScreen #touched { height: 1fr; }
+    RulesScreen.-tall #below { display: block; }
     RulesScreen #file { display: none; height: auto; padding: 0 1; }
     RulesScreen #file.-asking { display: block; }
     """
@@ -113,6 +114,7 @@ class RulesScreen(WorkbenchScreen):
             rules.border_subtitle = f"✗ {rule}: not tried" if rule else "✗ not tried"
             if rule != rules.chosen:
                 self.workbench.say(f"{rule}: {next(iter(wrong.values()))}", "warning")
+            self._show_touched()
         elif self._trial is not None:
             self._wanted = self._recipe.model_copy(update={"clean": clean})
             if not self._trying:
@@ -143,10 +145,15 @@ class RulesScreen(WorkbenchScreen):
             self._trying = False
 
     def _show_touched(self) -> None:
-        rule = self.query_one(RuleList).chosen
-        if self.seen is not None and rule:
-            on = rule in self.sheet.on
-            self.query_one(TouchedRows).show_touch(rule, self.seen.touch(rule), on=on)
+        rule, touched = self.query_one(RuleList).chosen, self.query_one(TouchedRows)
+        if self.seen is None or not rule:
+            return
+        _, wrong = self.sheet.checked()
+        if any(of == rule for of, _ in wrong):
+            told = "It is tried as soon as its options are right: enter goes to them."
+            touched.say([(f"{rule} cannot be tried yet.\n\n", BOLD), (told, QUIET)])
+            return
+        touched.show_touch(rule, self.seen.touch(rule), on=rule in self.sheet.on)
 
     async def on_named_lines_reached(self, event: NamedLines.Reached) -> None:
         self.query_one(TouchedRows).back()

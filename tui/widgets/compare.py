@@ -58,7 +58,7 @@ def compare(row: "TriedRow") -> Compared:
         if old or new
     ]
     if all(one.same for _, one in texts):
-        head.append(("  no text of it was changed", QUIET))
+        head.append((", no text of it was changed", QUIET))
     return Compared(head, texts)
 
 

@@ -123,7 +123,7 @@ def histogram_strips(
 
 
 def _bins(histogram: Mapping[str, Any], cut_at: int, few: bool) -> list[tuple[int, int, int]]:
-    """(first, last length, rows) of each bin that is drawn; the ones behind all rows are not.
+    """(first, last length, rows) of each bin that is drawn; empty ones at both ends are not.
 
     A bin on both sides of the cut is drawn before it.
     """
@@ -138,6 +138,8 @@ def _bins(histogram: Mapping[str, Any], cut_at: int, few: bool) -> list[tuple[in
         low = max(low, high) + 1
     while len(bins) > 1 and not bins[-1][2]:
         bins.pop()
+    while len(bins) > 1 and not bins[0][2]:
+        bins.pop(0)
     if few and len(bins) > NARROW_LINES:
         bins = [
             (pair[0][0], pair[-1][1], sum(count for _, _, count in pair))

@@ -45,7 +45,7 @@ class NamedLines(LinesView):
         chosen = self.chosen if keep else ""
         self._named_for = layout
         self.show_layout(self._lay_out)
-        if chosen in self._names:
+        if chosen and chosen in self._names:
             self.cursor = self._names.index(chosen)
         elif not keep or not self.chosen:
             self.cursor = next((at for at, name in enumerate(self._names) if name), 0)

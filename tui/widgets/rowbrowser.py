@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -152,7 +153,7 @@ class RowBrowser(Vertical):
         if self.view in SPLITS:
             self._split = self.view
         self.show_titles()
-        work = self._show_same_row(came_from)
+        work = partial(self._show_same_row, came_from)
         self.run_worker(work, group="row", exclusive=True)
         self.post_message(self.Changed())
 
@@ -207,7 +208,7 @@ class RowBrowser(Vertical):
         each, place, found = nearest
         filtered = isinstance(self._lists[each], FilteredRows) and view in TABLES
         why = "" if filtered else rows.why_not(own, line)
-        told = f"line {line:,} is not here{': ' * bool(why)}{why} · nearest is {found:,}"
+        told = f"line {line:,} {why or 'is not among these'} · nearest: {found:,}"
         return each, place, line, told
 
     def _show_table(self) -> None:
@@ -399,9 +400,7 @@ class RowBrowser(Vertical):
         self._shown_whole()
 
     def _compared(self, rows: Rows, here: tuple[RowList, int]) -> Compared:
-        line = self._line or here[0].one(here[1])["line"]
-        self._line = line
-        return compare(rows.retrace(line))
+        return compare(rows.retrace(here[0].one(here[1])["line"]))
 
     def _show_preview(self, view: str, seen: dict[str, object]) -> None:
         if view == "tokens":

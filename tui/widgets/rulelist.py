@@ -16,8 +16,7 @@ def rule_lines(sheet: RuleSheet, seen: Tryout | None, width: int) -> list[Named]
     lines: list[Named] = []
     if seen is not None:
         kept, rows = seen.tried.kept, len(seen.tried.rows)
-        share = f" ({100 * kept / rows:.0f} %)" if rows else ""
-        lines.append(("", _spread(f"{kept:,} of {rows:,} kept{share}", "", BOLD, width)))
+        lines.append(("", _spread(f"kept {kept:,}", f"of {rows:,}", BOLD, width)))
     lines.append((READING, _spread("    reading", _did(seen, READING), PLAIN, width)))
     for heading, rules in sheet.stages:
         lines.append(("", Strip([Segment(heading, QUIET)])))
@@ -26,7 +25,6 @@ def rule_lines(sheet: RuleSheet, seen: Tryout | None, width: int) -> list[Named]
             words = f"[{'x' if on else ' '}] {rule}"
             did = _did(seen, rule) if on else ""
             lines.append((rule, _spread(words, did, PLAIN if on else QUIET, width)))
-    lines.append(("", Strip([])))
     lines.append(("", Strip([Segment("~ changed  - dropped  ! found", QUIET)])))
     return lines
 

@@ -36,7 +36,6 @@ class TouchedRows(Vertical):
     TouchedRows #switch { height: 1fr; }
     TouchedRows #below { display: none; height: 2fr; border-top: solid $border; }
     TouchedRows #below:focus { border-top: heavy $primary; }
-    .-tall TouchedRows #below { display: block; }
     """
 
     def __init__(self, *, id: str, classes: str) -> None:
@@ -55,6 +54,7 @@ class TouchedRows(Vertical):
 
     def say(self, runs: list[Run]) -> None:
         """Words in place of rows."""
+        self.rows, self._comparing = (), False
         self.query_one("#words", LinesView).show(runs)
         self.query_one("#switch", ContentSwitcher).current = "words"
         self.border_title = self.border_subtitle = ""
