@@ -175,6 +175,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     def _go(self, mode: str) -> None:
         if self.current_mode != mode:
             self.switch_mode(mode)
+        elif len(self.screen_stack) > 1:
+            self.screen.dismiss(None)  # one that lies over this mode's screen
 
     def action_go_data(self) -> None:
         self._go("data")

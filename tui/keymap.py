@@ -9,10 +9,22 @@ from dataclasses import dataclass
 
 from textual.binding import Binding
 
-__all__ = ["ACTIONS", "SCREENS", "Action", "as_markdown", "bindings", "of_screen", "shown"]
+__all__ = [
+    "ACTIONS",
+    "OVER",
+    "SCREENS",
+    "Action",
+    "as_markdown",
+    "bindings",
+    "of_screen",
+    "shown",
+    "title",
+]
 
 SCREENS = {"data": "Data", "train": "Train", "runs": "Runs", "play": "Play", "system": "System"}
 """The five screens in the order of their keys: id -> title."""
+OVER = {"rules": ("data", "Rules")}
+"""Screens over one of the five, which esc leaves: id -> (the screen below, title)."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +57,38 @@ def _move(id: str, keys: str, words: str) -> Action:
 
 ACTIONS: tuple[Action, ...] = (
     # --- Data
-    Action("open", ("enter",), "the whole row; in the list: open or clean", "data", "open", "Data"),
+    Action(
+        "open",
+        ("enter",),
+        "the whole row; in lists: what the line stands for",
+        "data",
+        "open",
+        "Data",
+    ),
     Action("prepare", ("s",), "clean and split a source", "data", "clean", "Data"),
+    Action("compare", ("b",), "the row before and after, changes marked", "data", "before", "Data"),
+    Action("rules", ("u",), "try cleaning rules on the first rows", "data", "rules", "Data"),
     Action("find", ("slash",), "find rows that contain a text", "data", "find", "Data"),
-    Action("next_row", ("n",), "the next match, or the next row", "data", "next", "Data"),
-    Action("previous_row", ("N",), "the match or the row before", "data", "", "Data"),
+    Action("filter", ("F",), "show only rows with a text or reason", "data", "filter", "Data"),
+    Action("next_row", ("n",), "the next match, row or split", "data", "next", "Data"),
+    Action("previous_row", ("N",), "the match, row or split before", "data", "", "Data"),
     Action("jump", ("number_sign",), "jump to a line of the source", "data", "line", "Data"),
+    Action("lengths", ("H",), "lengths in tokens, and what is cut", "data", "lengths", "Data"),
     Action("cancel", ("X",), "cancel the cleaning that runs", "data", "", "Data"),
     Action("reload", ("r",), "look for datasets again", "data", "", "Data"),
+    # --- Rules, over Data
+    Action("toggle", ("space",), "switch the rule on or off", "rules", "on/off", "Rules"),
+    Action(
+        "open", ("enter",), "the rule's options; a row before and after", "rules", "open", "Rules"
+    ),
+    Action("earlier", ("minus",), "run the rule earlier, within its stage", "rules", "", "Rules"),
+    Action("later", ("plus",), "run the rule later, within its stage", "rules", "", "Rules"),
+    Action("compare", ("b",), "the row before and after", "rules", "before", "Rules"),
+    Action("prepare", ("s",), "clean the whole source by these rules", "rules", "clean", "Rules"),
+    Action("save", ("w",), "write the recipe to a file", "rules", "save", "Rules"),
+    Action("next_row", ("n",), "the next row that the rule touches", "rules", "", "Rules"),
+    Action("previous_row", ("N",), "the row before", "rules", "", "Rules"),
+    Action("reload", ("r",), "read the first rows again", "rules", "", "Rules"),
     # --- Train
     Action("start", ("s",), "review and start a run", "train", "start", "Train"),
     Action("edit", ("e",), "edit the recipe", "train", "edit recipe", "Train"),
@@ -146,13 +182,19 @@ ACTIONS: tuple[Action, ...] = (
 _SHOWN = {
     "left_square_bracket": "[", "right_square_bracket": "]", "slash": "/", "colon": ":",
     "question_mark": "?", "escape": "esc", "pageup": "pgup", "pagedown": "pgdn",
-    "number_sign": "#", "up": "↑", "down": "↓", "left": "←", "right": "→", "f1": "F1", "f5": "F5",
+    "number_sign": "#", "minus": "-", "plus": "+",
+    "up": "↑", "down": "↓", "left": "←", "right": "→", "f1": "F1", "f5": "F5",
 }  # fmt: skip
 
 
 def shown(key: str) -> str:
     """A Textual key name as people write it."""
     return _SHOWN.get(key, key)
+
+
+def title(screen: str) -> str:
+    """A screen's title; "" for what is everywhere."""
+    return OVER[screen][1] if screen in OVER else SCREENS.get(screen, "")
 
 
 def of_screen(screen: str) -> list[Action]:

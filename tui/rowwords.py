@@ -8,7 +8,7 @@ from tui.widgets.lines import ACCENT, BOLD, PLAIN, QUIET, WARM, Run
 __all__ = ["example_runs", "row_runs", "why"]
 
 WHY = {
-    "malformed": "not one JSON object",
+    "malformed": "not readable",
     "missing_field": "column missing",
     "not_text": "column is not text",
     "empty_prompt": "empty prompt",
@@ -16,6 +16,11 @@ WHY = {
     "duplicate_completion": "completion again",
     "duplicate_prompt": "prompt again",
     "duplicate_both": "both again",
+    "near_duplicate": "nearly again",
+    "echo": "repeats the prompt",
+    "placeholder": "says nothing",
+    "wrong_language": "another language",
+    "python": "own rule",
 }
 """Dropping rules in words short enough for a column; the rule's own name stands in the row."""
 
@@ -34,11 +39,19 @@ def row_runs(view: str, row: dict[str, Any]) -> list[Run]:
             (f"{why(row['rule'])}{evidence}", BOLD),
             (f"  (rule {safe_line(row['rule'])})", QUIET),
         ]
+    if row.get("file"):
+        runs.append((f"  {safe_line(row['file'])}, line {row['file_line']:,} of it", QUIET))
     if "raw" in row:
         runs += [("\n\nas it is in the file\n", ACCENT), (steady(_short(row["raw"])), PLAIN)]
+        return runs
+    if row.get("messages"):
+        parts = [(message["role"], message["content"]) for message in row["messages"]]
     else:
-        runs += [("\n\nprompt\n", ACCENT), (steady(_short(row["prompt"])), PLAIN)]
-        runs += [("\n\ncompletion\n", ACCENT), (steady(_short(row["completion"])), PLAIN)]
+        names = ("system", "instruction", "prompt", "completion")
+        parts = [(name, row.get(name) or "") for name in names]
+    for name, text in parts:
+        if text:
+            runs += [(f"\n\n{safe_line(name[:40])}\n", ACCENT), (steady(_short(text)), PLAIN)]
     return runs
 
 
@@ -56,8 +69,14 @@ def example_runs(seen: dict[str, Any]) -> list[Run]:
     runs: list[Run] = [(f"{len(tokens)} tokens, {trained} of them trained", QUIET)]
     if seen["truncated_at"] is not None:
         runs.append((f"\n✂ cut at {seen['truncated_at']} of {seen['length']} tokens", WARM))
-    if not seen["eos_trained"]:
+        if lost := seen.get("answer_cut"):
+            runs.append((f"; {lost} tokens of the answer are never seen", WARM))
+    if not trained:
+        runs.append(("\n! nothing of it is trained", WARM))
+    elif not seen["eos_trained"]:
         runs.append(("\n! the end of the text is not trained", WARM))
-    if seen["bos_count"] > 1:
+    if seen.get("double_bos", seen["bos_count"] > 1):
         runs.append((f"\n! {seen['bos_count']} beginning-of-text tokens", WARM))
-    return [*runs, ("\n\n", PLAIN), (steady(seen["text"]), PLAIN)]
+    if unknown := seen.get("unknown_tokens"):
+        runs.append((f"\n! {unknown} tokens that the model does not know", WARM))
+    return [*runs, ("\n\n", PLAIN), (steady(_short(seen["text"])), PLAIN)]

@@ -13,7 +13,7 @@ from textual.widgets import Input, Static, TextArea
 from tui import keymap
 from tui.feed import Snapshot
 from tui.widgets.bars import FooterBar, HeaderBar
-from tui.widgets.field import Toggle
+from tui.widgets.field import Choice, Press, Toggle
 
 if TYPE_CHECKING:
     from tui.app import WorkbenchApp
@@ -114,7 +114,7 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
 
     @property
     def _in_form(self) -> bool:
-        return isinstance(self.focused, Input | Toggle)
+        return isinstance(self.focused, Input | Toggle | Choice | Press)
 
     def action_down(self) -> None:
         if self._in_form:

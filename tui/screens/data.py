@@ -9,20 +9,32 @@ from textual.containers import Horizontal, Vertical
 
 from engine.data import background
 from engine.errors import UserError
-from engine.recipe import Recipe
-from engine.text import clip
+from engine.recipe import Recipe, load_recipe
+from engine.text import clip, steady
 from tui import keymap
-from tui.rowviews import Rows, datasets_of, sources_of
+from tui.datasets import datasets_of, recipe_of, sources_of
+from tui.rowviews import Rows
 from tui.screens.base import WorkbenchScreen
 from tui.screens.cleaning import CleanForm
 from tui.screens.confirm import ConfirmScreen
 from tui.widgets.cleaningjob import CleaningJob
+from tui.widgets.compare import compare_examples
 from tui.widgets.datasetlist import DatasetList
-from tui.widgets.funnel import FunnelView
-from tui.widgets.lines import ACCENT, PLAIN, QUIET
+from tui.widgets.funnel import WARNINGS, FunnelView
+from tui.widgets.lengthspane import LengthsPane
+from tui.widgets.lines import ACCENT, BOLD, PLAIN, QUIET, WARM
 from tui.widgets.rowbrowser import RowBrowser
 
 __all__ = ["DataScreen"]
+
+SHOWN_BY = {
+    "rows_read": "raw",
+    "rows_kept": "cleaned",
+    "train": "train",
+    "validation": "validation",
+    "test": "test",
+}
+"""Lines of the funnel that count the rows of a whole view."""
 
 
 class DataScreen(WorkbenchScreen):
@@ -132,24 +144,28 @@ class DataScreen(WorkbenchScreen):
         from engine.data.report import funnel
 
         view = self.query_one("#funnel", FunnelView)
-        view.show_funnel(funnel(rows.dataset.report))
+        report = rows.dataset.report
+        view.show_funnel(funnel(report), len(report.warnings))
         view.border_title = Text(f"Funnel: {clip(name, 22)}")
-        warnings = len(rows.dataset.report.warnings)
-        view.border_subtitle = f"{warnings} warning{'s' * (warnings != 1)}" if warnings else ""
         self.browser.show(rows)
 
     # --- the rows on the right
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         browser = self.browser
-        if action in ("find", "jump"):
-            return browser.rows is not None and not browser.one_row
+        there = browser.rows is not None
+        if action in ("find", "jump", "filter"):
+            return there and not browser.one_row
         if action in ("next_row", "previous_row"):
-            return browser.rows is not None and (browser.one_row or bool(browser.search.text))
-        if action in ("next_view", "previous_view"):
-            return browser.rows is not None
+            return there and (browser.one_row or bool(browser.search.text))
+        if action in ("next_view", "previous_view", "compare", "lengths"):
+            return there
         if action == "open":
-            return not browser.one_row
+            if browser.whole == "lengths":
+                return browser.query_one("#lengths", LengthsPane).is_estimate
+            return not browser.one_row or self.focused is self.query_one("#funnel")
+        if action == "rules":
+            return there or bool(self.datasets.source())
         if action == "cancel":
             return self.job.folder is not None
         return True
@@ -164,7 +180,44 @@ class DataScreen(WorkbenchScreen):
         self.browser.turn(-1)
 
     def action_open(self) -> None:
-        self.browser.open_row()
+        funnel = self.query_one("#funnel", FunnelView)
+        if self.focused is funnel:
+            funnel.ask()
+        else:
+            self.browser.open_row()
+
+    def on_funnel_view_asked(self, event: FunnelView.Asked) -> None:
+        """What a line of the funnel counts: rows of a view, examples, or words."""
+        rows, (kind, _, what) = self.browser.rows, event.name.partition(".")
+        if rows is None:
+            return
+        report = rows.dataset.report
+        if kind == "dropped":
+            self.browser.show_view("dropped", what)
+        elif kind in SHOWN_BY:
+            self.browser.show_view(SHOWN_BY[kind])
+        elif kind == WARNINGS:
+            told = [(f"! {steady(warning)}\n\n", WARM) for warning in report.warnings]
+            self.browser.say([("Warnings of the cleaning\n\n", BOLD), *told], whole="words")
+        elif examples := [each for each in report.examples if each["rule"] == what]:
+            title = f"the first rows that {what} changed"
+            pairs = [(each["line"], each["before"], each["after"]) for each in examples]
+            self.browser.show_compared(compare_examples(title, pairs), whole="words")
+        else:
+            self.workbench.say(f"no examples of {what.replace('_', ' ') or kind} were kept")
+            return
+        self.browser.focus_view()
+        self.browser.show_titles()
+        self.refresh_bars()
+
+    def action_compare(self) -> None:
+        self.browser.compare_row()
+
+    def action_lengths(self) -> None:
+        self.browser.show_lengths()
+
+    def action_filter(self) -> None:
+        self.browser.ask_filter()
 
     def action_next_row(self) -> None:
         self.browser.step(1)
@@ -185,17 +238,51 @@ class DataScreen(WorkbenchScreen):
     # --- cleaning
 
     def action_prepare(self) -> None:
-        self._ask_for_cleaning(self.datasets.source())
+        """A source of the list, or again that of the dataset which is shown."""
+        rows = self.browser.rows
+        recipe: Recipe | str = self.datasets.source()
+        if not self.datasets.on_source and rows is not None:
+            try:
+                recipe = recipe_of(rows.dataset.manifest, rows.recipe)
+            except UserError as error:
+                self.workbench.say(str(error), "warning")
+        self._ask_for_cleaning(recipe)
 
-    def _ask_for_cleaning(self, recipe: str) -> None:
+    def _ask_for_cleaning(self, recipe: Recipe | str) -> None:
+        if self._may_clean():
+            self.workbench.push_screen(CleanForm(recipe), self._form_answered)
+
+    def _may_clean(self) -> bool:
         if self.job.folder is not None:
             self.workbench.say("a cleaning runs already; X cancels it", "warning")
-            return
-        self.workbench.push_screen(CleanForm(recipe), self._start_cleaning)
+            return False
+        return True
+
+    def _form_answered(self, answer: "tuple[str, Recipe] | None") -> None:
+        if answer is not None and answer[0] == "rules":
+            self._try_rules(answer[1])
+        elif answer is not None:
+            self._start_cleaning(answer[1])
 
     def _start_cleaning(self, recipe: Recipe | None) -> None:
-        if recipe is not None:
+        if recipe is not None and self._may_clean():
             self.job.start(self.workbench.home, recipe)
+
+    def action_rules(self) -> None:
+        """The rules of the dataset that is shown, or of the source under the list's cursor."""
+        rows, source = self.browser.rows, self.datasets.source()
+        try:
+            if source and (self.focused is self.datasets or rows is None):
+                self._try_rules(load_recipe(source))
+            elif rows is not None:
+                self._try_rules(recipe_of(rows.dataset.manifest, rows.recipe))
+        except UserError as error:
+            self.workbench.say(str(error), "error")
+
+    def _try_rules(self, recipe: Recipe) -> None:
+        from tui.screens.rules import RulesScreen
+
+        self.workbench.push_screen(RulesScreen(recipe), self._start_cleaning)
 
     def on_cleaning_job_changed(self) -> None:
         self.refresh_bars()

@@ -99,12 +99,13 @@ class HelpScreen(_Chooser):
         self._screen = screen
 
     def options(self, words: list[str]) -> list[Option]:
-        order = [self._screen, "", *(id for id in keymap.SCREENS if id != self._screen)]
+        others = [id for id in (*keymap.SCREENS, *keymap.OVER) if id != self._screen]
+        order = [self._screen, "", *others]
         made: list[Option] = []
         for screen in order:
             if not screen and self._screen == "":
                 continue
-            title = keymap.SCREENS.get(screen, "Everywhere")
+            title = keymap.title(screen) or "Everywhere"
             rows = [action for action in keymap.of_screen(screen) if _matches(words, action, title)]
             if not rows:
                 continue
@@ -136,12 +137,12 @@ class PaletteScreen(_Chooser):
                 _line(
                     " ".join(map(keymap.shown, action.keys)),
                     clip(action.words, 70),
-                    keymap.SCREENS.get(action.screen, ""),
+                    keymap.title(action.screen),
                 ),
                 id=action.id,
             )
             for action in self._actions
-            if _matches(words, action, keymap.SCREENS.get(action.screen, ""))
+            if _matches(words, action, keymap.title(action.screen))
         ]
 
 

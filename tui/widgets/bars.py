@@ -30,8 +30,10 @@ class HeaderBar(Widget):
         screen, home, live = self._facts
         width = self.size.width
         line = Text(no_wrap=True, end="")
+        below, over = keymap.OVER.get(screen, (screen, ""))
         for number, (id, title) in enumerate(keymap.SCREENS.items(), 1):
-            if id == screen:
+            if id == below:
+                title = f"{title}: {over}" if over else title
                 line.append(f"[{number} {title}]", "bold reverse")
             else:
                 line.append(f" {number} ", "bold #5fafff")

@@ -65,6 +65,13 @@ class DatasetList(OptionList):
         kind, _, name = str(self.get_option_at_index(self.highlighted).id or "").partition(":")
         return name if kind == "source" else ""
 
+    @property
+    def on_source(self) -> bool:
+        """Whether the cursor is on a source, or on the line for any file."""
+        if self.highlighted is None:
+            return False
+        return str(self.get_option_at_index(self.highlighted).id or "").startswith("source:")
+
     def on_resize(self) -> None:
         self.call_after_refresh(self._fit)
 

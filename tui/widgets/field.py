@@ -1,5 +1,6 @@
 """What forms are made of. Nothing blinks: that is traffic on a slow link and noise in snapshots."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from textual.widgets import Input, Static
 
 from engine.text import clip
 
-__all__ = ["Field", "PlainInput", "Toggle"]
+__all__ = ["Choice", "Field", "PlainInput", "Press", "Toggle"]
 
 
 class PlainInput(Input):
@@ -65,6 +66,85 @@ class Toggle(Widget, can_focus=True):
         self.action_toggle()
 
 
+class Choice(Widget, can_focus=True):
+    """One of a few values; space and the arrows change it."""
+
+    BINDINGS = [  # noqa: RUF012
+        ("space,right,l", "turn(1)", "next value"),
+        ("left,h", "turn(-1)", "value before"),
+    ]
+    DEFAULT_CSS = """
+    Choice { height: 1; width: 1fr; padding: 0 1; background: $panel; }
+    Choice:focus { background: #303030; text-style: underline; }
+    """
+
+    @dataclass
+    class Changed(Message):
+        choice: "Choice"
+        value: str
+
+    def __init__(self, values: Sequence[str]) -> None:
+        super().__init__()
+        self.values = tuple(values)
+        self._at = 0
+
+    @property
+    def value(self) -> str:
+        return self.values[self._at]
+
+    @value.setter
+    def value(self, value: str) -> None:
+        at = self.values.index(value) if value in self.values else 0
+        if at != self._at:
+            self._at = at
+            self.refresh()
+            self.post_message(self.Changed(self, self.value))
+
+    def render(self) -> RenderResult:
+        """The value in force in brackets, those behind it as far as there is room."""
+        line = Text(no_wrap=True, overflow="ellipsis")
+        for value in (*self.values[self._at :], *self.values[: self._at]):
+            if value == self.value:
+                line.append(f"[{value}]", "bold")
+            else:
+                line.append(f" {value}", "#9e9e9e")
+        return line
+
+    def action_turn(self, by: int) -> None:
+        self.value = self.values[(self._at + by) % len(self.values)]
+
+
+class Press(Widget, can_focus=True):
+    """Words that do something on enter or space."""
+
+    BINDINGS = [("enter,space", "press", "do it")]  # noqa: RUF012
+    DEFAULT_CSS = """
+    Press { height: 1; width: auto; padding: 0 1; margin: 0 2 0 0; background: $panel; }
+    Press:focus { background: #005f87; color: #ffffff; text-style: bold underline; }
+    """
+
+    @dataclass
+    class Pressed(Message):
+        press: "Press"
+
+        @property
+        def control(self) -> "Press":
+            return self.press
+
+    def __init__(self, words: str, *, id: str) -> None:
+        super().__init__(id=id)
+        self._words = words
+
+    def render(self) -> RenderResult:
+        return Text(f"{'›' if self.has_focus else ' '} {self._words} ", no_wrap=True)
+
+    def action_press(self) -> None:
+        self.post_message(self.Pressed(self))
+
+    def on_click(self, event: events.Click) -> None:
+        self.action_press()
+
+
 class Field(Vertical):
     """A label (the recipe's own name of the value), its input, and below it what is wrong."""
 
@@ -76,19 +156,35 @@ class Field(Vertical):
     Field.-wrong .wrong { display: block; }
     """
 
-    def __init__(self, key: str, label: str, label_width: int, *, toggle: bool = False) -> None:
+    def __init__(
+        self,
+        key: str,
+        label: str,
+        label_width: int,
+        *,
+        toggle: bool = False,
+        choices: Sequence[str] = (),
+        placeholder: str = "",
+    ) -> None:
         super().__init__()
         self.key, self._label, self._label_width, self._toggle = key, label, label_width, toggle
+        self._choices, self._placeholder = choices, placeholder
 
     def compose(self) -> ComposeResult:
         with Horizontal():
             yield Static(Text(f"{self._label:<{self._label_width}} "), classes="label")
-            yield Toggle() if self._toggle else PlainInput(select_on_focus=False)
+            if self._choices:
+                yield Choice(self._choices)
+            elif self._toggle:
+                yield Toggle()
+            else:
+                yield PlainInput(select_on_focus=False, placeholder=self._placeholder)
         yield Static("", classes="wrong")
 
     @property
-    def box(self) -> "Toggle | PlainInput":
-        return self.query_one(Toggle if self._toggle else PlainInput)  # type: ignore[return-value]
+    def box(self) -> "Toggle | Choice | PlainInput":
+        kind = Choice if self._choices else Toggle if self._toggle else PlainInput
+        return self.query_one(kind)  # type: ignore[return-value]
 
     @property
     def value(self) -> str:
@@ -96,7 +192,7 @@ class Field(Vertical):
 
     def put(self, value: str) -> None:
         """Set the value without the message that a change by hand sends."""
-        with self.prevent(Input.Changed, Toggle.Changed):
+        with self.prevent(Input.Changed, Toggle.Changed, Choice.Changed):
             self.box.value = value
 
     def wrong(self, message: str) -> None:

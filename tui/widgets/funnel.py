@@ -4,12 +4,17 @@ from collections.abc import Sequence
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.message import Message
 from textual.strip import Strip
 
 from engine.text import clip
-from tui.widgets.lines import BOLD, GOOD, PLAIN, QUIET, WARM, LinesView
+from tui.widgets.lines import BOLD, GOOD, PLAIN, QUIET, WARM
+from tui.widgets.namedlines import NamedLines
 
-__all__ = ["FunnelView", "funnel_strips"]
+__all__ = ["WARNINGS", "FunnelView", "funnel_lines", "funnel_strips"]
+
+WARNINGS = "warnings"
+"""The name of the line that stands for the report's warnings."""
 
 LABELS = {
     "rows_read": "read",
@@ -22,10 +27,18 @@ LABELS = {
     "dropped.duplicate_completion": "− duplicate",
     "dropped.duplicate_prompt": "− duplicate",
     "dropped.duplicate_both": "− duplicate",
+    "dropped.near_duplicate": "− nearly again",
+    "dropped.wrong_language": "− language",
+    "dropped.personal_data": "− personal",
+    "dropped.placeholder": "− placeholder",
+    "dropped.too_short": "− too short",
+    "dropped.too_long": "− too long",
+    "dropped.echo": "− echo",
     "train": "  train",
     "validation": "  validation",
     "test": "  test",
     "leakage_before": "leaks, naive",
+    "near_leakage": "leaks, nearly",
     "leakage_after": "leaks, ours",
     "repaired.invalid_utf8": "bad UTF-8",
     "repaired.lone_surrogate": "surrogate",
@@ -38,28 +51,41 @@ WIDE = 44
 
 
 def funnel_strips(rows: Sequence[tuple[str, int, str]], width: int) -> list[Strip]:
-    """The rows of ``engine.data.report.funnel`` in at most ``width`` cells.
+    """The lines of :func:`funnel_lines` without their names."""
+    return [strip for _, strip in funnel_lines(rows, width)]
 
-    The way of the rows first (read, dropped, kept, splits), then what was repaired and changed.
+
+def funnel_lines(
+    rows: Sequence[tuple[str, int, str]], width: int, warnings: int = 0
+) -> list[tuple[str, Strip]]:
+    """The rows of ``engine.data.report.funnel`` in at most ``width`` cells, each with its name.
+
+    The way of the rows first (read, dropped, kept, splits), then what was repaired, changed and
+    flagged. Lines that stand for nothing have the name "".
     """
     by_name = {name: (count, words) for name, count, words in rows}
     read = max(1, by_name.get("rows_read", (0, ""))[0])
     wide = width >= WIDE
     way = ["rows_read", *_named(by_name, "dropped."), "rows_kept", "train", "validation", "test"]
-    other = ["leakage_before", "leakage_after"]
+    other = ["leakage_before", "near_leakage", "leakage_after"]
     lines = [
-        _line(name, *by_name[name], read, width)
+        (name, _line(name, *by_name[name], read, width))
         for name in way
         if name in by_name and (wide or by_name[name][0] or not name.startswith("dropped."))
     ]
-    for heading, prefix in (("repaired", "repaired."), ("changed", "changed.")):
-        names = [name for name in _named(by_name, prefix) if wide or by_name[name][0]]
+    if warnings:
+        words = f"! {warnings} warning{'s' * (warnings != 1)}"
+        lines.append((WARNINGS, Strip([Segment(words, WARM)])))
+    for heading in ("repaired", "changed", "flagged"):
+        names = _named(by_name, f"{heading}.")
+        names = [name for name in names if wide or by_name[name][0]]
         if names:
             total = sum(by_name[name][0] for name in names)
-            lines += [Strip([]), _heading(heading, total if prefix == "repaired." else None, width)]
-            lines += [_line(name, *by_name[name], read, width) for name in names]
-    lines.append(Strip([]))
-    lines += [_line(name, *by_name[name], read, width) for name in other if name in by_name]
+            told = total if heading == "repaired" else None
+            lines += [("", Strip([])), ("", _heading(heading, told, width))]
+            lines += [(name, _line(name, *by_name[name], read, width)) for name in names]
+    lines.append(("", Strip([])))
+    lines += [(name, _line(name, *by_name[name], read, width)) for name in other if name in by_name]
     return lines
 
 
@@ -78,7 +104,7 @@ def _heading(title: str, total: int | None, width: int) -> Strip:
 def _line(name: str, count: int, words: str, read: int, width: int) -> Strip:
     number = f"{count:,}"
     label = LABELS.get(name, name.rpartition(".")[2].replace("_", " "))
-    if name.startswith(("repaired.", "changed.")):
+    if name.startswith(("repaired.", "changed.", "flagged.")):
         label = f"  {label}"
     room = min(width, 24)
     label = clip(label, max(1, room - len(number) - 1))
@@ -110,17 +136,28 @@ def _look(name: str, count: int) -> Style:
         return WARM
     if name in ("train", "validation", "test"):
         return GOOD
-    if name == "leakage_after":
+    if name in ("leakage_after", "near_leakage"):
         return WARM
     return PLAIN
 
 
-class FunnelView(LinesView):
-    """A scrollable pane with one funnel."""
+class FunnelView(NamedLines):
+    """A scrollable pane with one funnel; enter on a line shows what it counts."""
 
-    def show_funnel(self, rows: Sequence[tuple[str, int, str]]) -> None:
-        """See :func:`funnel_strips`; no rows: nothing is chosen."""
+    class Asked(Message):
+        """Enter on the line of this name."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+    def show_funnel(self, rows: Sequence[tuple[str, int, str]], warnings: int = 0) -> None:
+        """See :func:`funnel_lines`; no rows: nothing is chosen."""
         if not rows:
-            self.show([("No dataset chosen.", QUIET)])
+            self.show_named(lambda width: [("", Strip([Segment("No dataset chosen.", QUIET)]))])
             return
-        self.show_layout(lambda width: funnel_strips(rows, width))
+        self.show_named(lambda width: funnel_lines(rows, width, warnings))
+
+    def ask(self) -> None:
+        if self.chosen:
+            self.post_message(self.Asked(self.chosen))

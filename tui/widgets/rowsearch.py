@@ -1,4 +1,4 @@
-"""The field below the rows that asks for a text to find or a line to jump to, and does it."""
+"""The field below the rows: a text to find, a line to jump to, a text that rows must contain."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, cast
 
 from textual.message import Message
 from textual.widgets import Input
-from textual.worker import Worker
+from textual.worker import Worker, get_current_worker
 
 from engine.errors import UserError
 from engine.text import clip
-from tui.rowviews import Rows
+from tui.rowlist import FilteredRows, RowList
 from tui.widgets.field import PlainInput
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ __all__ = ["FIND_ROWS", "RowSearch", "search_order"]
 FIND_ROWS = 2_000
 """Rows searched between two looks at whether the search was given up."""
 
-Place = tuple[Rows | None, str, int]
-"""Rows, the view of them that is a table now, the row under its cursor."""
+Place = tuple[RowList | None, int]
+"""The rows that are a table now, and which one the cursor is on."""
 
 
 class RowSearch(PlainInput):
@@ -37,11 +37,25 @@ class RowSearch(PlainInput):
         """The field is closed, answered or not."""
 
     class Reached(Message):
-        """This row of that view is the one."""
+        """This row of those rows is the one."""
 
-        def __init__(self, view: str, row: int) -> None:
+        def __init__(self, rows: RowList, row: int) -> None:
             super().__init__()
-            self.view, self.row = view, row
+            self.rows, self.row = rows, row
+
+    class Wanted(Message):
+        """Only rows with this text shall be shown; "": all."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    class Grown(Message):
+        """These filtered rows have become more, or are complete."""
+
+        def __init__(self, rows: FilteredRows) -> None:
+            super().__init__()
+            self.rows = rows
 
     class Progress(Message):
         """How far a search is; "": it is over."""
@@ -71,6 +85,9 @@ class RowSearch(PlainInput):
     def ask_line(self) -> None:
         self._ask("line", "line of the source", "")
 
+    def ask_filter(self, hint: str, value: str) -> None:
+        self._ask("filter", hint, value)
+
     def _ask(self, what: str, placeholder: str, value: str) -> None:
         self._asking = what
         self.placeholder, self.value = placeholder, value
@@ -99,6 +116,8 @@ class RowSearch(PlainInput):
         if what == "text":
             self.text = value
             self.again(1)
+        elif what == "filter":
+            self.post_message(self.Wanted(value))
         elif what == "line" and value:
             number = value.replace(",", "").replace("_", "")
             if number.isdecimal() and len(number) < 18:
@@ -107,15 +126,17 @@ class RowSearch(PlainInput):
                 self._notice(f"{clip(value, 30)}: not a line number", "warning")
 
     async def _jump(self, line: int) -> None:
-        rows, view, _ = self._place()
-        if rows is None or not rows.count(view):
+        rows, _ = self._place()
+        if rows is None or not rows.count:
             return
         try:
-            row = await asyncio.to_thread(rows.at_line, view, line)
+            row, found = await asyncio.to_thread(rows.nearest, line)
         except (UserError, OSError) as error:
             self.post_message(self.Failed(error))
         else:
-            self.post_message(self.Reached(view, row))
+            self.post_message(self.Reached(rows, row))
+            if found != line:
+                self._notice(f"no row of line {line:,} here; this is line {found:,}")
 
     def again(self, by: int) -> None:
         """Find the same text once more, forward (``by`` > 0) or backward."""
@@ -124,23 +145,49 @@ class RowSearch(PlainInput):
 
     async def _find(self, by: int) -> None:
         """In pieces, from the cursor round the end: esc gives up between two of them."""
-        rows, view, here = self._place()
+        worker = get_current_worker()
+        rows, here = self._place()
         try:
             if rows is None:
                 return
-            count = rows.count(view)
-            seek = rows.find if by > 0 else rows.find_last
+            count = rows.count
+            seek = partial(rows.find, self.text, last=by < 0)
             for start, stop in search_order(here, count, by):
                 told = f"searching row {start + 1:,} of {count:,} · esc stops"
                 self.post_message(self.Progress(told))
-                row = await asyncio.to_thread(seek, view, self.text, start, stop)
+                row = await asyncio.to_thread(seek, start, stop)
                 if row is not None:
-                    self.post_message(self.Reached(view, row))
+                    self.post_message(self.Reached(rows, row))
                     return
             self._notice(f"no other row contains {clip(self.text, 30)}")
         except (UserError, OSError) as error:
             self.post_message(self.Failed(error))
         finally:
+            self._over(worker)
+
+    def scan(self, rows: FilteredRows) -> None:
+        """Find what a filter lets through; esc leaves it at what was found so far."""
+        self._search = self.run_worker(partial(self._scan, rows), group="search", exclusive=True)
+
+    async def _scan(self, rows: FilteredRows) -> None:
+        worker = get_current_worker()
+        try:
+            known, more = 0, True
+            while more:
+                more = await asyncio.to_thread(rows.scan)
+                if rows.count != known or not more:
+                    known = rows.count
+                    self.post_message(self.Grown(rows))
+                told = f"{rows.count:,} rows in the first {rows.scanned:,} · esc stops"
+                self.post_message(self.Progress(told))
+        except (UserError, OSError) as error:
+            self.post_message(self.Failed(error))
+        finally:
+            self._over(worker)
+
+    def _over(self, worker: Worker[None]) -> None:
+        """A search that another one took the place of says nothing more."""
+        if self._search is worker:
             self._search = None
             self.post_message(self.Progress(""))
 

@@ -85,6 +85,16 @@ class PagedTable(CursorTable):
         self.refresh()
         self.post_message(self.Moved(self, self.cursor))
 
+    def grow(self, count: int) -> None:
+        """The same rows, and more of them behind."""
+        if count <= self.count:
+            return
+        last = self.count // PAGE
+        if self.count % PAGE:
+            self._pages.pop(last, None)  # it ended early
+        self.count = count
+        self.refresh()
+
     def row(self, index: int) -> Row | None:
         """The cells of a row that is loaded already."""
         page = self._pages.get(index // PAGE)
