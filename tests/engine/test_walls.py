@@ -34,7 +34,16 @@ def engine_modules() -> list[str]:
     """Every module of the engine that a viewer may import: all but those that only workers run."""
     return [
         str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
-        for room in ("", "data", "data/sources", "data/rules", "jobs", "history", "system", "commands")
+        for room in (
+            "",
+            "data",
+            "data/sources",
+            "data/rules",
+            "jobs",
+            "history",
+            "system",
+            "commands",
+        )
         for path in sorted((ROOT / "engine" / room).glob("*.py"))
         if path.name != "__init__.py"
     ]
