@@ -293,7 +293,7 @@ def test_a_test_row_of_a_changed_dataset_is_said_to_be_one(tmp_path: Path) -> No
     rows = tmp_path / "rows.jsonl"
     line = '{{"title": "Oak bench {0}", "text": "Bench {0} is oiled by hand."}}'
     rows.write_text("\n".join(line.format(n) for n in range(40)))
-    settings = [f"data.source={rows}", "data.completion_column=text"]
+    settings = [f"data.source={rows}", "data.prompt_column=title", "data.completion_column=text"]
     recipe = Recipe(name="r").with_settings(settings)
     folder = create_run(home, recipe)
     journal = Journal(folder.journal)
