@@ -135,7 +135,11 @@ class _Build:
             chunks = stack.enter_context(closing(source.chunks()))
             sides = stack.enter_context(SplitWriters(*self.split_files())) if self.at_once else None
             workers = worker_count(size)
-            cleaned_chunks = clean_chunks(self.job, self.parser, chunks, workers, peaks)
+
+            def tell() -> None:
+                watch.tell("cleaning", report.rows_read, source.bytes_read / size)
+
+            cleaned_chunks = clean_chunks(self.job, self.parser, chunks, workers, peaks, tell)
             for chunk, cleaned in stack.enter_context(closing(cleaned_chunks)):
                 self.count(cleaned)
                 rows, titles, dropped = self.sift(chunk, cleaned)
@@ -145,7 +149,7 @@ class _Build:
                     sides.add(rows, sides_by_share(self.recipe.split, titles))
                 for line, reason, raw in cleaned.rejects:
                     rejects.add(self.where(line), line, reason, raw)
-                watch.tell("cleaning", report.rows_read, source.bytes_read / size)
+                tell()
         report.repaired = sum(report.repairs.values())
         report.file_repairs = dict(Counter(report.file_repairs) + source.file_repairs)
         report.warnings += source.warnings

@@ -6,7 +6,7 @@ it, in the order of the source: see ``engine.data.prepare``.
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xxhash
@@ -166,10 +166,14 @@ class Cleaner:
         row = with_texts(row, tuple(apply(text, changed) for text in texts(row)))
         return row, frozenset(changed) if changed else _NO_CHANGE
 
-    def chunk(self, parser: "Parser", chunk: "Chunk") -> Cleaned:
-        """Every row of a chunk."""
+    def chunk(
+        self, parser: "Parser", chunk: "Chunk", at_row: Callable[[], None] | None = None
+    ) -> Cleaned:
+        """Every row of a chunk; ``at_row`` is called before each and may raise to give up."""
         tally = _Tally(self)
         for raw in parser.rows(chunk):
+            if at_row is not None:
+                at_row()
             tally.take(raw)
         return tally.cleaned(parser)
 
