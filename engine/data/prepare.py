@@ -12,6 +12,7 @@ from pathlib import Path
 from engine.data.build import build
 from engine.data.dataset import Dataset, open_dataset
 from engine.data.fingerprint import fingerprint
+from engine.data.moved import follow_source
 from engine.data.progress import Cancelled, Progress, Watch
 from engine.data.sources import (
     check_source,
@@ -62,18 +63,19 @@ def prepare(
             before = _states(place)
             sha256 = source_sha256(home, place, lambda: watch.tell("fingerprinting"))
             wanted = fingerprint(sha256, found, recipe)
+            identity = {
+                "path": str(place),
+                "sha256": sha256,
+                "bytes": sum(size for _, size, _ in before),
+                "mtime_ns": max(changed for _, _, changed in before),
+            }
             if _is_whole(home, name, wanted):
+                follow_source(open_dataset(home, name), found, identity)
                 return open_dataset(home, name)
             temporary = home.datasets / f".{name}.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(mode=0o700)
             try:
-                identity = {
-                    "path": str(place),
-                    "sha256": sha256,
-                    "bytes": sum(size for _, size, _ in before),
-                    "mtime_ns": max(changed for _, _, changed in before),
-                }
                 source = open_source(home, data, found)
                 build(recipe, found, source, identity, wanted, temporary, folder, watch)
                 if before != _states(place):

@@ -161,6 +161,32 @@ def test_the_same_again_is_reused_and_a_change_is_seen(home: Home, tmp_path: Pat
     assert sorted(path.name for path in home.datasets.iterdir()) == [".locks", ".sources", "rows"]
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_source_that_was_moved_or_touched_is_paged_again(
+    home: Home, tmp_path: Path, several: bool
+) -> None:
+    """Its bytes are the same, so the dataset is reused; its rows must be found where they are."""
+    source = tmp_path / "rows"
+    source.mkdir()
+    for name in ("a.jsonl", "b.jsonl")[: 1 + several]:
+        write_rows(source / name, 300, seed=ord(name[0]))
+
+    def cleaned(place: Path):
+        return prepare(home, recipe(place if several else place / "a.jsonl", "data.name=d"))
+
+    first = cleaned(source)
+    rows = first.page("raw", 0, 1000)
+    os.utime(source / "a.jsonl", (1, 1))
+    with pytest.raises(UserError, match="changed since it was cleaned; clean it again"):
+        open_dataset(home, "d").page("raw", 0, 1)
+    assert cleaned(source).page("raw", 0, 1000) == rows
+    moved = cleaned(source.rename(tmp_path / "moved"))
+    assert moved.page("raw", 0, 1000) == rows
+    assert moved.manifest["created"] == first.manifest["created"], "reused"
+    assert str(tmp_path / "moved") in moved.manifest["source"]["path"]
+    assert not list(moved.path.glob(".*"))
+
+
 def test_two_cleanings_give_the_same_bytes(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.jsonl", 2000)
     homes = [open_home(tmp_path / name) for name in ("one", "two")]
