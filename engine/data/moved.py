@@ -16,8 +16,8 @@ def follow_source(dataset: Dataset, look: "Look", identity: dict[str, Any]) -> b
     """Note in a dataset where its source is now; True when that was another place or time.
 
     ``look`` is at a source of the same bytes and layout, ``identity`` what a manifest says of it.
-    Raises OSError. Whoever is interrupted between the two files leaves a dataset that is damaged,
-    which is made again.
+    Raises OSError, and ValueError, KeyError or TypeError when the index is damaged. Whoever is
+    interrupted between the two files leaves a dataset that is damaged, which is made again.
     """
     from engine.data.tables import sync
 

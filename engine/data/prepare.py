@@ -8,6 +8,7 @@ import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from engine.data.build import build
 from engine.data.dataset import Dataset, open_dataset
@@ -15,6 +16,7 @@ from engine.data.fingerprint import fingerprint
 from engine.data.moved import follow_source
 from engine.data.progress import Cancelled, Progress, Watch
 from engine.data.sources import (
+    Look,
     check_source,
     data_files,
     dataset_name,
@@ -69,8 +71,7 @@ def prepare(
                 "bytes": sum(size for _, size, _ in before),
                 "mtime_ns": max(changed for _, _, changed in before),
             }
-            if _is_whole(home, name, wanted):
-                follow_source(open_dataset(home, name), found, identity)
+            if _is_there(home, name, wanted, found, identity):
                 return open_dataset(home, name)
             temporary = home.datasets / f".{name}.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
@@ -94,13 +95,18 @@ def prepare(
     return open_dataset(home, name)
 
 
-def _is_whole(home: Home, name: str, wanted: str) -> bool:
+def _is_there(home: Home, name: str, wanted: str, found: Look, identity: dict[str, Any]) -> bool:
+    """Whether the dataset is there and whole; it knows where its source is then."""
     if not (home.datasets / name).exists():
         return False
     try:
-        return open_dataset(home, name).fingerprint == wanted
-    except UserError:
+        dataset = open_dataset(home, name)
+        if dataset.fingerprint != wanted:
+            return False
+        follow_source(dataset, found, identity)
+    except (UserError, ValueError, KeyError, TypeError):
         return False  # damaged: made again
+    return True
 
 
 def _states(place: Path) -> list[tuple[str, int, int]]:

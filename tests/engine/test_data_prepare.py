@@ -433,6 +433,40 @@ def test_a_damaged_dataset_is_no_dataset(home: Home, tmp_path: Path) -> None:
         open_dataset(home, "rows")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"created": None},
+        {"created": "x"},
+        {"source": None},
+        {"source": "x"},
+        {"report": {"train": "x"}},
+    ],
+)
+def test_a_damaged_manifest_hides_no_other_dataset(
+    home: Home, tmp_path: Path, damage: dict[str, object]
+) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", 300)
+    dataset = prepare(home, recipe(source))
+    prepare(home, recipe(source, "data.name=other"))
+    manifest = dataset.file("manifest")
+    manifest.write_text(json.dumps(dataset.manifest | damage))
+    assert [info.name for info in list_datasets(home)] == ["other"]
+    with pytest.raises(UserError, match="is damaged"):
+        open_dataset(home, "rows")
+    manifest.write_text("[" * 100_000)
+    assert [info.name for info in list_datasets(home)] == ["other"]
+    assert prepare(home, recipe(source)).count("train") == dataset.count("train")
+
+
+def test_a_damaged_index_is_made_again(home: Home, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", 300)
+    index = prepare(home, recipe(source)).file("raw_index")
+    for damage in (b"x" * index.stat().st_size, b"{}".ljust(index.stat().st_size)):
+        index.write_bytes(damage)
+        assert len(prepare(home, recipe(source)).page("raw", 0, 1000)) == 300
+
+
 def test_the_funnel_adds_up(home: Home, tmp_path: Path) -> None:
     report = prepare(home, recipe(write_rows(tmp_path / "rows.jsonl", 500))).report
     rows = {name: count for name, count, words in funnel(report) if words}
