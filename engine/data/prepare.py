@@ -78,6 +78,7 @@ def prepare(
             temporary.mkdir(mode=0o700)
             try:
                 source = open_source(home, data, found)
+                source.warnings.extend(_replaces(home, name, place))
                 build(recipe, found, source, identity, wanted, temporary, folder, watch)
                 if before != _states(place):
                     raise UserError(f"{place}: changed while it was read; try again")
@@ -107,6 +108,18 @@ def _is_there(home: Home, name: str, wanted: str, found: Look, identity: dict[st
     except (UserError, ValueError, KeyError, TypeError):
         return False  # damaged: made again
     return True
+
+
+def _replaces(home: Home, name: str, place: Path) -> list[str]:
+    """A warning, when the dataset of this name is one of another source: file names are alike."""
+    try:
+        other = open_dataset(home, name).source
+    except UserError:
+        return []
+    own = home.datasets / ".sources"  # made or fetched by us: another size or revision
+    if other in ("", str(place)) or (Path(other).is_relative_to(own) and place.is_relative_to(own)):
+        return []
+    return [f"replaces the dataset {name} of {other}; --name (data.name) keeps both"]
 
 
 def _states(place: Path) -> list[tuple[str, int, int]]:

@@ -161,6 +161,21 @@ def test_the_same_again_is_reused_and_a_change_is_seen(home: Home, tmp_path: Pat
     assert sorted(path.name for path in home.datasets.iterdir()) == [".locks", ".sources", "rows"]
 
 
+def test_replacing_the_dataset_of_another_source_is_said(home: Home, tmp_path: Path) -> None:
+    sources = []
+    for number, folder in enumerate(("one", "two")):
+        (tmp_path / folder).mkdir()
+        sources.append(write_rows(tmp_path / folder / "train.jsonl", 300, seed=number))
+    one, two = sources
+    assert not any("replaces" in told for told in prepare(home, recipe(one)).report.warnings)
+    told = prepare(home, recipe(two)).report.warnings
+    assert [text for text in told if "replaces" in text] == [
+        f"replaces the dataset train of {one}; --name (data.name) keeps both"
+    ]
+    again = prepare(home, recipe(two, 'clean.rules=["empty"]')).report.warnings
+    assert not any("replaces" in told for told in again)
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_a_source_that_was_moved_or_touched_is_paged_again(
     home: Home, tmp_path: Path, several: bool
