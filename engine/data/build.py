@@ -135,7 +135,11 @@ class _Build:
             chunks = stack.enter_context(closing(source.chunks()))
             sides = stack.enter_context(SplitWriters(*self.split_files())) if self.at_once else None
             workers = worker_count(size)
-            cleaned_chunks = clean_chunks(self.job, self.parser, chunks, workers, peaks)
+
+            def tell() -> None:
+                watch.tell("cleaning", report.rows_read, source.bytes_read / size)
+
+            cleaned_chunks = clean_chunks(self.job, self.parser, chunks, workers, peaks, tell)
             for chunk, cleaned in stack.enter_context(closing(cleaned_chunks)):
                 self.count(cleaned)
                 rows, titles, dropped = self.sift(chunk, cleaned)
@@ -145,7 +149,7 @@ class _Build:
                     sides.add(rows, sides_by_share(self.recipe.split, titles))
                 for line, reason, raw in cleaned.rejects:
                     rejects.add(self.where(line), line, reason, raw)
-                watch.tell("cleaning", report.rows_read, source.bytes_read / size)
+                tell()
         report.repaired = sum(report.repairs.values())
         report.file_repairs = dict(Counter(report.file_repairs) + source.file_repairs)
         report.warnings += source.warnings
@@ -275,13 +279,20 @@ class _Build:
         return {name: self.path(name) for name in SIDES}, ROW_SCHEMAS[self.report.shape]
 
     def near_leakage(self, sides: Sides) -> int:
-        """Pairs of nearly the same completion on both sides of the border to train."""
+        """Rows of validation and test whose completion is nearly one of train.
+
+        Rows that are near to the same earlier row count as near to each other: that one may be on
+        their side of the border, or in no split.
+        """
         import numpy as np
 
         pairs = np.array(self.repeats.near_pairs, dtype=np.int64).reshape(-1, 2)
         lines = np.frombuffer(self.lines, dtype=np.int64)
-        one, other = (sides.side[np.searchsorted(lines, pairs[:, column])] for column in (0, 1))
-        return int(((one == 0) & (other > 0) | (one > 0) & (other == 0)).sum())
+        near, first = (np.searchsorted(lines, pairs[:, column]) for column in (0, 1))
+        family = np.arange(len(lines))
+        family[near] = first
+        in_train = family[sides.side == 0]
+        return int(np.isin(family[sides.side > 0], in_train).sum())
 
     def warn(self, sides: Sides) -> None:
         report = self.report

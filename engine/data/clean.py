@@ -6,7 +6,7 @@ it, in the order of the source: see ``engine.data.prepare``.
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xxhash
@@ -129,7 +129,7 @@ class Cleaner:
         self.examples: Counter[str] = Counter()
         self.changing = changing_rules(clean)
         self.wanted = set(self.changing)
-        """Rules whose examples are not complete yet."""
+        """Rules whose examples in this chunk are not complete yet."""
 
     def decide(self, raw: RawRow) -> Decision:
         """One row by itself."""
@@ -166,10 +166,17 @@ class Cleaner:
         row = with_texts(row, tuple(apply(text, changed) for text in texts(row)))
         return row, frozenset(changed) if changed else _NO_CHANGE
 
-    def chunk(self, parser: "Parser", chunk: "Chunk") -> Cleaned:
-        """Every row of a chunk."""
+    def chunk(
+        self, parser: "Parser", chunk: "Chunk", at_row: Callable[[], None] | None = None
+    ) -> Cleaned:
+        """Every row of a chunk; ``at_row`` is called before each and may raise to give up."""
+        # Each chunk has its own examples: processes may get chunks in another order than theirs.
+        self.examples.clear()
+        self.wanted = set(self.changing)
         tally = _Tally(self)
         for raw in parser.rows(chunk):
+            if at_row is not None:
+                at_row()
             tally.take(raw)
         return tally.cleaned(parser)
 
@@ -247,7 +254,7 @@ class _Tally:
             self._rejects.append((raw.line, reason, raw.raw))
 
     def _note(self, raw: RawRow, row: Row | None, rules: frozenset[str]) -> None:
-        """Keep the first changes of each rule. Chunks come in the source's order."""
+        """Keep the first changes of each rule in this chunk."""
         cleaner = self._cleaner
         if row is None or raw.row is None:
             return

@@ -46,7 +46,13 @@ class Dataset:
         self.manifest = manifest
         self.name: str = manifest["name"]
         self.fingerprint: str = manifest["fingerprint"]
+        self.created = float(manifest.get("created", 0))
+        """Seconds since 1970."""
+        self.source = str(manifest.get("source", {}).get("path", ""))
+        """Where its rows came from."""
         self.report = CleanReport.from_json(manifest["report"])
+        if not all(isinstance(self.count(view), int) for view in VIEWS):
+            raise ValueError("the counts are no numbers")
         # A folder that was copied elsewhere tells where it lies now.
         self.report.paths = {"folder": str(path)} | {
             what: str(path / file) for what, file in FILES.items()
@@ -135,8 +141,8 @@ def list_datasets(home: Home) -> list[DatasetInfo]:
                 name=dataset.name,
                 path=dataset.path,
                 fingerprint=dataset.fingerprint,
-                created=float(dataset.manifest.get("created", 0)),
-                source=str(dataset.manifest.get("source", {}).get("path", "")),
+                created=dataset.created,
+                source=dataset.source,
                 rows_kept=report.rows_kept,
                 train=report.train,
                 validation=report.validation,
@@ -171,7 +177,7 @@ def open_dataset(home: Home, name_or_path: str | Path) -> Dataset:
         ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path / MANIFEST}: is damaged; clean the source again") from None
     if broken:
         raise UserError(f"{path}: {broken[0]} is damaged; clean the source again")

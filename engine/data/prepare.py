@@ -8,12 +8,15 @@ import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from engine.data.build import build
 from engine.data.dataset import Dataset, open_dataset
 from engine.data.fingerprint import fingerprint
+from engine.data.moved import follow_source
 from engine.data.progress import Cancelled, Progress, Watch
 from engine.data.sources import (
+    Look,
     check_source,
     data_files,
     dataset_name,
@@ -62,19 +65,20 @@ def prepare(
             before = _states(place)
             sha256 = source_sha256(home, place, lambda: watch.tell("fingerprinting"))
             wanted = fingerprint(sha256, found, recipe)
-            if _is_whole(home, name, wanted):
+            identity = {
+                "path": str(place),
+                "sha256": sha256,
+                "bytes": sum(size for _, size, _ in before),
+                "mtime_ns": max(changed for _, _, changed in before),
+            }
+            if _is_there(home, name, wanted, found, identity):
                 return open_dataset(home, name)
             temporary = home.datasets / f".{name}.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(mode=0o700)
             try:
-                identity = {
-                    "path": str(place),
-                    "sha256": sha256,
-                    "bytes": sum(size for _, size, _ in before),
-                    "mtime_ns": max(changed for _, _, changed in before),
-                }
                 source = open_source(home, data, found)
+                source.warnings.extend(_replaces(home, name, place))
                 build(recipe, found, source, identity, wanted, temporary, folder, watch)
                 if before != _states(place):
                     raise UserError(f"{place}: changed while it was read; try again")
@@ -92,13 +96,30 @@ def prepare(
     return open_dataset(home, name)
 
 
-def _is_whole(home: Home, name: str, wanted: str) -> bool:
+def _is_there(home: Home, name: str, wanted: str, found: Look, identity: dict[str, Any]) -> bool:
+    """Whether the dataset is there and whole; it knows where its source is then."""
     if not (home.datasets / name).exists():
         return False
     try:
-        return open_dataset(home, name).fingerprint == wanted
-    except UserError:
+        dataset = open_dataset(home, name)
+        if dataset.fingerprint != wanted:
+            return False
+        follow_source(dataset, found, identity)
+    except (UserError, ValueError, KeyError, TypeError):
         return False  # damaged: made again
+    return True
+
+
+def _replaces(home: Home, name: str, place: Path) -> list[str]:
+    """A warning, when the dataset of this name is one of another source: file names are alike."""
+    try:
+        other = open_dataset(home, name).source
+    except UserError:
+        return []
+    own = home.datasets / ".sources"  # made or fetched by us: another size or revision
+    if other in ("", str(place)) or (Path(other).is_relative_to(own) and place.is_relative_to(own)):
+        return []
+    return [f"replaces the dataset {name} of {other}; --name (data.name) keeps both"]
 
 
 def _states(place: Path) -> list[tuple[str, int, int]]:

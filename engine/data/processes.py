@@ -2,10 +2,11 @@
 
 A worker is ``python -m engine.data.processes``: chunks come on its standard input, cleaned ones go
 to its standard output, one pickle after the other between processes of ours. It ends when its
-input ends, so it outlives nobody.
+input ends; a rule that does not come to an end is killed with the process that asked.
 """
 
 import contextlib
+import ctypes
 import fcntl
 import gc
 import os
@@ -16,10 +17,12 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 import traceback
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from engine.errors import UserError
@@ -37,6 +40,9 @@ SMALL_BYTES = 24 << 20
 """Below this (unpacked some 60 MB) starting processes takes longer than it saves."""
 _AHEAD = 3
 """Chunks a worker that are read before their turn: about 1 MB each."""
+_LOOK_UP_SECONDS = 0.1
+"""How often is asked, while a chunk takes its time, whether to go on."""
+_PR_SET_PDEATHSIG = 1
 _MAXRSS = 1 if sys.platform == "darwin" else 1024
 
 
@@ -121,29 +127,33 @@ class _Worker:
         return value, peak
 
     def end(self) -> None:
-        for pipe in (self._to, self._from):
-            try:
-                pipe.close()
-            except OSError:  # what was not sent any more
-                continue
-        self.process.kill()
+        self.process.kill()  # first: a pipe that a thread is waiting at cannot be closed
         self.process.wait()
+        for pipe in (self._to, self._from):
+            with contextlib.suppress(OSError):  # what was not sent any more
+                pipe.close()
 
 
 def clean_chunks(
-    job: "Job", parser: "Parser", chunks: "Iterable[Chunk]", workers: int, peaks: list[int]
+    job: "Job",
+    parser: "Parser",
+    chunks: "Iterable[Chunk]",
+    workers: int,
+    peaks: list[int],
+    look_up: Callable[[], None],
 ) -> "Generator[tuple[Chunk, Cleaned], None, None]":
     """Every chunk with what became of it, in order; ``workers`` 0: done by this process.
 
-    ``peaks`` gets the peak memory of each worker in bytes. Raises :class:`UserError` when a rule
-    or a source does, or when a worker is killed.
+    ``peaks`` gets the peak memory of each worker in bytes. ``look_up`` is called every 0.1 s while
+    a chunk takes longer (a user's rule may take a second a row), and may raise to give up. Raises
+    :class:`UserError` when a rule or a source does, or when a worker is killed.
     """
     if not workers:
         from engine.data.clean import Cleaner
 
         cleaner = Cleaner(job)
         for chunk in chunks:
-            yield chunk, cleaner.chunk(parser, chunk)
+            yield chunk, cleaner.chunk(parser, chunk, _looking_up(look_up))
         return
     processes: list[_Worker] = []
     idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
@@ -157,6 +167,11 @@ def clean_chunks(
         finally:
             idle.put(worker)
 
+    def result(future: "Future[Cleaned]") -> "Cleaned":
+        while not wait_for([future], _LOOK_UP_SECONDS).done:
+            look_up()
+        return future.result()
+
     pool = ThreadPoolExecutor(workers, thread_name_prefix="clean")
     waiting: deque[tuple[Chunk, Future[Cleaned]]] = deque()
     try:
@@ -167,10 +182,10 @@ def clean_chunks(
             waiting.append((chunk, pool.submit(turn, chunk)))
             if len(waiting) > workers * _AHEAD:
                 first, future = waiting.popleft()
-                yield first, future.result()
+                yield first, result(future)
         while waiting:
             first, future = waiting.popleft()
-            yield first, future.result()
+            yield first, result(future)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for worker in processes:
@@ -179,10 +194,34 @@ def clean_chunks(
         peaks += highest.values()
 
 
+def _looking_up(look_up: Callable[[], None]) -> Callable[[], None]:
+    """To be called at every row: calls ``look_up`` when it is time to."""
+    due = time.monotonic() + _LOOK_UP_SECONDS
+
+    def at_row() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            look_up()
+            due = time.monotonic() + _LOOK_UP_SECONDS
+
+    return at_row
+
+
+def _outlive_nobody() -> None:
+    """Be killed when the process that asked is gone, whatever a rule is at: Linux only."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells every process; one decides
-    source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a user's rule prints goes to the log, not between the pickles
+    _outlive_nobody()
+    source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    # A user's rule that reads finds nothing, not the next chunk; what it prints goes to the log.
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
     job, parser = _receive(source)
     from engine.data.clean import Cleaner
 

@@ -74,7 +74,7 @@ class CleanReport:
     leakage_after: int = 0
     """Rows of validation and test whose title or description occurs in train, as written."""
     near_leakage: int = 0
-    """Pairs of nearly the same completion across the border to train; counted when asked for."""
+    """Rows of validation and test whose completion is nearly one of train, when asked for."""
     seconds: float = 0.0
     peak_rss_bytes: int = 0
     """Of all processes together, each at its own peak."""
@@ -127,7 +127,13 @@ def funnel(report: CleanReport) -> list[tuple[str, int, str]]:
             "test titles that a split by line shows in train",
         ),
         *(
-            [("near_leakage", report.near_leakage, "near-duplicates across the border to train")]
+            [
+                (
+                    "near_leakage",
+                    report.near_leakage,
+                    "validation and test rows nearly the same as one in train",
+                )
+            ]
             if report.near_leakage
             else []
         ),

@@ -161,6 +161,47 @@ def test_the_same_again_is_reused_and_a_change_is_seen(home: Home, tmp_path: Pat
     assert sorted(path.name for path in home.datasets.iterdir()) == [".locks", ".sources", "rows"]
 
 
+def test_replacing_the_dataset_of_another_source_is_said(home: Home, tmp_path: Path) -> None:
+    sources = []
+    for number, folder in enumerate(("one", "two")):
+        (tmp_path / folder).mkdir()
+        sources.append(write_rows(tmp_path / folder / "train.jsonl", 300, seed=number))
+    one, two = sources
+    assert not any("replaces" in told for told in prepare(home, recipe(one)).report.warnings)
+    told = prepare(home, recipe(two)).report.warnings
+    assert [text for text in told if "replaces" in text] == [
+        f"replaces the dataset train of {one}; --name (data.name) keeps both"
+    ]
+    again = prepare(home, recipe(two, 'clean.rules=["empty"]')).report.warnings
+    assert not any("replaces" in told for told in again)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_source_that_was_moved_or_touched_is_paged_again(
+    home: Home, tmp_path: Path, several: bool
+) -> None:
+    """Its bytes are the same, so the dataset is reused; its rows must be found where they are."""
+    source = tmp_path / "rows"
+    source.mkdir()
+    for name in ("a.jsonl", "b.jsonl")[: 1 + several]:
+        write_rows(source / name, 300, seed=ord(name[0]))
+
+    def cleaned(place: Path):
+        return prepare(home, recipe(place if several else place / "a.jsonl", "data.name=d"))
+
+    first = cleaned(source)
+    rows = first.page("raw", 0, 1000)
+    os.utime(source / "a.jsonl", (1, 1))
+    with pytest.raises(UserError, match="changed since it was cleaned; clean it again"):
+        open_dataset(home, "d").page("raw", 0, 1)
+    assert cleaned(source).page("raw", 0, 1000) == rows
+    moved = cleaned(source.rename(tmp_path / "moved"))
+    assert moved.page("raw", 0, 1000) == rows
+    assert moved.manifest["created"] == first.manifest["created"], "reused"
+    assert str(tmp_path / "moved") in moved.manifest["source"]["path"]
+    assert not list(moved.path.glob(".*"))
+
+
 def test_two_cleanings_give_the_same_bytes(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "rows.jsonl", 2000)
     homes = [open_home(tmp_path / name) for name in ("one", "two")]
@@ -187,6 +228,33 @@ def test_files_without_a_usable_row(home: Home, tmp_path: Path, content: bytes, 
         prepare(home, recipe(source))
     assert str(source) in str(failure.value)
     assert only_hidden(home)
+
+
+def test_near_duplicates_across_the_border_are_counted_where_only_they_lie_there(
+    home: Home, tmp_path: Path
+) -> None:
+    """Four a family; the first one of each, to which the others are near, is often in no split."""
+    rng = random.Random(0)
+    with (tmp_path / "rows.jsonl").open("w") as file:
+        for family in range(200):
+            words = [f"word{rng.randrange(3000)}" for _ in range(40)]
+            for member in range(4):
+                words[-1] = f"last{family}of{member}"
+                file.write(json.dumps({"title": f"{family}.{member}", "content": " ".join(words)}))
+                file.write("\n")
+    rules = 'clean.rules=["empty","near_duplicates"]'
+    counts = ["split.train=150", "split.validation=30", "split.test=30"]
+    dataset = prepare(
+        home,
+        recipe(tmp_path / "rows.jsonl", rules, 'clean.near_duplicates.action="count"', *counts),
+    )
+    families = {
+        name: [title.split(".")[0] for title in dataset.split(name)["prompt"].to_pylist()]
+        for name in ("train", "validation", "test")
+    }
+    others = [*families["validation"], *families["test"]]
+    assert dataset.report.rows_kept == 800
+    assert dataset.report.near_leakage == sum(one in families["train"] for one in others) > 0
 
 
 def test_a_bad_run_leaves_the_old_dataset(home: Home, tmp_path: Path) -> None:
@@ -378,6 +446,40 @@ def test_a_damaged_dataset_is_no_dataset(home: Home, tmp_path: Path) -> None:
     dataset.file("manifest").write_text("{")
     with pytest.raises(UserError, match="is damaged"):
         open_dataset(home, "rows")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"created": None},
+        {"created": "x"},
+        {"source": None},
+        {"source": "x"},
+        {"report": {"train": "x"}},
+    ],
+)
+def test_a_damaged_manifest_hides_no_other_dataset(
+    home: Home, tmp_path: Path, damage: dict[str, object]
+) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", 300)
+    dataset = prepare(home, recipe(source))
+    prepare(home, recipe(source, "data.name=other"))
+    manifest = dataset.file("manifest")
+    manifest.write_text(json.dumps(dataset.manifest | damage))
+    assert [info.name for info in list_datasets(home)] == ["other"]
+    with pytest.raises(UserError, match="is damaged"):
+        open_dataset(home, "rows")
+    manifest.write_text("[" * 100_000)
+    assert [info.name for info in list_datasets(home)] == ["other"]
+    assert prepare(home, recipe(source)).count("train") == dataset.count("train")
+
+
+def test_a_damaged_index_is_made_again(home: Home, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", 300)
+    index = prepare(home, recipe(source)).file("raw_index")
+    for damage in (b"x" * index.stat().st_size, b"{}".ljust(index.stat().st_size)):
+        index.write_bytes(damage)
+        assert len(prepare(home, recipe(source)).page("raw", 0, 1000)) == 300
 
 
 def test_the_funnel_adds_up(home: Home, tmp_path: Path) -> None:

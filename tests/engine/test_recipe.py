@@ -97,6 +97,10 @@ def test_settings_are_toml_values_or_bare_words() -> None:
         ("[trian]\n", "did you mean 'train'?"),
         ("version = 3\n", "version"),
         ("train = 3\n", "train"),
+        ("version = 1\nclean = 5\n", "clean"),
+        ("version = 1\ndata = 5\n", "data"),
+        ("version = 1\n[clean]\nhtmll = false\n", "clean.htmll: unknown key"),
+        ('version = 1\n[clean]\nhtml = "no"\n', "clean.html: must be true or false"),
     ],
 )
 def test_bad_files_name_the_file(text: str, words: str, tmp_path: Path) -> None:

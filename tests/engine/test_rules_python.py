@@ -117,3 +117,11 @@ def test_an_exception_at_a_row(tmp_path: Path, body: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         made(tmp_path, code, "check")(Row("Banjo", "b"))
     assert str(error.value).endswith("at the row whose prompt is 'Banjo'")
+
+
+def test_what_it_prints_is_not_in_the_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = made(tmp_path, "print('made')\ndef rule(p, c):\n    print(p, file=None)\n")
+    assert rule(Row("a", "b")) == Row("a", "b")
+    assert capsys.readouterr() == ("", "made\na\n")

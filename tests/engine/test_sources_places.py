@@ -18,6 +18,7 @@ from engine.data.sources import (
     Source,
     check_source,
     dataset_name,
+    identity,
     locate_source,
     look,
     open_source,
@@ -386,3 +387,25 @@ def test_the_catalogue_is_made_once(home: Home) -> None:
     assert path.stat().st_mtime_ns == stamp
     rows, _ = read(home, "builtin:catalogue")
     assert rows
+
+
+def test_the_hashes_of_a_folder_are_written_down_once(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a file, 10,000 files took minutes: each time all known ones were written again."""
+    times: list[Path] = []
+    real = identity.locked
+
+    def counted(path: Path):
+        times.append(path)
+        return real(path)
+
+    monkeypatch.setattr(identity, "locked", counted)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(20):
+        (folder / f"{number}.jsonl").write_text(f'{{"title": "{number}", "content": "c"}}\n')
+    first = source_sha256(home, folder)
+    assert len(times) == 1
+    assert source_sha256(home, folder) == first
+    assert len(times) == 1, "remembered"

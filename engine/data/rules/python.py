@@ -1,6 +1,7 @@
 """Rule ``python``: a function of the user's own, from a file that the user names."""
 
 import hashlib
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,8 @@ _EXPECTED = "None or True to keep the row, False or a reason to drop it, or two 
 class Python:
     """Calls ``function(prompt, completion)`` for each row.
 
-    The file is run once, when the rule is made, and nothing is written beside it.
+    The file is run once, when the rule is made, and nothing is written beside it. What it prints
+    goes to standard error: standard output may be one JSON document.
 
     Raises:
         UserError: the file cannot be read or run, or has no such function; at a row: the function
@@ -104,6 +106,7 @@ def _read(file: str) -> bytes:
 def _load(file: str, name: str) -> Callable[[str, str], Any]:
     module = ModuleType("tunebench_user_rule")
     module.__file__ = file
+    module.__dict__["print"] = _print
     try:
         # Not by way of the import system: that would write and believe __pycache__.
         exec(compile(_read(file), file, "exec"), module.__dict__)
@@ -123,6 +126,12 @@ def _load(file: str, name: str) -> Callable[[str, str], Any]:
         hint = f"; there are: {', '.join(there)}" if there else ""
         raise UserError(f"{file}: no function {name!r} (clean.python.function){hint}")
     return function
+
+
+def _print(*values: Any, **options: Any) -> None:
+    if options.get("file") is None:
+        options["file"] = sys.stderr
+    print(*values, **options)
 
 
 def _line(trace: TracebackType | None, file: str) -> str:

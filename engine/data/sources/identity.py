@@ -167,37 +167,46 @@ def source_sha256(home: Home, path: Path, check: Callable[[], None] = lambda: No
     Of a folder: of its files' names and hashes. ``check`` is called between blocks and may raise to
     give up.
     """
+    files = data_files(path)[0]
+    hashes = _sha256_of(home, files, check)
     if not path.is_dir():
-        return _file_sha256(home, path, check)
+        return hashes[0]
     digest = hashlib.sha256()
-    for file in data_files(path)[0]:
+    for file, found in zip(files, hashes, strict=True):
         name = file.relative_to(path).as_posix()
-        digest.update(f"{name}\n{_file_sha256(home, file, check)}\n".encode())
+        digest.update(f"{name}\n{found}\n".encode())
     return digest.hexdigest()
 
 
-def _file_sha256(home: Home, path: Path, check: Callable[[], None]) -> str:
+def _sha256_of(home: Home, files: list[Path], check: Callable[[], None]) -> list[str]:
+    """Of each file; what was not known is remembered when all are done, in one go."""
     memory = home.datasets / ".sources" / "hashes.json"
-    info = path.stat()
-    key = [info.st_size, info.st_mtime_ns]
     known = _read_memory(memory)
-    entry = known.get(str(path))
-    if isinstance(entry, list) and entry[:2] == key and len(entry) == 3:
-        return str(entry[2])
+    new: dict[str, list[Any]] = {}
+    hashes: list[str] = []
+    for path in files:
+        info = path.stat()
+        key = [info.st_size, info.st_mtime_ns]
+        entry = known.get(str(path))
+        if not (isinstance(entry, list) and entry[:2] == key and len(entry) == 3):
+            entry = new[str(path)] = [*key, _digest(path, check)]
+        hashes.append(str(entry[2]))
+    if new:
+        memory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(memory.with_name("hashes.lock")):
+            temporary = memory.with_name(f".hashes.{os.getpid()}.part")
+            temporary.write_text(json.dumps(_read_memory(memory) | new, indent=1), encoding="utf-8")
+            temporary.replace(memory)
+    return hashes
+
+
+def _digest(path: Path, check: Callable[[], None]) -> str:
     digest = hashlib.sha256()
     with open_file(path) as file:
         while block := file.read(4 << 20):
             digest.update(block)
             check()
-    found = digest.hexdigest()
-    memory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(memory.with_name("hashes.lock")):
-        known = _read_memory(memory)
-        known[str(path)] = [*key, found]
-        temporary = memory.with_name(f".hashes.{os.getpid()}.part")
-        temporary.write_text(json.dumps(known, indent=1), encoding="utf-8")
-        temporary.replace(memory)
-    return found
+    return digest.hexdigest()
 
 
 def _read_memory(path: Path) -> dict[str, Any]:
