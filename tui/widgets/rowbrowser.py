@@ -276,7 +276,6 @@ class RowBrowser(RowPanes):
         if (here := self._here) is not None and self.whole != "words":
             rows, place = here
             self._cursor[self._row_view] = max(0, min(place + by, rows.count - 1))
-            self._line, self._note = None, ""
             self._read(self.whole)
 
     def back(self) -> bool:
@@ -293,7 +292,9 @@ class RowBrowser(RowPanes):
         return False
 
     def _read(self, whole: str) -> None:
+        """Show the row under the cursor whole: from now on it is the one that is followed."""
         self.whole = whole
+        self._line, self._note = None, ""
         self.run_worker(self._read_whole, group="row", exclusive=True)
 
     async def _read_whole(self) -> None:
@@ -329,7 +330,9 @@ class RowBrowser(RowPanes):
         self._shown_whole()
 
     def _compared(self, rows: Rows, here: Here) -> Compared:
-        return compare(rows.retrace(here[0].one(here[1])["line"]))
+        line = here[0].one(here[1])["line"]
+        self._line = self._line or line
+        return compare(rows.retrace(line))
 
     def _shown_whole(self) -> None:
         if self.focus_inside or self.screen.focused is None:
