@@ -37,9 +37,8 @@ class Tryout:
 def try_rules(trial: "Trial", recipe: Recipe) -> Tryout:
     """Try a recipe's rules. Raises :class:`UserError` when a rule cannot work here.
 
-    The trial says of text rules what they changed and of all what they dropped. Rules that only
-    count, or put other texts in place, are told apart by a second trial: without them, or with them
-    as dropping rules.
+    The trial says what each rule changed and dropped. What a rule only counts is found by a second
+    trial in which it drops.
     """
     tried = trial.run(recipe)
     touched: dict[str, Touch] = {}
@@ -54,19 +53,12 @@ def try_rules(trial: "Trial", recipe: Recipe) -> Tryout:
             touch.rows.append(row)
     clean = recipe.clean
     personal, near = clean.personal_data, clean.near_duplicates
-    if clean.has("personal_data") and personal.action != "drop":
+    if clean.has("personal_data") and personal.action == "flag":
         found = _instead(trial, tried, recipe, "personal_data", {"action": "drop"})
-        touch = touched.setdefault("personal_data", Touch())
-        touch.rows += found
-        if personal.action == "mask":
-            touch.changed = len(found)
-        else:
-            touch.found = len(found)
+        touched["personal_data"] = Touch(found, found=len(found))
     if clean.has("near_duplicates") and near.action == "count":
         found = _instead(trial, tried, recipe, "near_duplicates", {"action": "drop"})
         touched["near_duplicates"] = Touch(found, found=len(found))
-    if clean.has("python"):
-        _own_changes(trial, tried, recipe, touched.setdefault("python", Touch()))
     for repair in tried.repairs:
         touched.setdefault(READING, Touch()).changed += tried.repairs[repair]
     return Tryout(tried, touched)
@@ -85,14 +77,3 @@ def _instead(
         for row, would in zip(tried.rows, dropped, strict=True)
         if would.reason is not None and rule_of(would.reason) == rule
     ]
-
-
-def _own_changes(trial: "Trial", tried: "Tried", recipe: Recipe, touch: Touch) -> None:
-    clean = recipe.clean
-    rules = [rule for rule in clean.rules if rule != "python"]
-    without = recipe.model_copy(update={"clean": clean.model_copy(update={"rules": rules})})
-    for row, other in zip(tried.rows, trial.run(without).rows, strict=True):
-        if row.after != other.after:
-            touch.changed += 1
-            if row.reason is None or rule_of(row.reason) != "python":
-                touch.rows.append(row)

@@ -255,6 +255,39 @@ def frozen_app(home: Home) -> Callable[..., WorkbenchApp]:
     return make
 
 
+# --- the Data screen's
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A small dirty file; see ``tests.tui.wares``."""
+    from tests.tui.wares import lines
+
+    path = tmp_path / "wares.jsonl"
+    path.write_bytes(b"\n".join(lines()) + b"\n")
+    return path
+
+
+@pytest.fixture
+def filled(home: Home, source: Path) -> Home:
+    """A home with one cleaned dataset."""
+    from engine.data.prepare import prepare
+    from tests.tui.wares import recipe
+
+    prepare(home, recipe(source))
+    return home
+
+
+@pytest.fixture
+def no_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Previews and lengths that depend on no model."""
+    from tests.tui.wares import preview, stats
+    from tui.rowviews import Rows
+
+    monkeypatch.setattr(Rows, "preview", preview)
+    monkeypatch.setattr(Rows, "lengths", stats)
+
+
 async def settle(pilot: Any) -> None:
     """Wait for workers and for the screen to come to rest."""
     for _ in range(3):

@@ -198,11 +198,11 @@ class DataScreen(WorkbenchScreen):
             self.browser.show_view(SHOWN_BY[kind])
         elif kind == WARNINGS:
             told = [(f"! {steady(warning)}\n\n", WARM) for warning in report.warnings]
-            self.browser.say([("Warnings of the cleaning\n\n", BOLD), *told], whole="words")
+            self.browser.show_instead([("Warnings of the cleaning\n\n", BOLD), *told])
         elif examples := [each for each in report.examples if each["rule"] == what]:
             title = f"the first rows that {what} changed"
             pairs = [(each["line"], each["before"], each["after"]) for each in examples]
-            self.browser.show_compared(compare_examples(title, pairs), whole="words")
+            self.browser.show_instead(compare_examples(title, pairs))
         else:
             self.workbench.say(f"no examples of {what.replace('_', ' ') or kind} were kept")
             return

@@ -1,45 +1,40 @@
 """The rows of one dataset: a table of every view, one row whole, and what the model sees of it."""
 
 import asyncio
-from collections.abc import Sequence
 from functools import partial
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.message import Message
-from textual.widgets import ContentSwitcher
 
 from engine.errors import UserError
-from engine.text import clip, steady
+from engine.text import clip
 from tui.rowlist import FilteredRows, RowList
+from tui.rowplace import Place, find_row
 from tui.rowviews import SPLITS, TABLES, VIEWS, Rows, columns_of
-from tui.rowwords import example_runs, row_runs
-from tui.tabs import tab_words
-from tui.widgets.compare import Compared, CompareView, compare
+from tui.rowwords import row_runs
+from tui.tabs import foot_words, tab_words
+from tui.widgets.compare import Compared, compare
 from tui.widgets.lengthspane import LengthsPane
-from tui.widgets.lines import BAD, PLAIN, QUIET, LinesView, Run
+from tui.widgets.lines import QUIET, Run
 from tui.widgets.rowdetail import RowDetail
+from tui.widgets.rowpanes import RowPanes
 from tui.widgets.rowsearch import RowSearch
 from tui.widgets.table import PagedTable
-from tui.widgets.tokens import TokensView
 
 __all__ = ["RowBrowser"]
 
 SOON = 0.15
 """Seconds that the next view waits for its row before it is shown without."""
 
+Here = tuple[RowList, int]
+"""Rows and one place among them."""
 
-class RowBrowser(Vertical):
+
+class RowBrowser(RowPanes):
     """Shows ``rows`` (None: words in their place).
 
     All views follow one line of the source: that of the row the cursor was last put on.
-    """
-
-    DEFAULT_CSS = """
-    RowBrowser #views { height: 1fr; }
-    RowBrowser #detail { display: none; height: 14; border-top: solid $border; }
-    RowBrowser #detail:focus { border-top: heavy $primary; }
     """
 
     class Changed(Message):
@@ -61,17 +56,12 @@ class RowBrowser(Vertical):
         self._cursor: dict[str, int] = {}
         self._table_view = "train"
         """The view that the table shows: it follows ``view`` when its row is found."""
+        self._unfiltered: Here | None = None
+        """Where the cursor was before a filter was set."""
         self.search = RowSearch(self._place, id="ask")
 
     def compose(self) -> ComposeResult:
-        with ContentSwitcher(initial="words", id="views"):
-            yield LinesView(id="words")
-            with Vertical(id="browse"):
-                yield PagedTable(id="table")
-                yield RowDetail(id="detail")
-            yield TokensView(id="tokens")
-            yield CompareView(id="compare")
-            yield LengthsPane(id="lengths")
+        yield from super().compose()
         yield self.search
 
     # --- what is shown
@@ -97,25 +87,14 @@ class RowBrowser(Vertical):
         else:
             self._show_view(came_from)
 
-    def say(self, runs: list[Run], *, whole: str = "") -> None:
-        """Words in place of rows."""
-        if whole:
-            self.whole = whole
-        self._switch("words")
-        view = self.query_one("#words", LinesView)
-        view.show(runs)
-        view.go(0)
-
-    def show_compared(self, seen: Compared, *, whole: str = "compare") -> None:
-        """Texts before and after, in place of the rows."""
-        self.whole = whole
-        self.query_one(CompareView).show_compared(seen)
-        self._switch("compare")
+    def show_instead(self, what: Compared | list[Run]) -> None:
+        """Words, or texts before and after, in place of the rows; :meth:`back` returns."""
+        self.whole = "words"
+        if isinstance(what, Compared):
+            self.put_compared(what)
+        else:
+            self.say(what)
         self._shown_whole()
-
-    def fail(self, error: Exception) -> None:
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        self.say([("✗\u00a0", BAD), (steady(told[:2000]), PLAIN), ("\n\nr tries again", QUIET)])
 
     @property
     def one_row(self) -> bool:
@@ -128,7 +107,7 @@ class RowBrowser(Vertical):
         return self.view if self.view in TABLES else self._split
 
     @property
-    def _here(self) -> tuple[RowList, int] | None:
+    def _here(self) -> Here | None:
         """The rows and the one among them that the cursor names."""
         view = self._row_view
         rows = self._lists.get(view)
@@ -149,7 +128,7 @@ class RowBrowser(Vertical):
         self.query_one(LengthsPane).stop()
         self._show_view(came_from)
 
-    def _show_view(self, came_from: tuple[RowList, int] | None = None) -> None:
+    def _show_view(self, came_from: Here | None = None) -> None:
         if self.view in SPLITS:
             self._split = self.view
         self.show_titles()
@@ -157,7 +136,7 @@ class RowBrowser(Vertical):
         self.run_worker(work, group="row", exclusive=True)
         self.post_message(self.Changed())
 
-    async def _show_same_row(self, came_from: tuple[RowList, int] | None) -> None:
+    async def _show_same_row(self, came_from: Here | None) -> None:
         """Show the view with its cursor on the line that is followed."""
         view = self.view
         finding = asyncio.ensure_future(asyncio.to_thread(self._find_row, came_from))
@@ -166,58 +145,37 @@ class RowBrowser(Vertical):
             if not done and view in TABLES and not self.whole:
                 self._show_table()
                 self.border_subtitle = "looking for the same line …"
-            row_view, place, line, note = await finding
+            found = await finding
         except (UserError, OSError):
             # Without the source a line cannot be found; the table says so itself.
-            row_view, place, line, note = view, self._cursor.get(view, 0), None, ""
+            found = Place(view, self._cursor.get(view, 0), None, "")
         if view != self.view:
             return
-        if view not in TABLES:
-            self._split = row_view if row_view in SPLITS else self._split
-            row_view = self._split
-        self._cursor[row_view], self._line, self._note = place, line, note
+        if view not in TABLES and found.view in SPLITS:
+            self._split = found.view
+        self._cursor[self._row_view] = found.place
+        self._line, self._note = found.line, found.note
         if self.one_row:
             await self._read_whole()
         else:
             self._show_table()
         self.show_titles()
 
-    def _find_row(self, came_from: tuple[RowList, int] | None) -> tuple[str, int, int | None, str]:
-        """(view, place in it, line that is followed, note) for the view to be shown; in a thread.
-
-        A view of one row shows that of the split which has the line.
-        """
-        view, line, rows = self.view, self._line, self.rows
-        assert rows is not None
-        own = view if view in TABLES else self._split
+    def _find_row(self, came_from: Here | None) -> Place:
+        assert self.rows is not None
+        line = self._line
         if line is None and came_from is not None:
             line = int(came_from[0].one(came_from[1])["line"])
-        if line is None:
-            return own, self._cursor.get(own, 0), None, ""
-        views = [own] if view in TABLES else sorted(SPLITS, key=lambda split: split != own)
-        nearest: tuple[str, int, int] | None = None
-        for each in views:
-            if not self._lists[each].count:
-                continue
-            place, found = self._lists[each].closest(line)
-            if found == line:
-                return each, place, line, ""
-            nearest = nearest or (each, place, found)
-        if nearest is None:
-            return own, 0, line, ""
-        each, place, found = nearest
-        filtered = isinstance(self._lists[each], FilteredRows) and view in TABLES
-        why = "" if filtered else rows.why_not(own, line)
-        told = f"line {line:,} {why or 'is not among these'} · nearest: {found:,}"
-        return each, place, line, told
+        here = self._cursor.get(self._row_view, 0)
+        return find_row(self.rows, self._lists, self.view, self._split, line, here)
 
     def _show_table(self) -> None:
         view, rows = self.view, self.rows
         assert rows is not None
         shown = self._lists[view]
-        inside = self._focus_inside
+        inside = self.focus_inside
         self._table_view = view
-        self._switch("browse")
+        self.switch("browse")
         empty = "No row was dropped." if view == "dropped" else "No rows here."
         if isinstance(shown, FilteredRows):
             empty = f"No row with {clip(shown.words, 40)}." if shown.done else "Looking …"
@@ -234,47 +192,22 @@ class RowBrowser(Vertical):
         if inside or self.screen.focused is None:
             self.focus_view()
 
-    @property
-    def _focus_inside(self) -> bool:
-        focused = self.screen.focused
-        return focused is not None and self in focused.ancestors
-
-    def focus_view(self) -> None:
-        current = self.query_one(ContentSwitcher).current
-        self.screen.set_focus(self.query_one("#table" if current == "browse" else f"#{current}"))
-
-    def _switch(self, id: str) -> None:
-        self.query_one(ContentSwitcher).current = id
-
     def show_titles(self) -> None:
         rows, room = self.rows, max(10, self.outer_size.width - 6)
         if rows is None:
             self.border_title = self.border_subtitle = ""
             return
         self.border_title = Text(tab_words(self.view, room))
-        self.border_subtitle = Text(clip(self._told(rows), room))
-
-    def _told(self, rows: Rows) -> str:
-        """The line below the rows."""
         view = self._row_view
-        shown = self._lists[view]
-        if self.whole in ("lengths", "words"):
-            return "esc: back to the rows" + " · n: next split" * (self.whole == "lengths")
-        if self.one_row:  # a table says itself where its cursor is
-            told = f"row {self._cursor.get(view, 0) + 1:,} of {shown.count:,}"
-            if self._note:
-                return f"{view} {told} · {self._note}"
-            line = f" · line {self._line:,}" if self._line is not None else ""
-            if self.whole:
-                return f"esc: back to the rows · {told}{line}"
-            return f"{view} {told}{line} · as {rows.seen_by} sees it"
-        if self._note:
-            return self._note
-        if isinstance(shown, FilteredRows):
-            whole = rows.count(view)
-            looked = "" if shown.done else f" in the first {shown.scanned:,}"
-            return f"only {shown.words}: {shown.count:,} of {whole:,}{looked} · esc: all rows"
-        return "[ and ]: other views of this row"
+        told = foot_words(
+            self.view,
+            self.whole,
+            self._lists[view],
+            self._cursor.get(view, 0),
+            self._line,
+            self._note,
+        )
+        self.border_subtitle = Text(clip(told, room))
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.show_titles)
@@ -322,11 +255,13 @@ class RowBrowser(Vertical):
 
     def show_lengths(self) -> None:
         """How long the rows of a split are in tokens, or back from it."""
-        if self.rows is None or self.whole == "lengths":
+        if self.whole == "lengths":
             self.back()
             return
+        if self.rows is None:
+            return
         self.whole = "lengths"
-        self._switch("lengths")
+        self.switch("lengths")
         self.query_one(LengthsPane).look_at(self.rows, self._split)
         self._shown_whole()
 
@@ -341,7 +276,6 @@ class RowBrowser(Vertical):
         if (here := self._here) is not None and self.whole != "words":
             rows, place = here
             self._cursor[self._row_view] = max(0, min(place + by, rows.count - 1))
-            self._line, self._note = None, ""
             self._read(self.whole)
 
     def back(self) -> bool:
@@ -358,7 +292,9 @@ class RowBrowser(Vertical):
         return False
 
     def _read(self, whole: str) -> None:
+        """Show the row under the cursor whole: from now on it is the one that is followed."""
         self.whole = whole
+        self._line, self._note = None, ""
         self.run_worker(self._read_whole, group="row", exclusive=True)
 
     async def _read_whole(self) -> None:
@@ -371,47 +307,35 @@ class RowBrowser(Vertical):
             return
         try:
             if whole == "compare":
-                seen = await asyncio.to_thread(self._compared, rows, here)
+                compared = await asyncio.to_thread(self._compared, rows, here)
             elif view in TABLES:
                 row = await asyncio.to_thread(here[0].one, here[1])
             else:
-                preview = await asyncio.to_thread(rows.preview, here[0].view, here[1])
-        except (UserError, OSError) as error:
-            self._failed_whole(error)
-            return
-        except Exception as error:  # a tokenizer's own
-            self._failed_whole(error)
+                place = here[0].index(here[1])
+                seen = await asyncio.to_thread(rows.preview, here[0].view, place)
+        except Exception as error:  # of the source, or a tokenizer's own
+            self.fail(error)
+            self._shown_whole()
             return
         if (view, whole) != (self.view, self.whole):
             return
         if whole == "compare":
-            self.query_one(CompareView).show_compared(seen)
-            self._switch("compare")
+            self.put_compared(compared)
         elif view in TABLES:
             self._line = self._line or row["line"]
             self.say(row_runs(view, row))
         else:
-            self._line = self._line or preview.get("line")
-            self._show_preview(view, preview)
+            self._line = self._line or seen.get("line")
+            self.put_preview(view, seen)
         self._shown_whole()
 
-    def _failed_whole(self, error: Exception) -> None:
-        self.fail(error)
-        self._shown_whole()
-
-    def _compared(self, rows: Rows, here: tuple[RowList, int]) -> Compared:
-        return compare(rows.retrace(here[0].one(here[1])["line"]))
-
-    def _show_preview(self, view: str, seen: dict[str, object]) -> None:
-        if view == "tokens":
-            tokens = self.query_one(TokensView)
-            tokens.show_tokens(seen["tokens"], seen["truncated_at"], seen.get("length"))  # type: ignore[arg-type]
-            self._switch("tokens")
-        else:
-            self.say(example_runs(seen))
+    def _compared(self, rows: Rows, here: Here) -> Compared:
+        line = here[0].one(here[1])["line"]
+        self._line = self._line or line
+        return compare(rows.retrace(line))
 
     def _shown_whole(self) -> None:
-        if self._focus_inside or self.screen.focused is None:
+        if self.focus_inside or self.screen.focused is None:
             self.focus_view()
         self.show_titles()
         self.post_message(self.Changed())
@@ -425,22 +349,20 @@ class RowBrowser(Vertical):
             hint = "only rows with this text or reason; empty: all rows"
         self.search.ask_filter(hint, getattr(shown, "wanted", ""))
 
-    def reasons(self) -> Sequence[str]:
-        """Why rows of this dataset were dropped."""
-        if self.rows is None:
-            return ()
-        return [name for name, count in self.rows.dataset.report.dropped.items() if count]
-
     def _filter(self, wanted: str) -> None:
+        """Show only rows with this text, or of this reason; "": all."""
         rows, view = self.rows, self.view
         if rows is None:
             return
-        came_from = self._here
+        here = self._here
         if not wanted:
             self._lists[view] = RowList(rows, view)
-            self._show_view(came_from)
+            self._show_view(here or self._unfiltered)
             return
-        by_reason = view == "dropped" and wanted in self.reasons()
+        if not isinstance(self._lists[view], FilteredRows):
+            self._unfiltered = here
+        reasons = rows.dataset.report.dropped
+        by_reason = view == "dropped" and bool(reasons.get(wanted))
         shown = FilteredRows(rows, view, wanted, reason=by_reason)
         self._lists[view] = shown
         self._cursor[view], self._line, self._note = 0, None, ""
