@@ -214,6 +214,10 @@ def test_preview(
     status, error = failing(capsys, *argv, "--row", "99999")
     assert status == 1
     assert "has rows 0 to" in error
+    status, error = failing(capsys, *argv, "--line", "9" * 20)
+    assert "no row of my-rows.v2 came from it" in error
+    assert main([*argv, "--stats", "--sample", "9" * 20]) == 0
+    capsys.readouterr()
     status, error = failing(capsys, "preview", "nothing", "--home", home)
     assert "no such dataset; there is my-rows.v2" in error
 
