@@ -2,8 +2,11 @@
 
 import argparse
 import re
+import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from engine.commands.output import Output
@@ -45,7 +48,8 @@ def clean(args: argparse.Namespace, out: Output) -> int:
     if args.dry_run:
         return _show_look(home, recipe, out)
     began = time.time()
-    dataset = prepare(home, recipe, progress=progress_printer(out))
+    with _ended_by_signals():
+        dataset = prepare(home, recipe, progress=progress_printer(out))
     out.progress_done()
     report = dataset.report
     out.document({"name": dataset.name} | report.as_json())
@@ -65,6 +69,34 @@ def clean(args: argparse.Namespace, out: Output) -> int:
     for warning in report.warnings:
         out.note(f"tunebench: warning: {warning}")
     return 0
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Where a SIGTERM, or the terminal that is closed, ends us at once, end in order instead.
+
+    What is half-made is removed on the way: up to the size of the source.
+    """
+    ours = (signal.SIGTERM, signal.SIGHUP)
+    taken = [number for number in ours if signal.getsignal(number) is signal.SIG_DFL]
+    got: list[int] = []
+
+    def leave(number: int, frame: object) -> None:
+        if not got:  # a second one must not stop the tidying up
+            got.append(number)
+            raise KeyboardInterrupt  # which a user's rule, where it is called, does not answer for
+
+    for number in taken:
+        signal.signal(number, leave)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if got:
+            sys.exit(128 + got[0])
+        raise
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _show_look(home: Home, recipe: Recipe, out: Output) -> int:

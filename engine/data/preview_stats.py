@@ -48,7 +48,7 @@ def preview_stats(
     import numpy as np
 
     whole = dataset.split(split)
-    table = whole.slice(0, sample) if sample else whole
+    table = whole.slice(0, min(sample, len(whole))) if sample else whole
     if not len(table):
         raise UserError(f"{dataset.name}: the {split} split has no rows")
     lengths = np.zeros(len(table), dtype=np.int64)

@@ -15,6 +15,10 @@ _COLUMNS = (
     "fingerprint", "name", "path", "created", "source", "layout", "shape", "rows_read", "rows_kept",
     "train_rows", "validation_rows", "test_rows", "seconds", "clean", "manifest",
 )  # fmt: skip
+_DAMAGED = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError,
+    sqlite3.InterfaceError, sqlite3.ProgrammingError,
+)  # fmt: skip
 _COUNTS = ("rows_read", "rows_kept", "train", "validation", "test")
 _VALUES = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "fingerprint")
 _PUT = (
@@ -27,14 +31,21 @@ def ingest_datasets(home: Home, store: Store) -> bool:
     """Take over manifests that are new or changed; True when something was.
 
     Costs one directory listing and a stat a dataset when nothing changed. A dataset that is gone
-    keeps its line, without a path: runs were trained on it.
+    keeps its line, without a path: runs were trained on it. Of several with one fingerprint the
+    line is that of the last by name.
     """
     there = _manifests(home)
     known = dict(
         store.connection.execute("SELECT path, manifest FROM datasets WHERE path IS NOT NULL")
     )
-    changed = {path: stamp for path, stamp in there.items() if known.get(path) != stamp}
     gone = [path for path in known if path not in there]
+    if gone:
+        store.datasets.clear()  # another one may have the same fingerprint
+    changed = {
+        path: stamp
+        for path, stamp in sorted(there.items())
+        if stamp not in (known.get(path), store.datasets.get(path))
+    }
     if not changed and not gone:
         return False
     with store.transaction() as connection:
@@ -42,6 +53,7 @@ def ingest_datasets(home: Home, store: Store) -> bool:
             connection.execute("UPDATE datasets SET path = NULL WHERE path = ?", (path,))
         for path, stamp in changed.items():
             _take_over(connection, path, stamp)
+    store.datasets.update(changed)
     return True
 
 
@@ -68,6 +80,8 @@ def _take_over(connection: sqlite3.Connection, path: str, stamp: str) -> None:
             Path(path, "dataset.json").read_text(encoding="utf-8")
         )
         report = manifest["report"]
+        if not isinstance(manifest["fingerprint"], str):
+            raise TypeError
         values = (
             manifest["fingerprint"], manifest["name"], path, float(manifest["created"]),
             str(manifest["source"].get("path", "")), report.get("layout"), report.get("shape"),
@@ -75,5 +89,5 @@ def _take_over(connection: sqlite3.Connection, path: str, stamp: str) -> None:
             float(report["seconds"]), json.dumps(manifest["clean"]), stamp,
         )  # fmt: skip
         connection.execute(_PUT, values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, sqlite3.InterfaceError):
+    except _DAMAGED:
         return  # half a dataset, or a damaged one: it is none

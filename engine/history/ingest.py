@@ -89,6 +89,7 @@ def reindex(home: Home, store: Store) -> int:
                 for table in (*tables.RUN_TABLES, "runs", "journals", "notes", "tags", "datasets"):
                     connection.execute(f"DELETE FROM {table}")
                 store.known.clear()
+                store.datasets.clear()
                 store.unended.clear()
                 _ingest(home, store, limit_lines=1 << 62, live=False)
         except sqlite3.OperationalError as error:

@@ -61,6 +61,8 @@ class Store:
         """True when the last ingest stopped at its limit: call it again."""
         self.known: dict[str, tuple[int, int, int, int]] = {}
         """Journal identities as last ingested: (device, inode, size, mtime_ns) by run."""
+        self.datasets: dict[str, str] = {}
+        """Manifests by path as last looked at, those that are damaged or told elsewhere too."""
         self.unended: dict[str, str] = {}
         """State by run, of the runs that have no end yet."""
         self.adopted: dict[str, float] = {}
@@ -140,6 +142,7 @@ class Store:
     def close(self) -> None:
         with self.lock:
             self.known.clear()
+            self.datasets.clear()
             self.unended.clear()
             connection = getattr(self, "connection", None)
             if connection is not None:
@@ -185,6 +188,7 @@ class Store:
             self._inode = self._file_identity()
             rows = connection.execute("SELECT run, device, inode, size, mtime_ns FROM journals")
             self.known = {run: identity for run, *rest in rows if (identity := tuple(rest))}
+            self.datasets.clear()
         except BaseException:
             connection.close()
             raise

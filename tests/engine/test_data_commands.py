@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -210,6 +214,10 @@ def test_preview(
     status, error = failing(capsys, *argv, "--row", "99999")
     assert status == 1
     assert "has rows 0 to" in error
+    status, error = failing(capsys, *argv, "--line", "9" * 20)
+    assert "no row of my-rows.v2 came from it" in error
+    assert main([*argv, "--stats", "--sample", "9" * 20]) == 0
+    capsys.readouterr()
     status, error = failing(capsys, "preview", "nothing", "--home", home)
     assert "no such dataset; there is my-rows.v2" in error
 
@@ -229,3 +237,25 @@ def test_a_name_that_is_no_text_is_one_line(
     assert main([*words[what], "--json", "--home", home]) == 1
     out, err = capsys.readouterr()
     assert out == "" and "not UTF-8" in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_half_made(
+    home: str, source: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """A closed terminal left a hidden folder of the size of the source."""
+    rule, called = tmp_path / "rule.py", tmp_path / "called"
+    rule.write_text(
+        f"import time\ndef rule(p, c):\n    open({str(called)!r}, 'w')\n    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-m", "engine.cli", "--home", home, "clean", str(source)]
+    command += ["--set", 'clean.rules=["python"]', "--set", f"clean.python.file={rule}"]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE)
+    end = time.monotonic() + 60
+    while not called.exists():
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number and not errors
+    assert [path.name for path in Path(home, "datasets").iterdir() if path.suffix == ".tmp"] == []

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from engine.data import build
+from engine.data.clean import EXAMPLES, Cleaner, Job
 from engine.data.prepare import Cancelled, prepare
+from engine.data.sources import Chunk, look, open_source
 from engine.home import Home, open_home
 from engine.recipe import Recipe
 
@@ -64,7 +66,9 @@ ASKS = """
 import sys
 from pathlib import Path
 from engine.data import build
+from engine.data.clean import EXAMPLES, Cleaner, Job
 from engine.data.prepare import prepare
+from engine.data.sources import Chunk, look, open_source
 from engine.home import open_home
 from engine.recipe import read_recipe
 build.worker_count = lambda size: 1
@@ -99,3 +103,14 @@ def until(condition, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_later_chunk_takes_no_examples_from_an_earlier_one(home: Home, tmp_path: Path) -> None:
+    """Which process is first to take a chunk is up to the threads."""
+    described = recipe(tmp_path, "def rule(p, c):\n    return p, c + '!'\n", rows=10)
+    parser = open_source(home, described.data, look(home, described.data)).parser()
+    lines = (tmp_path / "rows.jsonl").read_bytes().rstrip()
+    cleaner = Cleaner(Job(described.clean, "pair", ""))
+    for number in (11, 1):
+        cleaned = cleaner.chunk(parser, Chunk(number, 10, 0, 0, lines))
+        assert [change.line - number for change in cleaned.changes] == list(range(EXAMPLES))

@@ -1,5 +1,6 @@
 """runs.db is only an index: deleted, broken, locked or shared, nothing of a run is lost."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from engine.errors import UserError
 from engine.history import ingest as ingest_module
 from engine.history import queries, store
+from engine.history.datasets import ingest_datasets
 from engine.history.follow import state_of
 from engine.history.ingest import ingest, ingest_all, reindex
 from engine.history.notes import add_note, add_tag, remove_tag
@@ -465,3 +467,47 @@ def test_a_rebuilding_that_cannot_be_written_is_no_success(home: Home) -> None:
     opened.go_on_in_memory("readonly")
     with pytest.raises(UserError, match=r"runs\.db: cannot be written"):
         reindex(home, opened)
+
+
+def write_manifest(home: Home, name: str, values: dict[str, object] | None = None) -> Path:
+    report = {name: 1 for name in ("rows_read", "rows_kept", "train", "validation", "test")}
+    manifest = {"fingerprint": "f00d", "name": name, "created": 1.0, "source": {}, "clean": {}}
+    path = home.datasets / name / "dataset.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(manifest | {"report": report | {"seconds": 1.0}} | (values or {})))
+    return path
+
+
+def dataset_lines(store: Store) -> list[tuple[object, ...]]:
+    return store.query("SELECT name, path IS NOT NULL FROM datasets ORDER BY name")
+
+
+def test_two_datasets_of_one_fingerprint_are_written_down_once(home: Home) -> None:
+    write_manifest(home, "one")
+    two = write_manifest(home, "two")
+    opened = open_store(home)
+    assert ingest_datasets(home, opened)
+    assert not ingest_datasets(home, opened), "they took the line from each other for ever"
+    assert dataset_lines(opened) == [("two", 1)]
+    two.unlink()
+    assert ingest_datasets(home, opened)
+    assert dataset_lines(opened) == [("one", 1)]
+    assert not ingest_datasets(home, opened)
+    ingest_all(home, opened)
+    assert dataset_lines(opened) == [("one", 1)]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"fingerprint": ["x"]}, {"fingerprint": None}, {"name": {}}, {"created": 10**400}, "["],
+)
+def test_a_damaged_manifest_stops_nobody(home: Home, damage: dict[str, object] | str) -> None:
+    write_manifest(home, "one")
+    if isinstance(damage, str):
+        write_manifest(home, "two").write_text(damage * 100_000)
+    else:
+        write_manifest(home, "two", {"fingerprint": "bad"} | damage)
+    opened = open_store(home)
+    assert ingest_datasets(home, opened)
+    assert dataset_lines(opened) == [("one", 1)]
+    assert not ingest_datasets(home, opened), "looked at once"

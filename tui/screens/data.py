@@ -53,6 +53,8 @@ class DataScreen(WorkbenchScreen):
 
     def __init__(self) -> None:
         super().__init__()
+        self._opening = ""
+        """The dataset that was last asked for."""
         self.datasets = DatasetList(id="things", classes="pane")
         self.datasets.border_title = "Datasets"
         self.job = CleaningJob(id="job", classes="pane")
@@ -125,7 +127,8 @@ class DataScreen(WorkbenchScreen):
 
     def on_dataset_list_reached(self, event: DatasetList.Reached) -> None:
         rows = self.browser.rows
-        if rows is None or rows.name != event.name:
+        there = rows.name if rows is not None else self._opening
+        if event.name != there:
             self.run_worker(partial(self._open, event.name), group="open", exclusive=True)
 
     def on_dataset_list_dataset_chosen(self) -> None:
@@ -135,6 +138,7 @@ class DataScreen(WorkbenchScreen):
         self._ask_for_cleaning(event.name)
 
     async def _open(self, name: str) -> None:
+        self._opening = name
         try:
             rows = await asyncio.to_thread(Rows.open, self.workbench.home, name)
         except (UserError, OSError) as error:
