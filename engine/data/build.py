@@ -28,28 +28,15 @@ if TYPE_CHECKING:
 
     from engine.data.sources import Look, Source
 
-__all__ = ["build"]
+__all__ = ["Build"]
 
 
-def build(
-    recipe: Recipe,
-    look: "Look",
-    source: "Source",
-    identity: dict[str, Any],
-    wanted: str,
-    temporary: Path,
-    folder: Path,
-    watch: Watch,
-) -> None:
-    """Write the dataset ``wanted`` (its fingerprint) into ``temporary``; it will lie at ``folder``.
+class Build:
+    """One dataset, built into the folder ``temporary``; it will lie at ``folder``.
 
-    ``identity``: what the manifest says of the source. Raises :class:`UserError` and what the disk
-    raises; what is written then is no dataset, because the manifest comes last.
+    ``identity``: what the manifest says of the source; ``wanted``: the fingerprint.
     """
-    _Build(recipe, look, source, identity, wanted, temporary, folder, watch).run()
 
-
-class _Build:
     def __init__(
         self,
         recipe: Recipe,
@@ -93,6 +80,10 @@ class _Build:
         return self.temporary / FILES[what]
 
     def run(self) -> None:
+        """Write it. Raises :class:`UserError` and what the disk raises.
+
+        What is written then is no dataset, because the manifest comes last.
+        """
         from engine.data.tables import sync
 
         report = self.report

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.data.build import build
+from engine.data.build import Build
 from engine.data.dataset import Dataset, open_dataset
 from engine.data.fingerprint import fingerprint
 from engine.data.moved import follow_source
@@ -79,7 +79,7 @@ def prepare(
             try:
                 source = open_source(home, data, found)
                 source.warnings.extend(_replaces(home, name, place))
-                build(recipe, found, source, identity, wanted, temporary, folder, watch)
+                Build(recipe, found, source, identity, wanted, temporary, folder, watch).run()
                 if before != _states(place):
                     raise UserError(f"{place}: changed while it was read; try again")
                 _publish(temporary, folder)

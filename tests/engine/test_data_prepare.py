@@ -300,14 +300,14 @@ def test_a_source_that_changes_meanwhile_is_refused(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write_rows(tmp_path / "rows.jsonl", 500)
-    build = prepare_module.build
+    run = prepare_module.Build.run
 
-    def and_grow(*args: object) -> None:
-        build(*args)  # type: ignore[arg-type]
+    def and_grow(self: prepare_module.Build) -> None:
+        run(self)
         with source.open("a") as file:
             file.write("{}\n")
 
-    monkeypatch.setattr(prepare_module, "build", and_grow)
+    monkeypatch.setattr(prepare_module.Build, "run", and_grow)
     with pytest.raises(UserError, match="changed while it was read"):
         prepare(home, recipe(source))
     assert only_hidden(home)
