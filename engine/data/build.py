@@ -21,6 +21,7 @@ from engine.data.report import CleanReport
 from engine.data.split import SIDES, Sides, assign, leaks, sides_by_share
 from engine.errors import UserError
 from engine.recipe import Recipe
+from engine.whole import sync
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,8 +85,6 @@ class Build:
 
         What is written then is no dataset, because the manifest comes last.
         """
-        from engine.data.tables import sync
-
         report = self.report
         peaks: list[int] = []
         try:
@@ -105,8 +104,6 @@ class Build:
 
     def sync(self, *files: str) -> None:
         """Bring files to the disk while other things are done: 390 MB/s where it was measured."""
-        from engine.data.tables import sync
-
         self.syncing += [self.disk.submit(sync, self.path(what)) for what in files]
 
     # --- cleaning
@@ -301,7 +298,6 @@ class Build:
 
     def write_manifest(self) -> None:
         from engine import __version__
-        from engine.data.tables import sync
 
         recipe = self.recipe
         manifest = {

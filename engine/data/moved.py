@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.data.dataset import FILES, MANIFEST, Dataset
+from engine.whole import sync
 
 if TYPE_CHECKING:
     from engine.data.sources import Look
@@ -19,8 +20,6 @@ def follow_source(dataset: Dataset, look: "Look", identity: dict[str, Any]) -> b
     Raises OSError, and ValueError, KeyError or TypeError when the index is damaged. Whoever is
     interrupted between the two files leaves a dataset that is damaged, which is made again.
     """
-    from engine.data.tables import sync
-
     index = json.loads(dataset.file("raw_index").read_text(encoding="utf-8"))
     files = json.loads(json.dumps([file.as_json() for file in look.files]))
     if index["files"] == files and dataset.manifest["source"] == identity:
@@ -36,8 +35,6 @@ def follow_source(dataset: Dataset, look: "Look", identity: dict[str, Any]) -> b
 
 def _replace(path: Path, text: str) -> int:
     """Write a file anew, whole or not at all; its size in bytes."""
-    from engine.data.tables import sync
-
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(text, encoding="utf-8")
     sync(temporary)

@@ -29,6 +29,7 @@ from engine.errors import UserError
 from engine.home import Home
 from engine.jobs.lock import locked
 from engine.recipe import Recipe
+from engine.whole import put_in_place
 
 __all__ = ["Cancelled", "Progress", "check_source", "prepare"]
 
@@ -82,7 +83,7 @@ def prepare(
                 Build(recipe, found, source, identity, wanted, temporary, folder, watch).run()
                 if before != _states(place):
                     raise UserError(f"{place}: changed while it was read; try again")
-                _publish(temporary, folder)
+                put_in_place(temporary, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
@@ -126,15 +127,3 @@ def _states(place: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of change of each file of a source."""
     infos = [(str(path), path.stat()) for path in data_files(place)[0]]
     return [(path, info.st_size, info.st_mtime_ns) for path, info in infos]
-
-
-def _publish(temporary: Path, folder: Path) -> None:
-    from engine.data.tables import sync
-
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)

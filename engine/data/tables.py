@@ -1,6 +1,5 @@
 """The files of a dataset as they are written: Parquet while reading, Arrow for the splits."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from engine.data.rows import Row
 from engine.data.split import SIDES
+from engine.whole import sync
 
 __all__ = [
     "AUDIT_SCHEMA",
@@ -24,7 +24,6 @@ __all__ = [
     "in_line_order",
     "read_batches",
     "row_batch",
-    "sync",
 ]
 
 ROW_SCHEMA = pa.schema([("line", pa.int64()), ("prompt", pa.string()), ("completion", pa.string())])
@@ -188,12 +187,3 @@ def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
             if group + 2 < file.num_row_groups:
                 ahead.append(thread.submit(file.read_row_group, group + 2))
             yield from table.combine_chunks().to_batches()
-
-
-def sync(path: Path) -> None:
-    """Bring a file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,6 @@
 A checkpoint without a manifest that matches its files is never resumed from.
 """
 
-import ctypes
 import hashlib
 import json
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.jobs.folder import RunFolder
+from engine.whole import put_in_place, sync
 
 __all__ = [
     "MANIFEST",
@@ -26,7 +26,6 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 PREFIX = "step-"
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def _files(folder: Path) -> list[Path]:
@@ -39,14 +38,6 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
 
 
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def write_manifest(folder: Path, **fields: Any) -> dict[str, Any]:
     """List every file of ``folder`` with bytes and BLAKE2b in its manifest; all synced to disk.
 
@@ -54,16 +45,16 @@ def write_manifest(folder: Path, **fields: Any) -> dict[str, Any]:
     """
     files = {}
     for path in _files(folder):
-        _sync(path)
+        sync(path)
         name = path.relative_to(folder).as_posix()
         files[name] = {"bytes": path.stat().st_size, "blake2b": _digest(path)}
     manifest = {"v": 1, **fields, "files": files}
     temporary = folder / f".{MANIFEST}"
     temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    _sync(temporary)
+    sync(temporary)
     os.rename(temporary, folder / MANIFEST)
     for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
-        _sync(inner)
+        sync(inner)
     return manifest
 
 
@@ -100,29 +91,8 @@ def publish(temporary: Path, final: Path, **fields: Any) -> int:
     change places in one go, so that whenever this process dies, one of them is there.
     """
     manifest = write_manifest(temporary, **fields)
-    if not final.exists():
-        os.rename(temporary, final)
-    elif _exchange(temporary, final):
-        _sync(final.parent)
-        shutil.rmtree(temporary, ignore_errors=True)
-    else:
-        old = final.with_name(f".old-{final.name}")
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(final, old)
-        os.rename(temporary, final)
-        shutil.rmtree(old, ignore_errors=True)
-    _sync(final.parent)
+    put_in_place(temporary, final)
     return sum(entry["bytes"] for entry in manifest["files"].values())
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change names atomically; False where kernel or file system cannot."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        return False
-    names = (os.fsencode(one), os.fsencode(other))
-    status: int = rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE)
-    return status == 0
 
 
 def step_of(folder: Path) -> int:

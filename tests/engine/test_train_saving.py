@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import engine.whole
 from engine.home import open_home
 from engine.jobs import checkpoints
 from engine.jobs.launch import create_run, launch, resume, wait_until_dead
@@ -47,7 +48,7 @@ def test_a_step_published_again_is_there_all_the_time(
 
     monkeypatch.setattr(os, "rename", rename)
     if not can_exchange:
-        monkeypatch.setattr(checkpoints, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(engine.whole, "_exchange", lambda one, other: False)
     assert checkpoints.publish(temporary, final) == 200
     assert checkpoints.is_whole(final) and os.listdir(tmp_path) == ["step-1"]
     assert (final / "weights").stat().st_size == 200

@@ -16,7 +16,7 @@ from engine.data.sources.files import BLOCK_BYTES, Cut, FileNotes
 
 __all__ = ["cut_elements", "first_element"]
 
-MAX_ELEMENT_BYTES = 256 << 20
+MAX_ELEMENT_BYTES = 32 << 20
 _LOOK_BYTES = 4 << 20
 """How far a damaged element may go on before what looks like the next one is taken for it."""
 _MOST_RECORDS = 10_000
