@@ -33,14 +33,14 @@ def row_runs(view: str, row: dict[str, Any]) -> list[Run]:
     """One row whole, as runs for a text pane. Outside text is made safe here."""
     runs: list[Run] = [(f"line {row['line']:,} of the source", QUIET)]
     if view == "dropped":
-        evidence = f": {safe_line(row['evidence'])}" if row.get("evidence") else ""
+        evidence = f": {_line(row['evidence'])}" if row.get("evidence") else ""
         runs += [
             ("\n\ndropped  ", QUIET),
             (f"{why(row['rule'])}{evidence}", BOLD),
-            (f"  (rule {safe_line(row['rule'])})", QUIET),
+            (f"  (rule {_line(row['rule'])})", QUIET),
         ]
     if row.get("file"):
-        runs.append((f"  {safe_line(row['file'])}, line {row['file_line']:,} of it", QUIET))
+        runs.append((f"  {_line(row['file'])}, line {row['file_line']:,} of it", QUIET))
     if "raw" in row:
         runs += [("\n\nas it is in the file\n", ACCENT), (steady(_short(row["raw"])), PLAIN)]
         return runs
@@ -51,8 +51,12 @@ def row_runs(view: str, row: dict[str, Any]) -> list[Run]:
         parts = [(name, row.get(name) or "") for name in names]
     for name, text in parts:
         if text:
-            runs += [(f"\n\n{safe_line(name[:40])}\n", ACCENT), (steady(_short(text)), PLAIN)]
+            runs += [(f"\n\n{_line(name[:40])}\n", ACCENT), (steady(_short(text)), PLAIN)]
     return runs
+
+
+def _line(text: str) -> str:
+    return steady(safe_line(text))
 
 
 def _short(text: str, limit: int = 400_000) -> str:

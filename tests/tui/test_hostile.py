@@ -120,6 +120,54 @@ async def test_through_an_error_of_the_store(frozen_app: MakeApp) -> None:
             assert "EVIL" in check(app)
 
 
+def hostile_dataset(home: Home, folder: Path) -> None:
+    """Rows of nasty text, some of them changed and some dropped by the rules."""
+    from engine.data.prepare import prepare
+    from tests.tui.wares import recipe
+
+    nasty = HOSTILE.replace("\ud800", "")
+    rows = [{"title": f"{n} {nasty}", "content": f"{n} <b>{nasty}</b>  x"} for n in range(12)]
+    rows += [{"title": f"again {nasty}", "content": rows[0]["content"]}]
+    source = folder / "EVIL[@click=app.quit] \x1b[31m\u202e.jsonl"
+    text = "".join(json.dumps(row) + "\n" for row in rows) + f'{{"EVIL {nasty!r}'
+    source.write_bytes(text.encode() + b"\xff\n" + HOSTILE.encode("utf-8", "replace") + b"\n")
+    prepare(home, recipe(source, "nasty"))
+
+
+DATA_KEYS = (
+    *("]", "enter", "b", "n", "escape", "escape") * 8,
+    *("F", "E", "V", "enter", "escape", "/", "E", "enter", "H", "enter", "escape"),
+    *("tab", "tab", "j", "enter", "escape", "tab", "G", "enter"),
+)
+"""Through every view of a row, the filters, the funnel, to the clean form."""
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40)], ids=str)
+async def test_through_every_view_of_a_dataset(
+    size: tuple[int, int], home: Home, tmp_path: Path, frozen_app: MakeApp
+) -> None:
+    hostile_dataset(home, tmp_path)
+    app = frozen_app(mode="data")
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        for key in DATA_KEYS:
+            await pilot.press(KEY_NAMES.get(key, key))
+            await settle(pilot)
+            check(app)
+        await pilot.press("escape")
+        await settle(pilot)
+        seen = ""
+        for keys in ("s", "escape u", "b n escape", "w escape", "j" * 9 + " b"):
+            for key in keys.split() if " " in keys else keys:
+                await pilot.press(key)
+                await settle(pilot)
+                seen += check(app)
+        assert "EVIL" in seen and "Rules" in seen
+
+
+KEY_NAMES = {"]": "right_square_bracket", "/": "slash"}
+
+
 def hostile_home(home: Home) -> None:
     """A run on disk whose every text is nasty, as a worker of somebody else could have written."""
     folder = home.runs / "20251122-081640-abcd"
@@ -169,6 +217,24 @@ def test_the_bytes_that_reach_a_terminal(home: Home) -> None:
         for key in ("D\x1b", ":", "\x1b", "?"):
             app.press(key)
             app.quiet()
+        found = DANGEROUS.search(app.written)
+        assert found is None, app.written[max(0, found.start() - 80) : found.end() + 40]
+        assert app.written.count(b"EVIL") > 10
+
+
+def test_the_bytes_of_a_dataset_that_reach_a_terminal(home: Home, tmp_path: Path) -> None:
+    hostile_dataset(home, tmp_path)
+    with PtyApp(home.path) as app:
+        app.wait_for(rb"Recipe")
+        app.quiet()
+        at = app.quiet()
+        app.press("1")
+        app.wait_for(rb"EVIL", since=at)
+        for keys in ("]",) * 8 + ("\r", "b", "\x1b", "H", "\x1b", "FEVIL\r", "s", "\x1b", "u", "b"):
+            app.quiet()
+            app.press(keys)
+        app.wait_for(rb"touched by")
+        app.quiet()
         found = DANGEROUS.search(app.written)
         assert found is None, app.written[max(0, found.start() - 80) : found.end() + 40]
         assert app.written.count(b"EVIL") > 10

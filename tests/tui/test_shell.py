@@ -234,7 +234,7 @@ import tui.__main__, tui.app, tui.screens.train
 found = [name for name in {(*HEAVY, *LATER)!r} if name in sys.modules]
 assert not found, found
 import tui.screens.data, tui.screens.runs, tui.screens.play, tui.screens.system, tui.plotting
-import tui.screens.help, tui.screens.review, tui.screens.confirm
+import tui.screens.help, tui.screens.review, tui.screens.confirm, tui.screens.rules
 found = [name for name in {HEAVY!r} if name in sys.modules]
 assert not found, found
 """

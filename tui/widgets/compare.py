@@ -38,7 +38,7 @@ def compare(row: "TriedRow") -> Compared:
     """Finds the changes; takes up to 0.2 s for long texts, so it is called in a thread."""
     head: list[Run] = [(f"line {row.line:,} of the source  ", QUIET)]
     if row.reason:
-        evidence = f": {safe_line(row.evidence[:300])}" if row.evidence else ""
+        evidence = f": {steady(safe_line(row.evidence[:300]))}" if row.evidence else ""
         head.append((f"dropped: {why(row.reason)}{evidence}", WARM))
     else:
         head.append(("kept", BOLD))
@@ -70,7 +70,7 @@ def compare_examples(title: str, examples: Sequence[tuple[int, str, str]]) -> Co
 
 def _named(row: "Row") -> tuple[str, ...]:
     if row.messages:
-        return tuple(safe_line(message.role[:40]) for message in row.messages)
+        return tuple(steady(safe_line(message.role[:40])) for message in row.messages)
     return ("prompt", "completion", "instruction", "system")
 
 

@@ -104,7 +104,8 @@ def histogram_strips(
     words = f"max_length {cut_at:,} cuts {cut:,} rows ({_percent(cut / max(1, seen['rows']))})"
     scissors, dash = ("8<", "-") if ascii_only else ("✂", "─")
     for low, high, count in bins:
-        over = low > cut_at
+        # A bin on both sides of the cut is drawn with the side on which most of it lies.
+        over = 2 * cut_at < low + high - 1
         if over and not said:
             said = True
             lines.append(_cut_line(f"{scissors} {words} ", dash, width))
@@ -123,10 +124,7 @@ def histogram_strips(
 
 
 def _bins(histogram: Mapping[str, Any], cut_at: int, few: bool) -> list[tuple[int, int, int]]:
-    """(first, last length, rows) of each bin that is drawn; empty ones at both ends are not.
-
-    A bin on both sides of the cut is drawn before it.
-    """
+    """(first, last length, rows) of each bin that is drawn; empty ones at both ends are not."""
     edges: Sequence[float] = histogram["edges"]
     counts: Sequence[int] = histogram["counts"]
     bins: list[tuple[int, int, int]] = []

@@ -25,7 +25,7 @@ def rule_lines(sheet: RuleSheet, seen: Tryout | None, width: int) -> list[Named]
             words = f"[{'x' if on else ' '}] {rule}"
             did = _did(seen, rule) if on else ""
             lines.append((rule, _spread(words, did, PLAIN if on else QUIET, width)))
-    lines.append(("", Strip([Segment("~ changed  - dropped  ! found", QUIET)])))
+    lines.append(("", Strip([Segment("~changed -dropped !found", QUIET)])))
     return lines
 
 
