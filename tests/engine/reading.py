@@ -148,14 +148,20 @@ class Mutator:
 
 def _lost(data: bytes, rows: list[RawRow], format: str) -> bytes:
     """What of a file is in no row, but for white space, commas and brackets between them."""
+    if format == "csv":  # from the end: the header, which is no row, may hold the first one's bytes
+        end, after = len(data), []
+        for row in reversed(rows):
+            start = data.rfind(row.raw, 0, end)
+            assert start >= 0, row
+            after.append(data[start + len(row.raw) : end])
+            end = start
+        return b"".join(after).strip()
     at, between = 0, []
     for row in rows:
         start = data.find(row.raw, at)
         assert start >= at, row
         between.append(data[at:start])
         at = start + len(row.raw)
-    if format == "csv":  # the header comes before the first row
-        return b"".join([*between[1:], data[at:]]).strip() if rows else b""
     return re.sub(rb"[\s,\[\]]", b"", b"".join([*between, data[at:]]).removeprefix(BOM))
 
 
