@@ -48,7 +48,7 @@ def _import_screens() -> None:
     """
     import importlib
 
-    for module in keymap.SCREENS:
+    for module in (*keymap.SCREENS, *keymap.OVER):
         importlib.import_module(f"tui.screens.{module}")
     gc.freeze()
 

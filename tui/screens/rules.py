@@ -141,6 +141,7 @@ class RulesScreen(WorkbenchScreen):
                 rules.border_subtitle = f"{rows:,} rows in {self.seen.tried.seconds:.2f} s"
                 rules.show_rules(self.sheet, self.seen)
                 self._show_touched()
+                self.refresh_bars()
         finally:
             self._trying = False
 

@@ -3,22 +3,16 @@
 import asyncio
 from functools import partial
 
-from rich.text import Text
 from textual.app import ComposeResult
-from textual.message import Message
 
 from engine.errors import UserError
 from engine.text import clip
 from tui.rowlist import FilteredRows, RowList
 from tui.rowplace import Place, find_row
 from tui.rowviews import SPLITS, TABLES, VIEWS, Rows, columns_of
-from tui.rowwords import row_runs
-from tui.tabs import foot_words, tab_words
-from tui.widgets.compare import Compared, compare
 from tui.widgets.lengthspane import LengthsPane
-from tui.widgets.lines import QUIET, Run
 from tui.widgets.rowdetail import RowDetail
-from tui.widgets.rowpanes import RowPanes
+from tui.widgets.rowreader import Here, RowReader
 from tui.widgets.rowsearch import RowSearch
 from tui.widgets.table import PagedTable
 
@@ -27,33 +21,15 @@ __all__ = ["RowBrowser"]
 SOON = 0.15
 """Seconds that the next view waits for its row before it is shown without."""
 
-Here = tuple[RowList, int]
-"""Rows and one place among them."""
 
-
-class RowBrowser(RowPanes):
+class RowBrowser(RowReader):
     """Shows ``rows`` (None: words in their place).
 
     All views follow one line of the source: that of the row the cursor was last put on.
     """
 
-    class Changed(Message):
-        """Other things than before are possible now."""
-
     def __init__(self, *, id: str, classes: str) -> None:
         super().__init__(id=id, classes=classes)
-        self.rows: Rows | None = None
-        self.view = "train"
-        self.whole = ""
-        """What stands in place of the table: row, compare, lengths, words, or nothing."""
-        self._split = "train"
-        """Whose row is shown as formatted text and tokens."""
-        self._line: int | None = None
-        """The line of the source that all views follow; None: that of the cursor's row."""
-        self._note = ""
-        """What became of that line, where this view does not have it."""
-        self._lists: dict[str, RowList] = {}
-        self._cursor: dict[str, int] = {}
         self._table_view = "train"
         """The view that the table shows: it follows ``view`` when its row is found."""
         self._unfiltered: Here | None = None
@@ -86,32 +62,6 @@ class RowBrowser(RowPanes):
             self._filter(reason)
         else:
             self._show_view(came_from)
-
-    def show_instead(self, what: Compared | list[Run]) -> None:
-        """Words, or texts before and after, in place of the rows; :meth:`back` returns."""
-        self.whole = "words"
-        if isinstance(what, Compared):
-            self.put_compared(what)
-        else:
-            self.say(what)
-        self._shown_whole()
-
-    @property
-    def one_row(self) -> bool:
-        """Whether something else than a table is shown."""
-        return bool(self.whole) or self.view not in TABLES
-
-    @property
-    def _row_view(self) -> str:
-        """The view whose cursor names the row that is shown whole."""
-        return self.view if self.view in TABLES else self._split
-
-    @property
-    def _here(self) -> Here | None:
-        """The rows and the one among them that the cursor names."""
-        view = self._row_view
-        rows = self._lists.get(view)
-        return (rows, self._cursor.get(view, 0)) if rows is not None and rows.count else None
 
     def _place(self) -> tuple[RowList | None, int]:
         here = None if self.one_row else self._here
@@ -192,23 +142,6 @@ class RowBrowser(RowPanes):
         if inside or self.screen.focused is None:
             self.focus_view()
 
-    def show_titles(self) -> None:
-        rows, room = self.rows, max(10, self.outer_size.width - 6)
-        if rows is None:
-            self.border_title = self.border_subtitle = ""
-            return
-        self.border_title = Text(tab_words(self.view, room))
-        view = self._row_view
-        told = foot_words(
-            self.view,
-            self.whole,
-            self._lists[view],
-            self._cursor.get(view, 0),
-            self._line,
-            self._note,
-        )
-        self.border_subtitle = Text(clip(told, room))
-
     def on_resize(self) -> None:
         self.call_after_refresh(self.show_titles)
 
@@ -237,46 +170,12 @@ class RowBrowser(RowPanes):
             rows = self._lists[self._table_view]
             self.query_one(RowDetail).follow(rows, self._cursor.get(self._table_view, 0))
 
-    # --- one row
-
-    def open_row(self) -> None:
-        """The whole row in place of the table; :meth:`back` returns. Of lengths: all rows'."""
-        if self.whole == "lengths":
-            self.query_one(LengthsPane).count_all()
-        elif not self.one_row and self._here is not None:
-            self._read("row")
-
-    def compare_row(self) -> None:
-        """The row before and after the rules, or back from it."""
-        if self.whole == "compare":
-            self.back()
-        elif self._here is not None:
-            self._read("compare")
-
-    def show_lengths(self) -> None:
-        """How long the rows of a split are in tokens, or back from it."""
-        if self.whole == "lengths":
-            self.back()
-            return
-        if self.rows is None:
-            return
-        self.whole = "lengths"
-        self.switch("lengths")
-        self.query_one(LengthsPane).look_at(self.rows, self._split)
-        self._shown_whole()
-
     def step(self, by: int) -> None:
         """The next row or the one before; in a table: the next match."""
-        if self.whole == "lengths":
-            self.query_one(LengthsPane).next_split(by)
-            return
-        if not self.one_row:
+        if self.one_row:
+            super().step(by)
+        else:
             self.search.again(by)
-            return
-        if (here := self._here) is not None and self.whole != "words":
-            rows, place = here
-            self._cursor[self._row_view] = max(0, min(place + by, rows.count - 1))
-            self._read(self.whole)
 
     def back(self) -> bool:
         """One step back from what is done here; False: nothing is."""
@@ -290,55 +189,6 @@ class RowBrowser(RowPanes):
             self._filter("")
             return True
         return False
-
-    def _read(self, whole: str) -> None:
-        """Show the row under the cursor whole: from now on it is the one that is followed."""
-        self.whole = whole
-        self._line, self._note = None, ""
-        self.run_worker(self._read_whole, group="row", exclusive=True)
-
-    async def _read_whole(self) -> None:
-        """Show one row in place of the table, as ``view`` and ``whole`` say."""
-        rows, here, view, whole = self.rows, self._here, self.view, self.whole
-        if rows is None:
-            return
-        if here is None:
-            self.say([(f"No rows in {self._row_view}.", QUIET)])
-            return
-        try:
-            if whole == "compare":
-                compared = await asyncio.to_thread(self._compared, rows, here)
-            elif view in TABLES:
-                row = await asyncio.to_thread(here[0].one, here[1])
-            else:
-                place = here[0].index(here[1])
-                seen = await asyncio.to_thread(rows.preview, here[0].view, place)
-        except Exception as error:  # of the source, or a tokenizer's own
-            self.fail(error)
-            self._shown_whole()
-            return
-        if (view, whole) != (self.view, self.whole):
-            return
-        if whole == "compare":
-            self.put_compared(compared)
-        elif view in TABLES:
-            self._line = self._line or row["line"]
-            self.say(row_runs(view, row))
-        else:
-            self._line = self._line or seen.get("line")
-            self.put_preview(view, seen)
-        self._shown_whole()
-
-    def _compared(self, rows: Rows, here: Here) -> Compared:
-        line = here[0].one(here[1])["line"]
-        self._line = self._line or line
-        return compare(rows.retrace(line))
-
-    def _shown_whole(self) -> None:
-        if self.focus_inside or self.screen.focused is None:
-            self.focus_view()
-        self.show_titles()
-        self.post_message(self.Changed())
 
     # --- finding, jumping, filtering
 
@@ -391,13 +241,6 @@ class RowBrowser(RowPanes):
             self.border_subtitle = event.words
         else:
             self.show_titles()
-
-    def on_lengths_pane_progress(self, event: LengthsPane.Progress) -> None:
-        if event.words and self.whole == "lengths":
-            self.border_subtitle = event.words
-        else:
-            self.show_titles()
-            self.post_message(self.Changed())
 
     def on_row_search_left(self) -> None:
         self.focus_view()
