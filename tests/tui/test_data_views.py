@@ -1,5 +1,6 @@
 """Every view of one source line; before and after; filters; lengths; the funnel's lines."""
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from textual.widgets import ContentSwitcher
 
+from engine.data.prepare import prepare
 from engine.errors import UserError
 from engine.home import Home
 from tests.tui.conftest import settle
@@ -15,6 +17,7 @@ from tests.tui.wares import (
     check_borders,
     foot,
     press,
+    recipe,
     stats,
     table_lines,
     title,
@@ -455,3 +458,51 @@ async def test_the_funnels_cursor_is_seen_without_colour(filled: Home, frozen_ap
             seen.add(marked[0])
             await press(pilot, "j")
         assert len(seen) == sum(bool(name) for name in funnel._names)
+
+
+# --- other shapes of rows
+
+SHAPES: dict[str, tuple[dict[str, Any], str]] = {
+    "instruction": (
+        {"instruction": "Say <i>it</i>", "input": "some {n}", "output": "{n}  it is"},
+        "instruction",
+    ),
+    "conversation": (
+        {
+            "messages": [
+                {"role": "system", "content": "Be [/red] short."},
+                {"role": "user", "content": "What is <b>{n}</b>?"},
+                {"role": "assistant", "content": "{n}  it is."},
+            ]
+        },
+        "assistant",
+    ),
+    "text": ({"text": "Once  upon <b>{n}</b> times"}, "completion"),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_rows_of_every_shape(shape: str, home: Home, tmp_path: Path, frozen_app: Any) -> None:
+    pattern, name = SHAPES[shape]
+    source = tmp_path / "rows.jsonl"
+    text = json.dumps(pattern)
+    source.write_text("".join(text.replace("{n}", str(n)) + "\n" for n in range(40)))
+    dataset = prepare(home, recipe(source))
+    assert dataset.shape == shape
+    app = frozen_app(mode="data")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        for view in TABLES:
+            await to_view(pilot, view)
+            check_borders(app)
+        await to_view(pilot, "cleaned")
+        await to_line(pilot, 7)
+        await press(pilot, "enter")
+        assert name in words(app) and "6" in words(app)
+        await press(pilot, "escape", "b")
+        told = words(app, "compare")
+        assert f"{name}, before" in told and "line 7 of the source" in told
+        check_borders(app)
+        await press(pilot, "u")
+        assert app.screen.seen.touch("whitespace").changed == 40
+        check_borders(app)
