@@ -60,17 +60,18 @@ def _pss(pid: int) -> int:
 
 
 def sound_copy(source: Path) -> Path:
-    """The file without what some tools end at: a BOM, lines that are no JSON object in UTF-8."""
-    import gzip
-
+    """The file without what some tools end at: a BOM, lines that are no JSON object in UTF-8, or
+    have a column twice."""
     import orjson
+    from isal import igzip
 
     target = source.with_name(f"sound-{source.name}")
-    with gzip.open(source) as old, gzip.open(target, "wb", compresslevel=6) as new:
+    with igzip.open(source) as old, igzip.open(target, "wb") as new:
         for line in old:
             try:
                 row = orjson.loads(line)
-                if isinstance(row["title"], str) and isinstance(row["content"], str):
+                once = line.count(b'"title"') == line.count(b'"content"') == 1
+                if once and isinstance(row["title"], str) and isinstance(row["content"], str):
                     new.write(line)
             except (ValueError, KeyError, TypeError):
                 continue

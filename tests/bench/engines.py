@@ -34,16 +34,15 @@ def pandas_notebook(source: Path, out: Path) -> int:
         for line in file:
             try:
                 row = json.loads(line)
-                rows.append((str(row["title"]), str(row["content"])))
+                # Lone surrogates cannot be in a column.
+                texts = (str(row[name]).encode("utf-8", "replace") for name in ("title", "content"))
+                rows.append(tuple(text.decode("utf-8") for text in texts))
             except (ValueError, KeyError, TypeError):
                 continue
     frame = pd.DataFrame(rows, columns=["title", "content"])
     del rows
-    # Lone surrogates cannot be written.
     for column in ("title", "content"):
-        frame[column] = frame[column].map(
-            lambda text: normalise(text.encode("utf-8", "replace").decode("utf-8"))
-        )
+        frame[column] = frame[column].map(normalise)
     frame = frame[(frame.title != "") & (frame.content != "")].drop_duplicates("content")
     frame.to_parquet(out / "cleaned.parquet")
     mixed = frame.sample(frac=1.0, random_state=0)
