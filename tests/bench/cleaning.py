@@ -61,7 +61,7 @@ def _pss(pid: int) -> int:
 
 def sound_copy(source: Path) -> Path:
     """The file without what some tools end at: a BOM, lines that are no JSON object in UTF-8, or
-    have a column twice."""
+    have a column twice or a whole number over 64 bits."""
     import orjson
     from isal import igzip
 
@@ -71,7 +71,8 @@ def sound_copy(source: Path) -> Path:
             try:
                 row = orjson.loads(line)
                 once = line.count(b'"title"') == line.count(b'"content"') == 1
-                if once and isinstance(row["title"], str) and isinstance(row["content"], str):
+                texts = isinstance(row["title"], str) and isinstance(row["content"], str)
+                if once and texts and all(type(n) is int for n in row["target_ind"]):
                     new.write(line)
             except (ValueError, KeyError, TypeError):
                 continue
