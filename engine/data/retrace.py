@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from engine.data.clean import Cleaner, Job
 from engine.data.rows import RawRow
-from engine.data.rules import text_rules
 from engine.data.sources import look
 from engine.data.sources.files import Chunk, FileNotes, SourceFile
 from engine.data.sources.parser import Parser
@@ -47,7 +46,7 @@ class Retrace:
         data = data.model_copy(update={"source": manifest["source"]["path"]})
         self._layout = look(home, data).layout
         self._cleaner = Cleaner(Job(clean, dataset.shape, model_name_or_path))
-        self._order = text_rules(clean)
+        self._order = self._cleaner.changing
 
     def row(self, number: int) -> TriedRow:
         """Row ``number`` (from 0) of the raw rows."""
