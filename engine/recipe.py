@@ -23,13 +23,8 @@ from engine.sections.data import (
     FormatSection,
     SplitSection,
 )
-from engine.sections.training import (
-    EvaluateSection,
-    GenerateSection,
-    LoraSection,
-    ModelSection,
-    TrainSection,
-)
+from engine.sections.model import LoraSection, ModelSection
+from engine.sections.training import EvaluateSection, GenerateSection, TrainSection
 from engine.sections.upgrade import from_version_1
 
 __all__ = [

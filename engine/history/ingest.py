@@ -7,6 +7,7 @@ run.
 
 import contextlib
 import hashlib
+import json
 import os
 import sqlite3
 import time
@@ -210,6 +211,9 @@ def _new_row(folder: RunFolder) -> RunRow:
         row.name = str(identity.get("name") or folder.id)
         row.parent, row.recipe = identity.get("parent"), identity.get("recipe")
         row.created = identity.get("created")
+        if isinstance(sweep := identity.get("sweep"), dict):
+            row.sweep = str(sweep.get("id"))
+            row.sweep_values = json.dumps(sweep.get("values") or {}, ensure_ascii=False)
     with contextlib.suppress(OSError, ValueError, AttributeError):
         recipe = tomllib.loads(folder.recipe_file.read_text(encoding="utf-8"))
         row.model = recipe.get("model", {}).get("model_name_or_path")

@@ -163,5 +163,12 @@ def m003_datasets_as_things(db: Database) -> None:
         db.table("datasets").add_column(name, kind)
 
 
+@migrations()
+def m004_sweeps_and_errors(db: Database) -> None:
+    columns = {"sweep": str, "sweep_values": str, "num_processes": int, "error": str}
+    for name, kind in columns.items():
+        db.table("runs").add_column(name, kind)
+
+
 def _create(db: Database, name: str, columns: dict[str, type], key: str | Sequence[str]) -> None:
     db.table(name).create(columns, pk=key if isinstance(key, str) else tuple(key))

@@ -75,6 +75,13 @@ class RunRow:
     last_event: float | None = None
     earlier_seconds: float | None = None
     """What the attempts before the latest one took together."""
+    sweep: str | None = None
+    """The group of runs that this one was made with, by ``--sweep``."""
+    sweep_values: str | None = None
+    """JSON object: the keys that differ within the group, with this run's values."""
+    num_processes: int | None = None
+    error: str | None = None
+    """JSON: the last ``error`` event of the latest attempt, with its suggestion if it has one."""
 
 
 def is_ended(row: RunRow) -> bool:
@@ -110,6 +117,7 @@ RUNNING = (
     "dataset",
     "fingerprint",
     "git_commit",
+    "num_processes",
 )
 METRICS = (
     "step",
@@ -133,6 +141,7 @@ def fold(row: RunRow, event: Event) -> None:
         row.attempt = attempt
         row.state, row.phase, row.ended = "queued", "", None
         row.exit_code = row.signal = row.signal_name = row.reason = row.error_kind = None
+        row.error = None
     time = event.get("t")
     if isinstance(time, int | float):
         row.last_event = float(time)
@@ -238,6 +247,7 @@ def _memory(row: RunRow, event: Event) -> None:
 
 def _error(row: RunRow, event: Event) -> None:
     row.reason, row.error_kind = str(event.get("message")), str(event.get("kind"))
+    row.error = json.dumps(event, ensure_ascii=False)
 
 
 def _control(row: RunRow, event: Event) -> None:

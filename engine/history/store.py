@@ -18,7 +18,12 @@ from engine.jobs.lock import locked
 
 __all__ = ["MIGRATIONS", "Store", "is_busy", "open_store"]
 
-MIGRATIONS = ("m001_first", "m002_seconds_of_all_attempts", "m003_datasets_as_things")
+MIGRATIONS = (
+    "m001_first",
+    "m002_seconds_of_all_attempts",
+    "m003_datasets_as_things",
+    "m004_sweeps_and_errors",
+)
 """Names of the migrations that this program knows, in order."""
 
 BUSY_SECONDS = 5.0

@@ -14,7 +14,7 @@ from engine.jobs.lock import locked
 
 __all__ = ["ACTIONS", "clear", "pending", "read", "request"]
 
-ACTIONS = ("stop", "kill", "save", "evaluate", "note")
+ACTIONS = ("stop", "kill", "save", "evaluate", "sample", "note")
 
 
 def request(folder: RunFolder, action: str, **fields: Any) -> int:

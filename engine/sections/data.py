@@ -253,6 +253,11 @@ class FormatSection(Section):
         description="the instruction that goes before every prompt; may be empty",
     )
     system: str = Field("", description="system message (chat template only); may be empty")
+    chat_template: str = Field(
+        "",
+        description="a chat template instead of the tokenizer's own: Jinja text, a .jinja file, or "
+        "a tokenizer's folder (chat template only); kept with the run and saved with the tokenizer",
+    )
     date: str = Field(
         "",
         description="today for chat templates that write the date, as 2026-01-31; empty: the day "
@@ -271,4 +276,6 @@ class FormatSection(Section):
     def _system_is_used(self) -> Self:
         if self.system and self.template != "chat":
             raise ValueError(f'system is for template = "chat" only, not {self.template!r}')
+        if self.chat_template and self.template != "chat":
+            raise ValueError(f'chat_template is for template = "chat", not {self.template!r}')
         return self

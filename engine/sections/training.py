@@ -1,53 +1,12 @@
-"""Model, adapters, training, evaluation and generation: names of Transformers, TRL and PEFT."""
+"""Training, evaluation and generation: names of Transformers, TRL and PEFT."""
 
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from engine.builtin import BUILTIN_BASE
 from engine.sections import Section
 
-__all__ = ["EvaluateSection", "GenerateSection", "LoraSection", "ModelSection", "TrainSection"]
-
-LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-class ModelSection(Section):
-    """Which model, and how it is loaded."""
-
-    model_name_or_path: str = Field(
-        BUILTIN_BASE, description=f"hub id, folder, or {BUILTIN_BASE!r} for the built-in model"
-    )
-    revision: str = Field("", description="hub revision; default: the main branch")
-    backend: Literal["auto", "unsloth", "transformers"] = Field(
-        "auto", description="auto: unsloth where it is installed and a CUDA GPU is there"
-    )
-    device: Literal["auto", "cuda", "cpu"] = Field(
-        "auto", description="auto: CUDA where there is one"
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 where the GPU has it, else float16; float32 on a CPU"
-    )
-    load_in_4bit: bool = Field(False, description="hold the base weights in 4 bits (bitsandbytes)")
-    bnb_4bit_quant_type: Literal["nf4", "fp4"] = Field("nf4", description="4-bit data type")
-    bnb_4bit_use_double_quant: bool = Field(True, description="quantise the constants too")
-    trust_remote_code: bool = Field(
-        False,
-        description="run the Python code that a model brings along, on this machine, as you: only "
-        "for models whose code you have read",
-    )
-
-
-class LoraSection(Section):
-    """Low-rank adapters (PEFT's LoraConfig)."""
-
-    enabled: bool = Field(True, description="false: full fine-tuning of every weight")
-    r: int = Field(8, ge=1, le=4096, description="rank")
-    lora_alpha: float = Field(16, gt=0, description="scale is lora_alpha / r")
-    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapters' input")
-    target_modules: list[str] = Field(LINEARS, min_length=1, description="modules with adapters")
-    use_rslora: bool = Field(False, description="scale by lora_alpha / sqrt(r)")
-    use_dora: bool = Field(False, description="weight-decomposed adapters")
+__all__ = ["EvaluateSection", "GenerateSection", "TrainSection"]
 
 
 class TrainSection(Section):
@@ -70,13 +29,22 @@ class TrainSection(Section):
         "constant",
         "constant_with_warmup",
         "inverse_sqrt",
-    ] = Field("linear", description="Transformers' schedules that need no further settings")
+        "cosine_with_min_lr",
+        "cosine_warmup_with_min_lr",
+        "warmup_stable_decay",
+        "reduce_lr_on_plateau",
+    ] = Field("linear", description="how the learning rate moves over the run")
+    lr_scheduler_kwargs: dict[str, bool | int | float | str] = Field(
+        {}, description="what the schedule takes besides, e.g. {min_lr_rate = 0.1}"
+    )
     warmup_steps: float = Field(0, ge=0, description="steps, or below 1 a share of all steps")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
     optim: Literal[
         "auto",
         "adamw_torch",
         "adamw_torch_fused",
+        "adamw_torch_8bit",
+        "adamw_torch_4bit",
         "adamw_8bit",
         "adamw_bnb_8bit",
         "paged_adamw_8bit",
@@ -93,7 +61,22 @@ class TrainSection(Section):
         "sgd",
         "adagrad",
         "rmsprop",
+        "galore_adamw",
+        "galore_adamw_8bit",
+        "galore_adafactor",
+        "lomo",
+        "adalomo",
+        "grokadamw",
+        "schedule_free_radam",
+        "schedule_free_adamw",
+        "schedule_free_sgd",
+        "apollo_adamw",
+        "stable_adamw",
     ] = Field("auto", description="auto: adamw_8bit on a GPU, adamw_torch on a CPU")
+    optim_args: str = Field("", description='what the optimiser takes besides, e.g. "rank=64"')
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the gradients' mean")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's decay of their squares' mean")
+    adam_epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon")
     max_grad_norm: float = Field(1.0, ge=0, description="gradient clipping; 0: none")
     completion_only_loss: bool = Field(True, description="train on the completion's tokens only")
     packing: bool = Field(
@@ -101,9 +84,28 @@ class TrainSection(Section):
         description="group several rows into blocks of max_length, to improve computational "
         "efficiency and reduce padding; a batch then counts blocks",
     )
+    label_smoothing_factor: float = Field(0.0, ge=0, lt=1, description="0: none")
+    neftune_noise_alpha: float = Field(
+        0.0, ge=0, description="noise on the embeddings while training (NEFTune); 0: none"
+    )
+    train_sampling_strategy: Literal["random", "sequential", "group_by_length"] = Field(
+        "random", description="order of the rows; group_by_length: less padding"
+    )
     gradient_checkpointing: bool = Field(False, description="less memory, slower steps")
     seed: int = Field(
         3407, ge=0, lt=2**32, description="data order, adapters' first values, dropout"
+    )
+    full_determinism: bool = Field(
+        False,
+        description="only kernels that give the same bits every time, or an error where there is "
+        "none; slower on a GPU",
+    )
+    num_processes: int = Field(
+        1, ge=1, le=1024, description="processes, one a GPU; the batch counts for each"
+    )
+    fsdp: Literal["auto"] | bool = Field(
+        "auto",
+        description="shard the weights over the processes (FSDP2); auto: for full fine-tuning",
     )
     eval_steps: int = Field(250, ge=1, description="optimiser steps between evaluations")
     save_steps: int = Field(250, ge=1, description="optimiser steps between checkpoints")
@@ -116,6 +118,32 @@ class TrainSection(Section):
     )
     early_stopping_threshold: float = Field(
         0.0, ge=0, description="smallest fall of the validation loss that counts"
+    )
+    stop_at_loss: float = Field(
+        0.0, ge=0, description="end when the validation loss is at or below this; 0: never"
+    )
+    loss_watchdog: Literal["off", "stop", "lower_rate"] = Field(
+        "stop",
+        description="at a loss that is not a number, or too high: end the run, or skip the step "
+        "and lower the learning rate",
+    )
+    loss_watchdog_threshold: float = Field(
+        0.0, ge=0, description="a step's loss above this is too high; 0: no limit"
+    )
+    loss_watchdog_spike: float = Field(
+        0.0,
+        ge=0,
+        description="a step's loss above this many times the median of the last 50 is too high; "
+        "0: no limit",
+    )
+    loss_watchdog_patience: int = Field(
+        3, ge=1, description="steps in a row with too high a loss before the watchdog acts"
+    )
+    loss_watchdog_factor: float = Field(
+        0.5, gt=0, lt=1, description="lower_rate: the learning rate is multiplied by this"
+    )
+    report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
+        [], description="trackers that are told of the run besides its journal; empty: none"
     )
 
     @field_validator("max_steps")
@@ -143,6 +171,13 @@ class EvaluateSection(Section):
     validation_rows: int = Field(0, ge=0, description="rows of validation at a time; 0: all")
     test_rows: int = Field(0, ge=0, description="rows of test in the report; 0: all")
     before: bool = Field(True, description="report the untrained model on the test split too")
+    sample_prompts: list[str] = Field(
+        [],
+        description="prompts answered at every evaluation, to see the text change; empty: the "
+        "first sample_rows of validation",
+    )
+    sample_rows: int = Field(3, ge=0, le=64, description="0, and no sample_prompts: no samples")
+    sample_max_new_tokens: int = Field(64, ge=1, description="tokens an answer at most")
 
 
 class GenerateSection(Section):
