@@ -117,12 +117,19 @@ def build_parser() -> _Parser:
         ("resume", "go on with a run from its last whole checkpoint"),
         ("tail", "follow a run's journal"),
     ):
-        sub = verb(name, f"train:{name}", help)
+        sub = verb(name, f"train:{name}", help, *([settings] if name == "resume" else []))
         sub.add_argument("ref", metavar="RUN", help="id, name or unique beginning of either")
         if name == "stop":
             sub.add_argument("--kill", action="store_true", help="at once, nothing saved")
         if name == "resume":
             sub.add_argument("--detach", action="store_true", help="return at once")
+            sub.add_argument(
+                "--suggested",
+                action="store_true",
+                help="with the recipe that its end suggested, e.g. after running out of memory",
+            )
+            sub.add_argument("--name", metavar="NAME", help="name of the run with other settings")
+            sub.add_argument("--yes", action="store_true", help="do not ask about what changes")
 
     sub = verb("generate", "generate:generate", "answer prompts with runs or models", settings)
     sub.add_argument("refs", nargs="+", metavar="RUN|MODEL", help="several: side by side")

@@ -84,6 +84,16 @@ class Recipe(Section):
             _put(tree, key.strip(), _toml_value(value.strip()), f"--set {setting}")
         return _validate(tree, "--set")
 
+    def flat(self) -> dict[str, Any]:
+        """Every key as ``section.key`` with its value, in order."""
+        found: dict[str, Any] = {}
+        for section, value in self.model_dump().items():
+            if isinstance(value, dict):
+                found |= {f"{section}.{key}": inner for key, inner in value.items()}
+            else:
+                found[section] = value
+        return found
+
     def to_toml(self) -> str:
         """The recipe with every value, defaults too, as TOML."""
         import tomlkit

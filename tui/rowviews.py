@@ -154,15 +154,9 @@ class Rows:
         """The one of the recipe whose model the previews use; read at first use."""
         from engine.data.tokens import Formatter
 
-        recipe = self.recipe
         with self._lock:
             if self._formatter is None:
-                self._formatter = Formatter.load(
-                    recipe.model.model_name_or_path,
-                    recipe.format,
-                    recipe.train.max_length,
-                    revision=recipe.model.revision,
-                )
+                self._formatter = Formatter.of(self.recipe)
             return self._formatter
 
     def preview(self, split: str, index: int) -> dict[str, Any]:

@@ -30,12 +30,7 @@ def preview(args: argparse.Namespace, out: Output) -> int:
         else Recipe(name="preview").with_settings(args.settings)
     )
     dataset = open_dataset(open_home(args.home), args.dataset)
-    formatter = Formatter.load(
-        recipe.model.model_name_or_path,
-        recipe.format,
-        recipe.train.max_length,
-        revision=recipe.model.revision,
-    )
+    formatter = Formatter.of(recipe)
     completion_only = recipe.train.completion_only_loss
 
     def tell(done: int, rows: int) -> None:

@@ -1,17 +1,20 @@
 """``train``, ``stop``, ``resume``, ``tail`` and ``queue``: runs begun, ended and followed."""
 
 import argparse
+import sys
 import time
 
 from engine.commands import following
 from engine.commands.output import Output
+from engine.errors import UserError
 from engine.history.follow import state_of
 from engine.history.ingest import ingest_all
 from engine.history.queries import list_runs
 from engine.history.store import open_store
 from engine.home import open_home
 from engine.jobs import launch
-from engine.jobs.check import check_model
+from engine.jobs.branch import branch, changes, suggested_settings
+from engine.jobs.check import check_model, check_packages
 from engine.jobs.folder import RunFolder
 from engine.jobs.lock import is_alive
 from engine.recipe import load_recipe
@@ -26,6 +29,7 @@ def train(args: argparse.Namespace, out: Output) -> int:
     recipe = load_recipe(args.recipe, args.settings)
     check_source(recipe)
     check_model(recipe)
+    check_packages(recipe)
     if args.dry_run:
         out.line(recipe.to_toml().rstrip())
         out.document({"recipe": recipe.model_dump()})
@@ -37,11 +41,37 @@ def train(args: argparse.Namespace, out: Output) -> int:
 
 
 def resume(args: argparse.Namespace, out: Output) -> int:
-    """Go on with a run from its last whole checkpoint; follow it unless ``--detach``."""
+    """Go on with a run from its last whole checkpoint; follow it unless ``--detach``.
+
+    With ``--set`` or ``--suggested`` as a child run of it, after saying what changes.
+    """
     home = open_home(args.home)
     folder = launch.find_run(home, args.ref)
-    launch.resume(home, folder)
-    return _begun(folder, args.detach, out, new_only=True)
+    settings = [*(suggested_settings(folder) if args.suggested else []), *args.settings]
+    if not settings:
+        launch.resume(home, folder)
+        return _begun(folder, args.detach, out, new_only=True)
+    before = folder.read_recipe()
+    recipe = before.with_settings(settings)
+    check_packages(recipe)
+    found = changes(before, recipe)
+    if not found:
+        raise UserError(f"resume {args.ref}: {', '.join(settings)} changes nothing")
+    for change in found:
+        out.note(f"  {change.key}: {change.before} -> {change.after}" + _because(change.words))
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise UserError(f"resume {args.ref}: nobody to ask; add --yes to go on so")
+        if not out.ask(f"Go on with {folder.name} from its last checkpoint, as a new run?"):
+            out.note("nothing started")
+            return 1
+    child = branch(home, folder, recipe, args.name)
+    launch.launch(child)
+    return _begun(child, args.detach, out)
+
+
+def _because(words: str) -> str:
+    return f" ({words})" if words else ""
 
 
 def _begun(folder: RunFolder, detach: bool, out: Output, new_only: bool = False) -> int:

@@ -48,8 +48,9 @@ class Format:
                     f"{files.where}: the tokenizer has no chat template; set format.template to "
                     "alpaca or plain"
                 )
+            where = "format.chat_template" if section.chat_template else files.where
             self._chat = ChatTemplate(
-                files.chat_template, files.special_tokens, files.where, section.date
+                files.chat_template, files.special_tokens, where, section.date
             )
 
     def text(self, row: Row) -> list[Text]:

@@ -1,6 +1,7 @@
 """Finds and reads a tokenizer's files: a folder, the built-in one, or the hub's local cache."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from engine.errors import UserError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["TokenizerFiles", "load_tokenizer_files"]
+__all__ = ["TokenizerFiles", "chat_template", "load_tokenizer_files"]
 
 
 @dataclass
@@ -24,6 +25,14 @@ class TokenizerFiles:
     chat_template: str | None
     special_tokens: dict[str, str]
     """bos_token, eos_token, pad_token, ... -> text."""
+
+    def add(self, tokens: Sequence[str]) -> None:
+        """Give the vocabulary these special tokens, in order, as Transformers does."""
+        from tokenizers import AddedToken
+
+        self.tokenizer.add_special_tokens(
+            [AddedToken(token, special=True, normalized=False) for token in tokens]
+        )
 
     def token_id(self, name: str) -> int | None:
         """The id of ``bos_token``, ``eos_token`` or ``pad_token``; None when there is none."""
@@ -77,6 +86,30 @@ def load_tokenizer_files(name: str, revision: str = "") -> TokenizerFiles:
     return TokenizerFiles(
         where, tokenizer, template if isinstance(template, str) else None, special
     )
+
+
+def chat_template(value: str) -> str:
+    """The Jinja text that ``format.chat_template`` stands for.
+
+    That is itself when it holds Jinja, else the text of the file, or the template of the tokenizer
+    in the folder, that it names. Raises :class:`UserError` naming the key.
+    """
+    if "{{" in value or "{%" in value:
+        return value
+    path = Path(value).expanduser()
+    if path.is_dir():
+        template = load_tokenizer_files(value).chat_template
+        if template is None:
+            raise UserError(f"format.chat_template: the tokenizer in {value} has no chat template")
+        return template
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UserError(
+            f"format.chat_template: {value}: cannot be read ({why}); write Jinja, or name a .jinja "
+            "file or a tokenizer's folder"
+        ) from None
 
 
 def _find(where: str, file: str, revision: str) -> Path | None:

@@ -6,7 +6,7 @@ A row's segments (prompt and completion, the turns of a conversation) are tokeni
 together, so the borders between them are exact, then cut at ``max_length``.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, Protocol, runtime_checkable
@@ -14,9 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 from engine.data.encoding import Encoder, Part, Text
 from engine.data.formats import Format
 from engine.data.rows import Message, Row
-from engine.data.tokenizer_files import TokenizerFiles, load_tokenizer_files
+from engine.data.tokenizer_files import TokenizerFiles, chat_template, load_tokenizer_files
 from engine.errors import UserError
-from engine.recipe import FormatSection
+from engine.recipe import FormatSection, Recipe
 
 __all__ = ["Example", "Formatter"]
 
@@ -97,13 +97,30 @@ class Formatter:
         format_section: FormatSection,
         max_length: int,
         revision: str = "",
+        add_tokens: Sequence[str] = (),
     ) -> "Formatter":
         """The formatter of a tokenizer folder, a hub id in the cache, or the built-in model.
 
-        Raises :class:`UserError` when the tokenizer is not there or has no chat template but needs
-        one.
+        ``add_tokens`` are special tokens that the vocabulary is given besides its own. Raises
+        :class:`UserError` when the tokenizer is not there or has no chat template but needs one.
         """
-        return cls(load_tokenizer_files(model_name_or_path, revision), format_section, max_length)
+        files = load_tokenizer_files(model_name_or_path, revision)
+        files.add(add_tokens)
+        if format_section.chat_template:
+            files.chat_template = chat_template(format_section.chat_template)
+        return cls(files, format_section, max_length)
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "Formatter":
+        """The formatter of a recipe's model, format and length; see :meth:`load`."""
+        model = recipe.model
+        return cls.load(
+            model.model_name_or_path,
+            recipe.format,
+            recipe.train.max_length,
+            model.revision,
+            model.add_tokens,
+        )
 
     @property
     def vocabulary_size(self) -> int:

@@ -97,6 +97,7 @@ class Models:
         key = (
             *(path, section.revision, device, dtype, section.load_in_4bit),
             *(section.bnb_4bit_quant_type, section.bnb_4bit_use_double_quant),
+            *(section.attn_implementation, *section.add_tokens),
         )
         base = self.bases.get(key)
         if base is None:
@@ -108,7 +109,7 @@ class Models:
         if column.adapter:
             self.tell(f"loading the adapter of {column.label}")
             adapter = base.load_adapter(Path(column.adapter))
-        formatter = Formatter.load(path, recipe.format, recipe.train.max_length, section.revision)
+        formatter = Formatter.of(recipe)
         return Voice(column, base, adapter, formatter)
 
 

@@ -48,18 +48,7 @@ def _value(run: RunRow, name: str) -> Any:
 
 def differences(folders: Sequence[RunFolder]) -> dict[str, list[Any]]:
     """Recipe keys (``section.key``) whose values differ, with the value in every run."""
-    flat = [_flat(folder) for folder in folders]
+    flat = [folder.read_recipe().flat() for folder in folders]
     keys = dict.fromkeys(key for recipe in flat for key in recipe)
     found = {key: [recipe.get(key) for recipe in flat] for key in keys}
     return {key: values for key, values in found.items() if any(v != values[0] for v in values)}
-
-
-def _flat(folder: RunFolder) -> dict[str, Any]:
-    tree = folder.read_recipe().model_dump()
-    flat: dict[str, Any] = {}
-    for section, value in tree.items():
-        if isinstance(value, dict):
-            flat.update((f"{section}.{key}", inner) for key, inner in value.items())
-        else:
-            flat[section] = value
-    return flat

@@ -9,7 +9,7 @@ from engine.errors import UserError
 from engine.home import writable_name
 from engine.recipe import Recipe
 
-__all__ = ["check_model"]
+__all__ = ["check_model", "check_packages"]
 
 KEY = "model.model_name_or_path"
 
@@ -38,6 +38,51 @@ def check_model(recipe: Recipe) -> None:
             hint = "holds an adapter, not a model (no config.json)"
         raise UserError(f"{KEY}: {folder}: {hint}; name a model's folder or a hub id")
     _check_weights(folder)
+
+
+OPTIMISERS = {
+    "adamw_torch_8bit": "torchao",
+    "adamw_torch_4bit": "torchao",
+    "galore_adamw": "galore_torch",
+    "galore_adamw_8bit": "galore_torch",
+    "galore_adafactor": "galore_torch",
+    "apollo_adamw": "apollo_torch",
+    "grokadamw": "grokadamw",
+    "schedule_free_radam": "schedulefree",
+    "schedule_free_adamw": "schedulefree",
+    "schedule_free_sgd": "schedulefree",
+    "stable_adamw": "optimi",
+}
+"""Optimisers that Transformers takes from packages of their own, by the package's module."""
+PIP_NAMES = {
+    "optimi": "torch-optimi",
+    "galore_torch": "galore-torch",
+    "apollo_torch": "apollo-torch",
+}
+
+
+def check_packages(recipe: Recipe) -> None:
+    """Raise UserError for an optimiser or a tracker whose package is not installed."""
+    train = recipe.train
+    module = OPTIMISERS.get(train.optim, "")
+    if not module and any(word in train.optim for word in ("8bit", "bnb", "paged", "lion")):
+        module = "bitsandbytes"
+    wanted: list[tuple[str, str, str]] = []
+    if module:
+        wanted.append(("train.optim", train.optim, module))
+    wanted += [("train.report_to", tracker, tracker) for tracker in train.report_to]
+    for key, name, module in wanted:
+        if importlib.util.find_spec(module) is None:
+            raise UserError(
+                f"{key}: {name} needs a package that is not installed: "
+                f"pip install {PIP_NAMES.get(module, module)}"
+            )
+    on_modules = train.optim.startswith(("galore", "apollo"))
+    if on_modules and not train.optim_target_modules:
+        raise UserError(
+            f"train.optim: {train.optim} needs to know its modules; set "
+            'train.optim_target_modules, e.g. ["q_proj", "v_proj"]'
+        )
 
 
 def _check_weights(folder: Path) -> None:

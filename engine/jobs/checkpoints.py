@@ -18,6 +18,7 @@ __all__ = [
     "is_whole",
     "latest_whole",
     "publish",
+    "read_manifest",
     "rotate",
     "step_of",
     "whole",

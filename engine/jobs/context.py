@@ -39,7 +39,10 @@ class RunContext:
     attempt: int
     journal: Journal
     resume_from: Path | None
-    """The checkpoint to go on from; None at the first attempt, or when none was whole."""
+    """The checkpoint to go on from; None when there is none that is whole.
+
+    A first attempt has one when the run goes on from another run's, with a changed recipe.
+    """
     stop_requested: Callable[[], bool]
     """True from the moment that SIGTERM or a stop request arrived."""
     take_controls: Callable[[], list[Control]]

@@ -25,6 +25,14 @@ class RunFolder:
         return self.path.name
 
     @property
+    def name(self) -> str:
+        """What the user calls the run; its id when that cannot be read."""
+        try:
+            return str(self.read_identity()["name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return self.id
+
+    @property
     def identity(self) -> Path:
         """``run.json``: id, name, parent, created; written once, before the first attempt."""
         return self.path / "run.json"

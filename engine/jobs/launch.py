@@ -12,8 +12,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from engine.data.tokenizer_files import chat_template
 from engine.errors import UserError
 from engine.home import Home
 from engine.jobs import child, control
@@ -54,24 +56,35 @@ def run_folders(home: Home) -> list[RunFolder]:
 
 
 def create_run(
-    home: Home, recipe: Recipe, name: str | None = None, parent: str | None = None
+    home: Home,
+    recipe: Recipe,
+    name: str | None = None,
+    parent: str | None = None,
+    prepare: Callable[[RunFolder], None] | None = None,
 ) -> RunFolder:
     """Make a run's folder: identity, recipe, and a journal that says ``queued``. Starts nothing.
 
-    Without ``name`` the recipe's is taken, with -2, -3, ... when it is. Raises UserError when an
+    Without ``name`` the recipe's is taken, with -2, -3, ... when it is. ``prepare`` puts in the
+    folder what else belongs there, before it appears under its name. Raises UserError when an
     explicit ``name`` is taken, or the folder cannot be written.
     """
-    recipe = _dated(_absolute(recipe))
+    recipe = _self_contained(_absolute(recipe))
     try:
         home.runs.mkdir(mode=0o700, exist_ok=True)
         with locked(home.runs / ".lock"):
             name = _free_name(home, recipe, name)
-            return _write(home, recipe, name, parent)
+            return _write(home, recipe, name, parent, prepare)
     except OSError as error:
         raise UserError(f"{home.runs}: the run cannot be written ({error.strerror})") from None
 
 
-def _write(home: Home, recipe: Recipe, name: str, parent: str | None) -> RunFolder:
+def _write(
+    home: Home,
+    recipe: Recipe,
+    name: str,
+    parent: str | None,
+    prepare: Callable[[RunFolder], None] | None,
+) -> RunFolder:
     now = time.time()
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
     folder = RunFolder(home.runs / f"{stamp}-{secrets.token_hex(2)}")
@@ -95,6 +108,8 @@ def _write(home: Home, recipe: Recipe, name: str, parent: str | None) -> RunFold
         journal = Journal(new.journal, attempt=1)
         journal.append("state", state="queued")
         journal.close()
+        if prepare:
+            prepare(new)
         os.rename(new.path, folder.path)
     except BaseException:
         shutil.rmtree(new.path, ignore_errors=True)
@@ -124,15 +139,18 @@ def _absolute(recipe: Recipe) -> Recipe:
     )
 
 
-def _dated(recipe: Recipe) -> Recipe:
-    """With today's date pinned for chat templates that write it into the prompt.
+def _self_contained(recipe: Recipe) -> Recipe:
+    """With the chat template's text and, for templates that write the date, today's date.
 
-    A run resumed on another day then trains on the same tokens. No other template knows a date.
+    A run resumed on another day, or after the template's file was changed, then trains on the same
+    tokens. No other template knows a date.
     """
-    if recipe.format.template != "chat" or recipe.format.date:
+    if recipe.format.template != "chat":
         return recipe
-    date = datetime.date.today().isoformat()
-    return recipe.model_copy(update={"format": recipe.format.model_copy(update={"date": date})})
+    update = {"date": recipe.format.date or datetime.date.today().isoformat()}
+    if recipe.format.chat_template:
+        update["chat_template"] = chat_template(recipe.format.chat_template)
+    return recipe.model_copy(update={"format": recipe.format.model_copy(update=update)})
 
 
 def _names(home: Home) -> dict[str, RunFolder]:

@@ -153,7 +153,7 @@ def _attempt(
     )
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     recipe = folder.read_recipe()
-    if attempt > 1:
+    if there := checkpoints.whole(folder):
         journal.append("state", state="starting", phase="checking the checkpoints")
     context = RunContext(
         home=Home(folder.path.parent.parent),
@@ -161,7 +161,8 @@ def _attempt(
         recipe=recipe,
         attempt=attempt,
         journal=journal,
-        resume_from=checkpoints.latest_whole(folder) if attempt > 1 else None,
+        # Of a first attempt too: a child run begins with its parent's.
+        resume_from=checkpoints.latest_whole(folder) if there else None,
         stop_requested=stop,
         take_controls=requests.take,
     )

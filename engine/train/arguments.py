@@ -3,6 +3,7 @@
 from trl import SFTConfig
 
 from engine.jobs.context import RunContext
+from engine.recipe import Recipe
 from engine.train.backend import Loaded
 
 __all__ = ["resolve_optim", "training_arguments"]
@@ -13,6 +14,16 @@ def resolve_optim(optim: str, device: str) -> str:
     if optim != "auto":
         return optim
     return "adamw_torch" if device == "cpu" else "adamw_8bit"
+
+
+def _loss_type(recipe: Recipe, loaded: Loaded) -> str:
+    """The backend's, unless the head is trained itself or the loss needs all logits."""
+    lora, train = recipe.lora, recipe.train
+    head_trained = lora.enabled and (
+        bool(recipe.model.add_tokens) or "lm_head" in (*lora.modules_to_save, *lora.target_modules)
+    )
+    # The chunked loss reads the head's base weight only, and gives no logits to smooth.
+    return "nll" if head_trained or train.label_smoothing_factor else loaded.loss_type
 
 
 def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
@@ -30,11 +41,21 @@ def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
         learning_rate=train.learning_rate,
         lr_scheduler_type=train.lr_scheduler_type,
         warmup_steps=train.warmup_steps,
+        lr_scheduler_kwargs=train.lr_scheduler_kwargs or None,
         weight_decay=train.weight_decay,
+        adam_beta1=train.adam_beta1,
+        adam_beta2=train.adam_beta2,
+        adam_epsilon=train.adam_epsilon,
+        label_smoothing_factor=train.label_smoothing_factor,
+        neftune_noise_alpha=train.neftune_noise_alpha or None,
+        train_sampling_strategy=train.train_sampling_strategy,
         optim=resolve_optim(train.optim, loaded.device),
+        optim_args=train.optim_args or None,
+        optim_target_modules=train.optim_target_modules or None,
         max_grad_norm=train.max_grad_norm,
         gradient_checkpointing=train.gradient_checkpointing,
         seed=train.seed,
+        full_determinism=train.full_determinism,
         eval_strategy="steps",
         eval_steps=train.eval_steps,
         save_strategy="steps",
@@ -47,7 +68,8 @@ def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
         logging_strategy="steps",
         logging_steps=1,
         logging_nan_inf_filter=False,
-        report_to="none",
+        report_to="none",  # trackers are ours to guard: engine.train.trackers
+        run_name=context.folder.name,
         disable_tqdm=True,
         use_cpu=cpu,
         bf16=loaded.dtype == "bfloat16",
@@ -60,7 +82,7 @@ def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
         pad_to_multiple_of=loaded.pad_to_multiple_of,
         completion_only_loss=False,  # the labels already say so
         dataset_kwargs={"skip_prepare_dataset": True},
-        loss_type=loaded.loss_type,
+        loss_type=_loss_type(context.recipe, loaded),
     )
     if arguments.n_gpu > 1:
         # One process trains on one GPU. Where the host shows several, Transformers would multiply

@@ -1,13 +1,14 @@
 """What a backend is (it loads a recipe's model ready to train), and which one to take."""
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from engine.errors import UserError
 from engine.recipe import Recipe
 
-__all__ = ["Backend", "Loaded", "choose_backend", "choose_device"]
+__all__ = ["Backend", "Loaded", "choose_backend", "choose_device", "unsloth_lacks"]
 
 
 @dataclass
@@ -26,6 +27,8 @@ class Loaded:
     """TRL's ``loss_type`` that fits this backend."""
     notes: list[str] = field(default_factory=list)
     """What the backend decided by itself, in words."""
+    for_generation: Callable[[Any], Callable[[], None]] | None = None
+    """Makes the model ready to answer prompts; returns what makes it ready to train again."""
 
 
 class Backend(Protocol):
@@ -59,32 +62,53 @@ def choose_device(recipe: Recipe) -> str:
     return "cpu"
 
 
+def unsloth_lacks(recipe: Recipe) -> str:
+    """The key of the recipe that unsloth cannot do, and why; "" when it can do everything."""
+    model, lora, train = recipe.model, recipe.lora, recipe.train
+    if train.packing:
+        return "train.packing: rows are packed with the transformers backend only"
+    if model.add_tokens:
+        return "model.add_tokens: unsloth cannot train single rows of the embeddings"
+    if lora.enabled and lora.use_dora:
+        return "lora.use_dora: unsloth has no DoRA kernels"
+    if model.attn_implementation != "auto":
+        return "model.attn_implementation: unsloth chooses its own kernels"
+    if others := set(lora.modules_to_save) - {"embed_tokens", "lm_head"} if lora.enabled else set():
+        return f"lora.modules_to_save: unsloth trains embed_tokens and lm_head only, not {others}"
+    if model.load_in_4bit and model.bnb_4bit_quant_type != "nf4":
+        return "model.bnb_4bit_quant_type: unsloth holds 4-bit weights as nf4 only"
+    if model.load_in_4bit and not model.bnb_4bit_use_double_quant:
+        return "model.bnb_4bit_use_double_quant: unsloth always quantises the constants too"
+    return ""
+
+
 def choose_backend(recipe: Recipe) -> Backend:
-    """The backend of ``model.backend``; ``auto`` is unsloth where it is installed and can run."""
+    """The backend of ``model.backend``; ``auto``: unsloth where it is installed and can do it.
+
+    Raises :class:`UserError` when unsloth is asked for and cannot.
+    """
     wanted = recipe.model.backend
     installed = importlib.util.find_spec("unsloth") is not None
-    if recipe.train.packing and wanted == "unsloth":
-        raise UserError(
-            "train.packing: rows are packed with the transformers backend only; set "
-            'model.backend = "transformers" (or "auto"), or train.packing = false'
-        )
-    if wanted == "unsloth" and not installed:
-        raise UserError(
-            "model.backend: unsloth is not installed; pip install '.[gpu]', "
-            'or set model.backend = "transformers"'
-        )
-    if wanted == "unsloth" or (wanted == "auto" and installed):
-        fits = choose_device(recipe) != "cpu"
-        cannot = recipe.lora.use_dora or recipe.train.packing
-        if fits and (wanted == "unsloth" or not cannot):
-            from engine.train.unsloth_backend import UnslothBackend
-
-            return UnslothBackend()
-        if wanted == "unsloth" and not fits:
+    lacks = unsloth_lacks(recipe)
+    otherwise = 'set model.backend = "transformers" (or "auto")'
+    if wanted == "unsloth":
+        if lacks:
+            raise UserError(f"{lacks}; {otherwise}, or leave it out")
+        if not installed:
             raise UserError(
-                "model.backend: unsloth needs a CUDA GPU and torch sees none here; "
-                'set model.backend = "transformers" (or "auto")'
+                "model.backend: unsloth is not installed; pip install '.[gpu]', "
+                'or set model.backend = "transformers"'
             )
+        if choose_device(recipe) == "cpu":
+            raise UserError(
+                f"model.backend: unsloth needs a CUDA GPU and torch sees none here; {otherwise}"
+            )
+    if wanted == "unsloth" or (
+        wanted == "auto" and installed and not lacks and choose_device(recipe) != "cpu"
+    ):
+        from engine.train.unsloth_backend import UnslothBackend
+
+        return UnslothBackend()
     from engine.train.transformers_backend import TransformersBackend
 
     return TransformersBackend()

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.builtin import model_path
@@ -15,7 +16,9 @@ def is_folder(model: str) -> bool:
     return Path(model_path(model)).is_dir()
 
 
-def set_environment(home: Home, model: str, *, hub_data: bool = False) -> None:
+def set_environment(
+    home: Home, model: str, *, hub_data: bool = False, report_to: Sequence[str] = ()
+) -> None:
     """No statistics, no telemetry, no progress bars; no network unless something is on the hub.
 
     That is ``model`` when it is a hub id, or the data (``hub_data``).
@@ -31,8 +34,10 @@ def set_environment(home: Home, model: str, *, hub_data: bool = False) -> None:
         # Padding-free batches are 2x to 3x slower where no variable-length attention kernel loads.
         UNSLOTH_DISABLE_AUTO_PADDING_FREE="1",
         TOKENIZERS_PARALLELISM="true",
-        WANDB_DISABLED="true",
+        WANDB_SILENT="true",
     )
+    if "wandb" not in report_to:
+        os.environ["WANDB_DISABLED"] = "true"
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(home.path / "cache" / "unsloth"))
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     if not hub_data and (not model or is_folder(model)):

@@ -5,6 +5,8 @@ and half a minute with unsloth.
 """
 
 import logging
+import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.sources import comes_from_hub
+from engine.data.tokens import Formatter
 from engine.errors import UserError
 from engine.jobs import checkpoints
 from engine.jobs.check import check_model
@@ -21,6 +24,7 @@ from engine.train.backend import Backend, Loaded, choose_backend
 from engine.train.environment import set_environment
 from engine.train.facts import count_parameters, git_commit, gpu_name, versions
 from engine.train.rows import Encoded, encode
+from engine.train.samples import Sampling, sample_prompts
 
 __all__ = ["run"]
 
@@ -47,7 +51,10 @@ class _Session:
             self.context.home,
             self.recipe.model.model_name_or_path,
             hub_data=comes_from_hub(self.recipe.data),
+            report_to=self.recipe.train.report_to,
         )
+        if self.recipe.train.full_determinism:  # cuBLAS reads it when it is first used
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         dataset = self._prepare_data()
         self._check_same_data(dataset)
         with self._phase("importing torch"):
@@ -59,8 +66,14 @@ class _Session:
         with self._phase("loading the model"):
             loaded = backend.load(self.recipe)
         with self._phase("tokenising"):
-            splits = self._encode(dataset)
-        return self._train(backend, loaded, dataset, splits)
+            formatter = Formatter.of(self.recipe)
+            splits = self._encode(dataset, formatter)
+        sampling = Sampling(
+            sample_prompts(self.recipe, formatter, dataset.split("validation"), dataset.shape),
+            sorted(formatter.stop_ids),
+            formatter.pad_id,
+        )
+        return self._train(backend, loaded, dataset, splits, sampling)
 
     # ---- phases -----------------------------------------------------------------------------
 
@@ -100,7 +113,8 @@ class _Session:
         """A resumed run goes on in the middle of an epoch: over the very same rows, or not."""
         if self.context.resume_from is None:
             return
-        trained = self.context.folder.fingerprint()
+        manifest = checkpoints.read_manifest(self.context.resume_from) or {}
+        trained = manifest.get("fingerprint") or self.context.folder.fingerprint()
         if trained and trained != dataset.fingerprint:
             raise UserError(
                 f"data.source: {self.recipe.data.source} has other rows than this run was "
@@ -108,16 +122,8 @@ class _Session:
                 "to resume, or train a new run"
             )
 
-    def _encode(self, dataset: Any) -> dict[str, Encoded]:
-        from engine.data.tokens import Formatter
-
+    def _encode(self, dataset: Any, formatter: Formatter) -> dict[str, Encoded]:
         recipe = self.recipe
-        formatter = Formatter.load(
-            recipe.model.model_name_or_path,
-            recipe.format,
-            recipe.train.max_length,
-            recipe.model.revision,
-        )
         limits = {
             "train": 0,
             "validation": recipe.evaluate.validation_rows,
@@ -165,7 +171,12 @@ class _Session:
     # ---- training ---------------------------------------------------------------------------
 
     def _train(
-        self, backend: Backend, loaded: Loaded, dataset: Any, splits: dict[str, Encoded]
+        self,
+        backend: Backend,
+        loaded: Loaded,
+        dataset: Any,
+        splits: dict[str, Encoded],
+        sampling: Sampling,
     ) -> dict[str, Any]:
         from engine.train.packed import check_rows_apart
         from engine.train.trainer import EvaluationGivenUp, RunTrainer
@@ -178,6 +189,8 @@ class _Session:
             loaded,
             train_dataset=splits["train"].dataset,
             eval_dataset=splits["validation"].dataset,
+            sampling=sampling,
+            fingerprint=dataset.fingerprint,
             on_start=lambda trainer: self.journal.append(
                 "state",
                 state="running",
@@ -267,7 +280,11 @@ class _Session:
         losses: dict[int, float] = {}  # of a repeated step the latest attempt's
         for event in read_all(self.context.folder.journal):
             if event["type"] == "metrics" and event["step"] <= state.global_step:
-                losses[event["step"]] = float(event["loss"])  # "NaN" is a text there
+                loss = float(event["loss"])  # "NaN" is a text there
+                if math.isfinite(loss):  # else the watchdog skipped the step
+                    losses[event["step"]] = loss
+                else:
+                    losses.pop(event["step"], None)
         best = trainer.best_checkpoint()
         return {
             "steps": state.global_step,
@@ -275,9 +292,7 @@ class _Session:
             "eval_loss": state.best_metric,
             "best_checkpoint": str(best.relative_to(self.context.folder.path)) if best else None,
             "adapter": str(self.context.folder.adapter.relative_to(self.context.folder.path)),
-            "reason": (
-                "all steps done" if state.global_step >= state.max_steps else "early stopping"
-            ),
+            "reason": trainer.why_done(),
         }
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import SFTTrainer
 
-from engine.errors import UserError
+from engine.errors import Diverged, UserError
 from engine.jobs import checkpoints
 from engine.jobs.context import RunContext, Stopped
 from engine.train.arguments import training_arguments
@@ -22,7 +23,11 @@ from engine.train.backend import Loaded
 from engine.train.loss import SplitLoss, split_loss
 from engine.train.memory import MemoryReader
 from engine.train.packed import TOKENS, PackedCollator
+from engine.train.sampler import GroupedByLength
+from engine.train.samples import Sampling, generate
 from engine.train.saving import load_weights, save_weights, trained_bytes, write_whole
+from engine.train.trackers import Trackers
+from engine.train.watchdog import Watchdog
 
 __all__ = ["EvaluationGivenUp", "RunTrainer"]
 
@@ -56,12 +61,19 @@ class RunTrainer(SFTTrainer):
         loaded: Loaded,
         train_dataset: Any,
         eval_dataset: Any,
+        sampling: Sampling,
+        fingerprint: str,
         on_start: Callable[["RunTrainer"], None],
     ) -> None:
         self.context = context
         self.memory = MemoryReader(loaded.device)
         self.on_start = on_start
-        self.evaluation_asked = False
+        self.sampling = sampling
+        self.fingerprint = fingerprint
+        self.evaluation_asked = self.sample_asked = False
+        self._for_generation = loaded.for_generation
+        self._grad_norm: Any = None
+        self._last_validation_loss = math.inf
         self._step_loss: Any = 0.0
         self._step_tokens: Any = 0
         self._step_began = self._memory_told = time.perf_counter()
@@ -85,11 +97,36 @@ class RunTrainer(SFTTrainer):
                 parameter.data = parameter.data.float()
         self.remove_callback(PrinterCallback)
         self.add_callback(_Follow(self))
+        self.add_callback(Watchdog())
         train = context.recipe.train
+        self.trackers: Trackers | None = None
+        if train.report_to:
+            self.trackers = Trackers(train.report_to, context.home, context.folder, self._warn)
+            self.add_callback(self.trackers)
         if train.early_stopping_patience:
             self.add_callback(
                 EarlyStoppingCallback(train.early_stopping_patience, train.early_stopping_threshold)
             )
+
+    def _warn(self, message: str, **fields: Any) -> None:
+        self.context.journal.append("warning", message=message, **fields)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        lengths = list(map(len, (train_dataset or self.train_dataset)["input_ids"]))
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return GroupedByLength(lengths, size * self.args.world_size, self.args.seed)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        try:
+            return super().create_scheduler(num_training_steps, optimizer)
+        except (TypeError, ValueError) as error:
+            train = self.context.recipe.train
+            raise UserError(
+                f"train.lr_scheduler_kwargs: {train.lr_scheduler_kwargs} does not fit "
+                f"lr_scheduler_type = {train.lr_scheduler_type!r}: {error}"
+            ) from error
 
     # ---- one step ---------------------------------------------------------------------------
 
@@ -103,6 +140,10 @@ class RunTrainer(SFTTrainer):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # counting them walks over every parameter at every step
+
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        self._grad_norm = super()._get_grad_norm(*args, **kwargs)
+        return self._grad_norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Journals a step. Nothing is kept in ``state.log_history``: checkpoints stay small."""
@@ -127,6 +168,8 @@ class RunTrainer(SFTTrainer):
                 peak_memory_bytes=peak,
             )
             self._step_loss, self._step_tokens = 0.0, 0
+            self._track({"loss": loss, **{k: logs[k] for k in ("learning_rate", "grad_norm")}})
+            self._watch(loss, float(logs["grad_norm"]))
         for values in getattr(self, "_metrics", {}).values():
             values.clear()
 
@@ -139,7 +182,81 @@ class RunTrainer(SFTTrainer):
             self._given_up_means_stop(
                 lambda: self.measure(self.eval_dataset, "validation", "asked")
             )
+        if self.sample_asked:
+            self.sample_asked = False
+            self._given_up_means_stop(lambda: self.sample("asked"))
         self._step_began = time.perf_counter()
+
+    def _track(self, logs: dict[str, Any]) -> None:
+        if self.trackers:
+            logs["epoch"] = self.state.epoch
+            self.trackers.tell("on_log", self.args, self.state, self.control, logs=logs)
+
+    # ---- the watchdog -----------------------------------------------------------------------
+
+    @property
+    def watchdog(self) -> Watchdog:
+        """The one that counts: a resume puts one with the checkpoint's state in its place."""
+        return next(cb for cb in self.callback_handler.callbacks if isinstance(cb, Watchdog))
+
+    def before_step(self) -> None:
+        """Skip a step whose loss or gradients are no numbers, where the recipe says so.
+
+        Without gradients no optimiser changes anything. Only then: looking costs a wait for the
+        GPU before the step.
+        """
+        if self.context.recipe.train.loss_watchdog == "lower_rate" and not (
+            math.isfinite(self._step_loss) and (self.args.fp16 or math.isfinite(self._grad_norm))
+        ):
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def _watch(self, loss: float, grad_norm: float) -> None:
+        train = self.context.recipe.train
+        if train.loss_watchdog == "off":
+            return
+        why = self.watchdog.look(loss, train)
+        # With float16 the loss scaler meets infinite gradients by itself.
+        if not (why or math.isfinite(grad_norm) or self.args.fp16):
+            why = f"the gradients' norm is {grad_norm}"
+        if not why:
+            return
+        if train.loss_watchdog == "stop":
+            raise self._diverged(f"{why} at step {self.state.global_step}", loss)
+        self.watchdog.factor *= train.loss_watchdog_factor
+        self.follow_recipe()
+        self._warn(
+            f"{why}: the learning rate is multiplied by {train.loss_watchdog_factor:g} from step "
+            f"{self.state.global_step + 1} on",
+            step=self.state.global_step,
+        )
+
+    def follow_recipe(self) -> None:
+        """Set what a checkpoint brought back to what the recipe says now.
+
+        The rate (times what the watchdog made of it), the schedule from this step on, weight decay
+        and patience: a child run may have others than the run whose checkpoint it goes on from.
+        """
+        recipe, groups = self.context.recipe.train, self.optimizer.param_groups
+        rate = recipe.learning_rate * self.watchdog.factor
+        scheduler = self.lr_scheduler
+        for place, group in enumerate(groups):
+            group["weight_decay"] = recipe.weight_decay if place == 0 else 0.0
+            group["initial_lr"] = rate
+        if isinstance(scheduler, LambdaLR):
+            if hasattr(scheduler, "num_bad_epochs"):  # it was reduce_lr_on_plateau's state
+                scheduler.last_epoch = self.state.global_step
+            scheduler.base_lrs = [rate for _ in groups]
+            shares = [share(scheduler.last_epoch) for share in scheduler.lr_lambdas]
+            for group, share in zip(groups, shares, strict=True):
+                group["lr"] = rate * share
+            scheduler._last_lr = [group["lr"] for group in groups]  # what is reported
+        elif self.watchdog.factor != 1.0:
+            for group in groups:
+                group["lr"] = min(group["lr"], rate)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback):
+                callback.early_stopping_patience = recipe.early_stopping_patience
+                callback.early_stopping_threshold = recipe.early_stopping_threshold
 
     # ---- evaluation -------------------------------------------------------------------------
 
@@ -148,11 +265,58 @@ class RunTrainer(SFTTrainer):
     ) -> dict[str, float]:
         """The validation loss, journaled. Early stopping and best-checkpoint tracking read it."""
         measured = self.measure(self.eval_dataset, "validation", "during")
+        self.sample("during")
         metrics = {f"{metric_key_prefix}_loss": measured.mean}
+        self._track(dict(metrics))
+        self.stop_at_loss(measured.mean)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def stop_at_loss(self, loss: float) -> None:
+        self._last_validation_loss = loss
+        if loss <= self.context.recipe.train.stop_at_loss:
+            self.control.should_training_stop = True
+
+    def why_done(self) -> str:
+        """Why no more steps were made."""
+        target = self.context.recipe.train.stop_at_loss
+        if self.state.global_step >= self.state.max_steps:
+            return "all steps done"
+        if target and self._last_validation_loss <= target:
+            return f"validation loss {self._last_validation_loss:.4f} reached stop_at_loss"
+        return "early stopping"
+
+    def sample(self, which: str) -> None:
+        """Answer the fixed prompts with the weights as they are; one ``sample`` event a prompt.
+
+        Raises :class:`EvaluationGivenUp` on a stop.
+        """
+        if not self.sampling.prompts:
+            return
+        began = time.perf_counter()
+        texts = generate(
+            self.model,
+            self.sampling,
+            self.processing_class,
+            max_new_tokens=self.context.recipe.evaluate.sample_max_new_tokens,
+            autocast=self.accelerator.autocast,
+            for_generation=self._for_generation,
+            cancelled=self.context.stop_requested,
+        )
+        if self.context.stop_requested():
+            raise EvaluationGivenUp
+        for prompt, text in zip(self.sampling.prompts, texts, strict=True):
+            self.context.journal.append(
+                "sample",
+                step=self.state.global_step,
+                which=which,
+                prompt=prompt.text,
+                text=text,
+                reference=prompt.reference,
+                seconds=time.perf_counter() - began,
+            )
 
     def measure(
         self,
@@ -193,21 +357,30 @@ class RunTrainer(SFTTrainer):
             mean_token_accuracy=measured.mean_token_accuracy,
         )
         if not math.isfinite(measured.mean):
-            raise self._diverged(measured.mean, split)
+            raise self._diverged(
+                f"the {split} loss is {measured.mean} at step {self.state.global_step}",
+                measured.mean,
+            )
         return measured
 
-    def _diverged(self, loss: float, split: str) -> UserError:
+    def _diverged(self, why: str, loss: float) -> UserError:
         """Weights that give no finite loss never recover: no hour and no checkpoint is spent."""
         recipe, step = self.context.recipe, self.state.global_step
         if step == 0:
             return UserError(
-                f"model.model_name_or_path: the {split} loss is {loss} before any training; the "
-                f"weights are damaged, or model.dtype = {recipe.model.dtype!r} is too narrow for "
-                "them"
+                f"model.model_name_or_path: {why}, before any training; the weights are damaged, "
+                f"or model.dtype = {recipe.model.dtype!r} is too narrow for them"
             )
-        return UserError(
-            f"train.learning_rate: the {split} loss is {loss} at step {step}, training has "
-            f"diverged; start a run with less than {recipe.train.learning_rate:g}"
+        rate = recipe.train.learning_rate / 2
+        return Diverged(
+            f"train.learning_rate: {why}: training has diverged; go on from the last checkpoint "
+            f"with less than {recipe.train.learning_rate:g}",
+            step=step,
+            loss=loss,
+            suggestion={
+                "words": f"half the learning rate ({rate:g}), from the last checkpoint on",
+                "settings": {"train.learning_rate": rate},
+            },
         )
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -252,7 +425,9 @@ class RunTrainer(SFTTrainer):
         size = write_whole(
             final.parent / f".tmp-{step}-{os.getpid()}",
             self._write_checkpoint,
-            lambda temporary: checkpoints.publish(temporary, final, step=step),
+            lambda temporary: checkpoints.publish(
+                temporary, final, step=step, fingerprint=self.fingerprint
+            ),
             needed=weight + SPARE_BYTES,
             what=f"the checkpoint of step {step}",
         )
@@ -310,9 +485,13 @@ class RunTrainer(SFTTrainer):
         """Runs before the first step of this attempt, everything loaded."""
         if self.context.stop_requested():
             raise Stopped
+        if self.state.global_step:
+            self.follow_recipe()
         self.on_start(self)
         saved = self.state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
         done = saved.get("should_training_stop", False) if self.state.global_step else False
+        if self.context.attempt == 1:  # another run's end, by another recipe
+            done = self.state.global_step >= self.state.max_steps
         if self.state.global_step and saved.get("should_evaluate"):
             # The last attempt was stopped before or in this step's evaluation.
             if self._determine_best_metric(self._evaluate(None, None), None):
@@ -333,6 +512,9 @@ class _Follow(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer.begin()
 
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.before_step()
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         trainer = self.trainer
         for request in trainer.context.take_controls():
@@ -340,6 +522,8 @@ class _Follow(TrainerCallback):
                 control.should_save = True
             elif request.action == "evaluate":
                 trainer.evaluation_asked = True
+            elif request.action == "sample":
+                trainer.sample_asked = True
         if trainer.context.stop_requested():
             self.stopping = control.should_save = True
         if time.perf_counter() - trainer._memory_told >= MEMORY_SECONDS:

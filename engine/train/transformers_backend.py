@@ -6,9 +6,11 @@ import sys
 from typing import Any
 
 from engine.builtin import model_path
+from engine.data.tokenizer_files import chat_template
 from engine.errors import UserError
 from engine.recipe import Recipe
 from engine.train.backend import Loaded, choose_device
+from engine.train.vocabulary import add_tokens, new_token_ids
 
 __all__ = ["TransformersBackend", "compute_dtype", "load_base", "quantization", "unloadable"]
 
@@ -31,7 +33,7 @@ class TransformersBackend:
         held_in = dtype if recipe.lora.enabled else "float32"
         model, tokenizer = load_base(recipe, device, held_in)
         if recipe.lora.enabled:
-            model = _attach_lora(model, recipe)
+            model = _attach_lora(model, tokenizer, recipe)
         notes = ["base weights in 4 bits"] if recipe.model.load_in_4bit else []
         return Loaded(
             model=model,
@@ -130,11 +132,19 @@ def load_base(recipe: Recipe, device: str, dtype: str) -> tuple[Any, Any]:
             device_map={"": device},
             use_safetensors=True,
             trust_remote_code=section.trust_remote_code,
+            **attention(recipe),
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise unloadable(recipe, error) from error
     keep_4bit_as_loaded(model)
+    add_tokens(model, tokenizer, section.add_tokens)
     return model, tokenizer
+
+
+def attention(recipe: Recipe) -> dict[str, str]:
+    """``attn_implementation`` as an argument of ``from_pretrained``; auto: Transformers' choice."""
+    wanted = recipe.model.attn_implementation
+    return {} if wanted == "auto" else {"attn_implementation": wanted}
 
 
 def load_tokenizer(recipe: Recipe) -> Any:
@@ -152,6 +162,8 @@ def load_tokenizer(recipe: Recipe) -> Any:
         raise unloadable(recipe, error) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if recipe.format.chat_template:
+        tokenizer.chat_template = chat_template(recipe.format.chat_template)
     return tokenizer
 
 
@@ -165,24 +177,55 @@ def keep_4bit_as_loaded(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _attach_lora(model: Any, recipe: Recipe) -> Any:
+def _attach_lora(model: Any, tokenizer: Any, recipe: Recipe) -> Any:
     from peft import LoraConfig, TaskType, get_peft_model
 
     lora = recipe.lora
+    saved_whole = set(lora.modules_to_save)
+    new_rows = {
+        name: ids
+        for name, ids in new_token_ids(model, tokenizer, recipe.model.add_tokens).items()
+        if name not in saved_whole
+    }
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
-        target_modules=list(lora.target_modules),
+        target_modules=lora.target_modules,
+        modules_to_save=lora.modules_to_save or None,
+        layers_to_transform=lora.layers_to_transform or None,
+        init_lora_weights=lora.init_lora_weights,
+        trainable_token_indices=new_rows or None,
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
-        bias="none",
+        bias=lora.bias,
         task_type=TaskType.CAUSAL_LM,
     )
+    known = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    for key in ("modules_to_save", "target_modules"):
+        names = getattr(lora, key)
+        # PEFT says nothing of a module to save, or of one target among several, that is not there.
+        if not isinstance(names, str) and (missing := [n for n in names if not _is_in(n, known)]):
+            raise UserError(
+                f"lora.{key}: the model has no module {missing[0]!r}; it has "
+                f"{', '.join(sorted(_linears(model)))}"
+            )
     try:
         return get_peft_model(model, config)
-    except ValueError as error:
-        raise UserError(f"lora: {str(error).splitlines()[0]}") from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"lora: {first_line(error)}") from error
+
+
+def _is_in(name: str, known: set[str]) -> bool:
+    """Whether a module of this name is there: its last part, or a path to it, or a pattern."""
+    return name.rpartition(".")[2] in known or not name.replace("_", "").replace(".", "").isalnum()
+
+
+def _linears(model: Any) -> set[str]:
+    import torch
+
+    kinds = (torch.nn.Linear, torch.nn.Embedding)
+    return {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, kinds)}
 
 
 def unloadable(recipe: Recipe, error: Exception) -> UserError:

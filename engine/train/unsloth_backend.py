@@ -1,9 +1,11 @@
 """Unsloth: fused kernels for LoRA on one CUDA GPU."""
 
 import importlib
+from collections.abc import Callable
+from typing import Any
 
 from engine.builtin import model_path
-from engine.errors import UserError
+from engine.data.tokenizer_files import chat_template
 from engine.recipe import Recipe
 from engine.train.backend import Loaded, choose_device
 from engine.train.transformers_backend import compute_dtype, unloadable
@@ -27,20 +29,6 @@ class UnslothBackend:
         device = choose_device(recipe)
         dtype = compute_dtype(recipe, device)
         section, lora, train = recipe.model, recipe.lora, recipe.train
-        if lora.use_dora and lora.enabled:
-            raise UserError(
-                'lora.use_dora: unsloth has no DoRA kernels; set model.backend = "transformers"'
-            )
-        if section.load_in_4bit and section.bnb_4bit_quant_type != "nf4":
-            raise UserError(
-                "model.bnb_4bit_quant_type: unsloth holds 4-bit weights as nf4 only; "
-                'set it to "nf4", or model.backend = "transformers"'
-            )
-        if section.load_in_4bit and not section.bnb_4bit_use_double_quant:
-            raise UserError(
-                "model.bnb_4bit_use_double_quant: unsloth always quantises the constants too; "
-                'set it to true, or model.backend = "transformers"'
-            )
         transformers.set_seed(train.seed)
         checkpointing = "unsloth" if train.gradient_checkpointing else False
         try:
@@ -66,15 +54,20 @@ class UnslothBackend:
                 r=lora.r,
                 lora_alpha=lora.lora_alpha,
                 lora_dropout=lora.lora_dropout,
-                target_modules=list(lora.target_modules),
+                target_modules=lora.target_modules,
+                modules_to_save=lora.modules_to_save or None,
+                layers_to_transform=lora.layers_to_transform or None,
+                init_lora_weights=lora.init_lora_weights,
                 use_rslora=lora.use_rslora,
-                bias="none",
+                bias=lora.bias,
                 use_gradient_checkpointing=checkpointing,
                 random_state=train.seed,
                 max_seq_length=train.max_length,
             )
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
+        if recipe.format.chat_template:
+            tokenizer.chat_template = chat_template(recipe.format.chat_template)
         return Loaded(
             model=model,
             tokenizer=tokenizer,
@@ -84,4 +77,13 @@ class UnslothBackend:
             pad_to_multiple_of=train.max_length,
             loss_type="nll",
             notes=[f"padding every batch to {train.max_length} tokens"],
+            for_generation=_for_generation,
         )
+
+
+def _for_generation(model: Any) -> Callable[[], None]:
+    """Unsloth's kernels for decoding; returns what brings those for training back."""
+    from unsloth import FastLanguageModel
+
+    FastLanguageModel.for_inference(model)
+    return lambda: FastLanguageModel.for_training(model)

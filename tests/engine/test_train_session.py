@@ -164,7 +164,7 @@ def test_a_run_that_diverges_fails_and_keeps_no_broken_weights(
     settings = ["train.max_steps=8", "train.eval_steps=2", "train.save_steps=2"]
     recipe = tiny_recipe(*settings, "train.learning_rate=1e30", "evaluate.before=false")
     attempt = Attempt(open_home(tmp_path), recipe, "diverged")
-    with pytest.raises(UserError, match=r"train\.learning_rate: .* at step 2, .* less than 1e\+30"):
+    with pytest.raises(UserError, match=r"train\.learning_rate: .* at step 2: .* less than 1e\+30"):
         attempt.run()
     assert checkpoints.whole(attempt.folder) == [] and not attempt.folder.adapter.exists()
 

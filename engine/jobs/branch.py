@@ -1,0 +1,185 @@
+"""Goes on with a run under a changed recipe: a child run, from its parent's last checkpoint.
+
+The child gets the checkpoint as hard links, so it costs no space and outlives its parent.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UserError
+from engine.home import Home
+from engine.jobs import checkpoints
+from engine.jobs.folder import RunFolder
+from engine.jobs.journal import read_all
+from engine.jobs.launch import create_run, refuse_alive
+from engine.recipe import Recipe
+from engine.whole import put_in_place
+
+__all__ = ["Change", "branch", "changes", "suggested_settings"]
+
+OTHER_WEIGHTS = "its weights would not fit the checkpoint"
+OTHER_ROWS = "the checkpoint lies in the middle of an epoch over other rows"
+OTHER_OPTIMISER = "the checkpoint holds another optimiser's state"
+
+REFUSED = {
+    "model.model_name_or_path": OTHER_WEIGHTS,
+    "model.revision": OTHER_WEIGHTS,
+    "model.add_tokens": OTHER_WEIGHTS,
+    "lora.enabled": OTHER_WEIGHTS,
+    "lora.r": OTHER_WEIGHTS,
+    "lora.lora_alpha": "what its adapters have learned would count otherwise",
+    "lora.use_rslora": "what its adapters have learned would count otherwise",
+    "lora.use_dora": OTHER_WEIGHTS,
+    "lora.target_modules": OTHER_WEIGHTS,
+    "lora.modules_to_save": OTHER_WEIGHTS,
+    "lora.layers_to_transform": OTHER_WEIGHTS,
+    "lora.bias": OTHER_WEIGHTS,
+    "train.optim": OTHER_OPTIMISER,
+    "train.optim_target_modules": OTHER_OPTIMISER,
+    "train.packing": OTHER_ROWS,
+}
+"""Key -> why a run cannot go on with another value of it."""
+
+ORDER = "the rows of this epoch come in another order: some again, some not at all"
+SEEN = "from here on the model sees other texts"
+WORDS = {
+    "train.seed": ORDER,
+    "train.train_sampling_strategy": ORDER,
+    "train.max_length": "from here on rows are cut at another length",
+    "train.completion_only_loss": "from here on the loss counts other tokens",
+    "train.learning_rate": "counts from here on, at this place of the schedule",
+    "train.lr_scheduler_type": "counts from here on, at this place of the schedule",
+    "model.load_in_4bit": "the adapters go on upon weights that are rounded otherwise",
+    "model.dtype": "losses differ by rounding",
+    "model.backend": "losses differ by rounding",
+    "train.gradient_checkpointing": "less memory, slower steps; the losses stay the same",
+}
+BATCH = frozenset(
+    {
+        "train.per_device_train_batch_size",
+        "train.gradient_accumulation_steps",
+        "train.num_processes",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key that the child has another value of, and what that means for going on."""
+
+    key: str
+    before: Any
+    after: Any
+    words: str
+
+
+def _rows_a_step(recipe: Recipe) -> int:
+    train = recipe.train
+    return (
+        train.per_device_train_batch_size * train.gradient_accumulation_steps * train.num_processes
+    )
+
+
+def changes(before: Recipe, after: Recipe) -> list[Change]:
+    """What differs, in the recipe's order.
+
+    Raises UserError naming the first key with which the run cannot go on.
+    """
+    old, new = before.flat(), after.flat()
+    rows, now = _rows_a_step(before), _rows_a_step(after)
+    found = []
+    for key in new:
+        if old[key] == new[key] or key in ("name", "description"):
+            continue
+        section = key.partition(".")[0]
+        why = REFUSED.get(key) or (OTHER_ROWS if section in ("data", "clean", "split") else "")
+        if why:
+            raise UserError(
+                f"{key}: {old[key]!r} cannot become {new[key]!r} when a run goes on: {why}; "
+                "train a new run instead"
+            )
+        words = WORDS.get(key, "")
+        if section == "format":
+            words = SEEN
+        elif key in BATCH and rows == now:
+            words = f"a step still has {rows} rows; losses differ by rounding"
+        elif key in BATCH:
+            words = (
+                f"a step has {now} rows instead of {rows}; the steps so far count as if of {now}"
+            )
+        found.append(Change(key, old[key], new[key], words))
+    return found
+
+
+def suggested_settings(folder: RunFolder) -> list[str]:
+    """The settings that the run's last error suggests, as of ``--set``.
+
+    Raises UserError when it suggests none.
+    """
+    suggestion: dict[str, Any] = {}
+    for event in read_all(folder.journal):
+        if event["type"] == "error":
+            found = event.get("suggestion")
+            suggestion = found if isinstance(found, dict) else {}
+    settings = suggestion.get("settings") or {}
+    if not isinstance(settings, dict) or not settings:
+        raise UserError(f"run {folder.name}: its end suggests no other recipe; give one with --set")
+    return [f"{key}={_toml(value)}" for key, value in settings.items()]
+
+
+def _toml(value: Any) -> str:
+    import tomlkit
+
+    return str(tomlkit.item(value).as_string())
+
+
+def branch(home: Home, parent: RunFolder, recipe: Recipe, name: str | None = None) -> RunFolder:
+    """Make (not start) the run that goes on from ``parent``'s last whole checkpoint.
+
+    Raises UserError when the parent is alive, has nothing whole saved, or ``recipe`` does not fit
+    its checkpoint.
+    """
+    refuse_alive(parent)
+    changes(parent.read_recipe(), recipe)
+    last = checkpoints.latest_whole(parent)
+    if last is None:
+        raise UserError(
+            f"run {parent.name} has no whole checkpoint to go on from; train a new run instead"
+        )
+    best = _best(parent, last)
+    kept = [last] if best in (None, last) else [best, last]
+
+    def take_over(child: RunFolder) -> None:
+        child.checkpoints.mkdir(mode=0o700)
+        for checkpoint in kept:
+            assert checkpoint is not None
+            _link(checkpoint, child.checkpoints / checkpoint.name)
+
+    return create_run(home, recipe, name, parent=parent.id, prepare=take_over)
+
+
+def _best(run: RunFolder, last: Path) -> Path | None:
+    """The checkpoint that the last one's trainer state calls the best, when it is whole."""
+    try:
+        state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
+        best = run.checkpoints / f"{checkpoints.PREFIX}{int(state['best_global_step'])}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return best if checkpoints.is_whole(best) else None
+
+
+def _link(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".tmp-{target.name}")
+
+    def link(file: str, place: str) -> None:
+        try:
+            os.link(file, place)
+        except OSError:  # a file system without hard links
+            shutil.copy2(file, place)
+
+    shutil.copytree(source, temporary, copy_function=link)
+    put_in_place(temporary, target)
