@@ -37,7 +37,7 @@ class Attempt:
             recipe=self.recipe,
             attempt=self.number,
             journal=journal,
-            resume_from=self.latest() if self.number > 1 else None,
+            resume_from=self.latest(),
             stop_requested=lambda: self.stop_at is not None and self.stop_at in journal.seen,
             take_controls=lambda: [
                 Control(number, action)

@@ -1,0 +1,170 @@
+"""A run goes on under a changed recipe, as a child with its parent's checkpoint."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.cli import main
+from engine.errors import UserError
+from engine.home import Home, open_home
+from engine.jobs import checkpoints
+from engine.jobs.branch import branch, changes, suggested_settings
+from engine.jobs.context import Stopped
+from engine.jobs.folder import RunFolder
+from engine.jobs.journal import Journal
+from engine.jobs.launch import delete_run, launch, wait_until_dead
+from engine.recipe import Recipe
+from tests.engine.training import Attempt, events, losses
+
+Make = Callable[..., Recipe]
+QUIET = ["evaluate.before=false", "evaluate.sample_rows=0"]
+
+
+@pytest.fixture(scope="module")
+def parent_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return open_home(tmp_path_factory.mktemp("parents"))
+
+
+@pytest.fixture(scope="module")
+def parent(parent_home: Home, tiny_recipe: Make) -> Attempt:
+    """A run of 16 steps that was stopped after its seventh."""
+    attempt = Attempt(parent_home, tiny_recipe(*QUIET), "parent")
+    attempt.stop_at = ("metrics", 6)
+    with pytest.raises(Stopped):
+        attempt.run()
+    return attempt
+
+
+def go_on(parent: Attempt, *settings: str) -> Attempt:
+    """The child run of ``parent``, trained to its end."""
+    recipe = parent.folder.read_recipe().with_settings(settings)
+    child = Attempt.__new__(Attempt)
+    child.home, child.recipe, child.number = parent.home, recipe, 0
+    child.requests, child.stop_at = {}, None
+    child.folder = branch(parent.home, parent.folder, recipe)
+    child.run()
+    return child
+
+
+def test_half_the_batch_twice_trains_on_the_same(
+    parent: Attempt, tiny_recipe: Make, tmp_path: Path
+) -> None:
+    whole = Attempt(open_home(tmp_path), tiny_recipe(*QUIET), "whole")
+    whole.run()
+    child = go_on(
+        parent,
+        "train.per_device_train_batch_size=4",
+        "train.gradient_accumulation_steps=2",
+        "train.gradient_checkpointing=true",
+    )
+    made, wanted = losses(child.folder), losses(whole.folder)
+    assert made == pytest.approx({s: wanted[s] for s in range(8, 17)}, abs=1e-5)
+    assert child.folder.read_identity()["parent"] == parent.folder.id
+
+
+def test_a_new_rate_counts_from_the_next_step_on(parent: Attempt) -> None:
+    child = go_on(parent, "train.learning_rate=2e-3", "train.weight_decay=0.1")
+    rates = {e["step"]: e["learning_rate"] for e in events(child.folder, "metrics")}
+    assert rates == pytest.approx({s: 2e-3 * (17 - s) / 16 for s in range(8, 17)})
+
+
+def test_another_schedule_and_more_steps(parent: Attempt) -> None:
+    child = go_on(parent, "train.lr_scheduler_type=constant", "train.max_steps=20")
+    rates = {e["step"]: e["learning_rate"] for e in events(child.folder, "metrics")}
+    assert rates == pytest.approx(dict.fromkeys(range(8, 21), 1e-2))
+
+
+def test_a_finished_run_trains_on_after_its_parent_is_deleted(
+    tmp_path: Path, tiny_recipe: Make
+) -> None:
+    parent = Attempt(open_home(tmp_path), tiny_recipe(*QUIET, "train.max_steps=8"), "short")
+    parent.run()
+    recipe = parent.recipe.with_settings(["train.max_steps=12"])
+    folder = branch(parent.home, parent.folder, recipe, "longer")
+    delete_run(parent.home, parent.folder)
+    launch(folder)  # by supervisor and worker, as a user would
+    assert wait_until_dead(folder, 120)
+    assert sorted(losses(folder)) == [9, 10, 11, 12]
+    assert events(folder, "state")[-1]["state"] == "finished"
+
+
+def test_what_cannot_go_on_names_key_and_reason(parent: Attempt) -> None:
+    recipe = parent.folder.read_recipe()
+    for setting, why in (
+        ("lora.r=4", "lora.r: 16 cannot become 4 .* would not fit the checkpoint"),
+        ("split.seed=9", "split.seed: .* middle of an epoch over other rows"),
+        ("train.optim=sgd", "train.optim: .* another optimiser's state"),
+    ):
+        with pytest.raises(UserError, match=why):
+            branch(parent.home, parent.folder, recipe.with_settings([setting]))
+    assert len(list(parent.home.runs.glob("[!.]*"))) == len(
+        list(parent.home.runs.glob("*/run.json"))
+    )
+
+
+def test_every_change_is_told(parent: Attempt) -> None:
+    recipe = parent.folder.read_recipe()
+    found = changes(
+        recipe,
+        recipe.with_settings(["train.per_device_train_batch_size=2", "train.max_length=64"]),
+    )
+    assert [(c.key, c.before, c.after) for c in found] == [
+        ("train.max_length", 128, 64),
+        ("train.per_device_train_batch_size", 8, 2),
+    ]
+    assert "2 rows instead of 8" in found[1].words
+
+
+def test_nothing_saved_nothing_to_go_on_from(tmp_path: Path, tiny_recipe: Make) -> None:
+    bare = Attempt(open_home(tmp_path), tiny_recipe(), "bare")
+    with pytest.raises(UserError, match="run bare has no whole checkpoint"):
+        branch(bare.home, bare.folder, bare.recipe.with_settings(["train.seed=1"]))
+
+
+def test_the_suggestion_is_taken_by_one_word(
+    parent: Attempt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, copy = parent.home, _copied(parent.folder, "suggested")
+    with pytest.raises(UserError, match="suggests no other recipe"):
+        suggested_settings(copy)
+    journal = Journal(copy.journal, 1)
+    settings = {"train.per_device_train_batch_size": 4, "train.gradient_accumulation_steps": 2}
+    suggestion = {"words": "half the batch", "settings": settings}
+    journal.append("error", kind="out_of_memory", message="no", suggestion=suggestion)
+    journal.append("state", state="failed")
+    journal.close()
+    arguments = ["resume", copy.id, "--suggested", "--home", str(home.path), "--json"]
+    assert main(arguments) == 1
+    assert "add --yes" in capsys.readouterr().err
+    assert main([*arguments, "--yes", "--name", "smaller"]) == 0
+    told = capsys.readouterr()
+    assert "train.per_device_train_batch_size: 8 -> 4 (a step still has 8 rows" in told.err
+    document = json.loads(told.out)
+    assert (document["state"], document["steps"], document["name"]) == ("finished", 16, "smaller")
+
+
+def _copied(folder: RunFolder, name: str) -> RunFolder:
+    """The run once more, under another id and name."""
+    copy = RunFolder(folder.path.with_name(f"{folder.id}-{name}"))
+    shutil.copytree(folder.path, copy.path)
+    copy.identity.write_text(json.dumps({**folder.read_identity(), "id": copy.id, "name": name}))
+    return copy
+
+
+def test_the_best_checkpoint_comes_along(tmp_path: Path, tiny_recipe: Make) -> None:
+    settings = ["train.save_steps=2", "train.eval_steps=2", "train.save_total_limit=1"]
+    parent = Attempt(open_home(tmp_path), tiny_recipe(*QUIET, *settings), "best")
+    parent.stop_at = ("metrics", 7)
+    with pytest.raises(Stopped):
+        parent.run()
+    best = json.loads((parent.latest() / "trainer_state.json").read_text())["best_global_step"]
+    child = branch(
+        parent.home, parent.folder, parent.recipe.with_settings(["train.learning_rate=1e30"])
+    )
+    kept = {path.name for path in checkpoints.whole(child, content=True)}
+    assert kept == {f"step-{best}", "step-8"}
+    source = parent.folder.checkpoints / "step-8" / "manifest.json"
+    assert (child.checkpoints / "step-8" / "manifest.json").samefile(source)
