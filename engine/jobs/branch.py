@@ -39,7 +39,6 @@ REFUSED = {
     "lora.layers_to_transform": OTHER_WEIGHTS,
     "lora.bias": OTHER_WEIGHTS,
     "train.optim": OTHER_OPTIMISER,
-    "train.optim_target_modules": OTHER_OPTIMISER,
     "train.packing": OTHER_ROWS,
 }
 """Key -> why a run cannot go on with another value of it."""

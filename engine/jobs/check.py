@@ -43,22 +43,13 @@ def check_model(recipe: Recipe) -> None:
 OPTIMISERS = {
     "adamw_torch_8bit": "torchao",
     "adamw_torch_4bit": "torchao",
-    "galore_adamw": "galore_torch",
-    "galore_adamw_8bit": "galore_torch",
-    "galore_adafactor": "galore_torch",
-    "apollo_adamw": "apollo_torch",
-    "grokadamw": "grokadamw",
     "schedule_free_radam": "schedulefree",
     "schedule_free_adamw": "schedulefree",
     "schedule_free_sgd": "schedulefree",
     "stable_adamw": "optimi",
 }
 """Optimisers that Transformers takes from packages of their own, by the package's module."""
-PIP_NAMES = {
-    "optimi": "torch-optimi",
-    "galore_torch": "galore-torch",
-    "apollo_torch": "apollo-torch",
-}
+PIP_NAMES = {"optimi": "torch-optimi"}
 
 
 def check_packages(recipe: Recipe) -> None:
@@ -77,12 +68,6 @@ def check_packages(recipe: Recipe) -> None:
                 f"{key}: {name} needs a package that is not installed: "
                 f"pip install {PIP_NAMES.get(module, module)}"
             )
-    on_modules = train.optim.startswith(("galore", "apollo"))
-    if on_modules and not train.optim_target_modules:
-        raise UserError(
-            f"train.optim: {train.optim} needs to know its modules; set "
-            'train.optim_target_modules, e.g. ["q_proj", "v_proj"]'
-        )
 
 
 def _check_weights(folder: Path) -> None:

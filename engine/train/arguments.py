@@ -5,6 +5,7 @@ from trl import SFTConfig
 from engine.jobs.context import RunContext
 from engine.recipe import Recipe
 from engine.train.backend import Loaded
+from engine.train.trackers import PROJECT
 
 __all__ = ["resolve_optim", "training_arguments"]
 
@@ -51,7 +52,6 @@ def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
         train_sampling_strategy=train.train_sampling_strategy,
         optim=resolve_optim(train.optim, loaded.device),
         optim_args=train.optim_args or None,
-        optim_target_modules=train.optim_target_modules or None,
         max_grad_norm=train.max_grad_norm,
         gradient_checkpointing=train.gradient_checkpointing,
         seed=train.seed,
@@ -70,6 +70,7 @@ def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
         logging_nan_inf_filter=False,
         report_to="none",  # trackers are ours to guard: engine.train.trackers
         run_name=context.folder.name,
+        project=PROJECT,
         disable_tqdm=True,
         use_cpu=cpu,
         bf16=loaded.dtype == "bfloat16",

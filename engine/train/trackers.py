@@ -16,6 +16,9 @@ from engine.jobs.folder import RunFolder
 
 __all__ = ["Trackers"]
 
+PROJECT = "tunebench"
+"""What runs are filed under, unless the tracker's own environment variable says otherwise."""
+
 Warn = Callable[[str], None]
 
 
@@ -28,7 +31,9 @@ class Trackers(TrainerCallback):
         os.environ.setdefault("WANDB_DIR", str(folder.path))
         os.environ.setdefault("WANDB_RUN_ID", folder.id)
         os.environ.setdefault("WANDB_RESUME", "allow")
-        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{home.path / 'mlflow.db'}")
+        os.environ.setdefault("WANDB_PROJECT", PROJECT)
+        os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        os.environ.setdefault("MLFLOW_TRACKING_URI", (home.path / "mlruns").as_uri())
         self.warn = warn
         self.living: dict[str, TrainerCallback] = {}
         for name in names:

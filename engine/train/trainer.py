@@ -248,11 +248,11 @@ class RunTrainer(SFTTrainer):
             scheduler.base_lrs = [rate for _ in groups]
             shares = [share(scheduler.last_epoch) for share in scheduler.lr_lambdas]
             for group, share in zip(groups, shares, strict=True):
-                group["lr"] = rate * share
-            scheduler._last_lr = [group["lr"] for group in groups]  # what is reported
+                _set_rate(group, rate * share)
+            scheduler._last_lr = [rate * share for share in shares]  # what is reported
         elif self.watchdog.factor != 1.0:
             for group in groups:
-                group["lr"] = min(group["lr"], rate)
+                _set_rate(group, min(float(group["lr"]), rate))
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, EarlyStoppingCallback):
                 callback.early_stopping_patience = recipe.early_stopping_patience
@@ -333,6 +333,7 @@ class RunTrainer(SFTTrainer):
         began = time.perf_counter()
         model, was_training = self.model, self.model.training
         model.eval()
+        self._settle_weights()
         device = self.accelerator.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             loader = self.get_eval_dataloader(dataset)
@@ -445,7 +446,17 @@ class RunTrainer(SFTTrainer):
             self._checkpoint(best) if best else None,
         )
 
+    def _settle_weights(self) -> None:
+        """Schedule-free optimisers train on other weights than those they are to be judged by.
+
+        The next training step takes the others up again by itself.
+        """
+        settle = getattr(getattr(self.optimizer, "optimizer", None), "eval", None)
+        if callable(settle):
+            settle()
+
     def _write_checkpoint(self, folder: Path) -> None:
+        self._settle_weights()
         self.save_model(str(folder), _internal_call=True)
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
@@ -500,6 +511,13 @@ class RunTrainer(SFTTrainer):
         if done:
             raise _TrainingDone
         self._step_began = time.perf_counter()
+
+
+def _set_rate(group: dict[str, Any], rate: float) -> None:
+    if isinstance(group["lr"], torch.Tensor):  # torchao's optimisers hold it so
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 class _Follow(TrainerCallback):
