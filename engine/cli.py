@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine import __version__
 from engine.errors import UserError
@@ -151,10 +151,53 @@ def build_parser() -> _Parser:
 
     verb("reindex", "runs:reindex", "rebuild runs.db from the journals")
     verb("doctor", "system:doctor", "what is installed, what works, what to do")
-    verb("recipes", "system:recipes", "the built-in recipes").add_argument(
-        "name", nargs="?", metavar="RECIPE", help="print this one as TOML"
-    )
+    _recipes_parser(verbs, common, settings)
     return parser
+
+
+class _Recipes(argparse._SubParsersAction):
+    """``recipes import FILE``; any other first word names a recipe."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.choices = None  # type: ignore[assignment]  # or a recipe's name would be refused
+
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        if values[0] not in self._name_parser_map:
+            values = ["show", *values]
+        super().__call__(parser, namespace, values, option_string)
+
+
+def _recipes_parser(
+    verbs: "argparse._SubParsersAction[_Parser]", common: _Parser, settings: _Parser
+) -> None:
+    help = "the built-in recipes; import those of other tools"
+    recipes = verbs.add_parser("recipes", help=help, description=help, parents=[common])
+    recipes.set_defaults(run="recipes:recipes", name=None)
+    actions = recipes.add_subparsers(
+        action=_Recipes,
+        metavar="RECIPE | import FILE",
+        help="print this recipe as TOML, or import one ('recipes import --help')",
+    )
+    show = actions.add_parser("show", description="print a recipe as TOML", parents=[common])
+    show.add_argument("name", metavar="RECIPE", help="built-in recipe or TOML file")
+    help = "make a recipe of another tool's file, and say what has no counterpart"
+    sub = actions.add_parser("import", description=help, parents=[common, settings])
+    sub.set_defaults(run="recipes:import_")
+    sub.add_argument(
+        "file", metavar="FILE", help="recipe of Unsloth Studio, LLaMA-Factory or Axolotl"
+    )
+    sub.add_argument("--out", metavar="FILE.toml", help="write it there (default: print it)")
+    sub.add_argument("--force", action="store_true", help="write over a file that is there")
+    sub.add_argument("--name", metavar="NAME", dest="as_name", help="name of the recipe")
+    sub.add_argument(
+        "--from",
+        dest="kind",
+        choices=["studio", "llama-factory", "axolotl"],
+        help="whose file it is (default: recognised by its keys)",
+    )
 
 
 def _runs_parser(verbs: "argparse._SubParsersAction[_Parser]", common: _Parser) -> None:

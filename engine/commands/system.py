@@ -1,12 +1,11 @@
-"""``doctor`` and ``recipes``: verbs that only look, and import nothing heavy."""
+"""``doctor``: a verb that only looks, and imports nothing heavy."""
 
 import argparse
 
 from engine.commands.output import Output
 from engine.home import home_at
-from engine.recipe import builtin_recipes, load_recipe
 
-__all__ = ["doctor", "recipes"]
+__all__ = ["doctor"]
 
 
 def doctor(args: argparse.Namespace, out: Output) -> int:
@@ -40,23 +39,3 @@ def doctor(args: argparse.Namespace, out: Output) -> int:
         }
     )
     return 1 if failed else 0
-
-
-def recipes(args: argparse.Namespace, out: Output) -> int:
-    """List the built-in recipes, or print one whole, with every default, as TOML."""
-    if args.name:
-        recipe = load_recipe(args.name)
-        out.line(recipe.to_toml().rstrip())
-        out.document(recipe.model_dump())
-        return 0
-    found = [(name, load_recipe(name), path) for name, path in builtin_recipes().items()]
-    width = max(len(name) for name, _, _ in found)
-    for name, recipe, _ in found:
-        out.line(f"{name:<{width}}  {recipe.description}")
-    out.document(
-        [
-            {"name": name, "description": recipe.description, "path": str(path)}
-            for name, recipe, path in found
-        ]
-    )
-    return 0

@@ -72,6 +72,7 @@ READ_ONLY = (
     ["runs", "list"],
     ["runs", "list", "--json"],
     ["recipes"],
+    ["recipes", "import", str(Path(__file__).parent / "fixtures/imports/axolotl-lora.yml")],
     ["doctor"],
     ["reindex"],
     ["queue"],
