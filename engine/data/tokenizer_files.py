@@ -12,7 +12,14 @@ from engine.errors import UserError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["TokenizerFiles", "chat_template", "load_tokenizer_files"]
+__all__ = ["TokenizerFiles", "chat_template", "load_tokenizer_files", "tokenizer_state"]
+
+_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 
 
 @dataclass
@@ -110,6 +117,13 @@ def chat_template(value: str) -> str:
             f"format.chat_template: {value}: cannot be read ({why}); write Jinja, or name a .jinja "
             "file or a tokenizer's folder"
         ) from None
+
+
+def tokenizer_state(name: str, revision: str = "") -> list[tuple[str, int, int]]:
+    """Path, size and time of change of each file that is read: the same state, the same tokens."""
+    found = (_find(model_path(name), file, revision) for file in _FILES)
+    infos = [(str(path), path.stat()) for path in found if path is not None]
+    return [(path, info.st_size, info.st_mtime_ns) for path, info in infos]
 
 
 def _find(where: str, file: str, revision: str) -> Path | None:

@@ -33,7 +33,7 @@ class Trackers(TrainerCallback):
         os.environ.setdefault("WANDB_RESUME", "allow")
         os.environ.setdefault("WANDB_PROJECT", PROJECT)
         os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", PROJECT)
-        os.environ.setdefault("MLFLOW_TRACKING_URI", (home.path / "mlruns").as_uri())
+        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{home.path / 'mlflow.db'}")
         self.warn = warn
         self.living: dict[str, TrainerCallback] = {}
         for name in names:

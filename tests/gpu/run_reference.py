@@ -45,6 +45,15 @@ SHAPES = {
         "head_dim": 128,
         "vocab_size": 128_256,
     },
+    "1b": {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "vocab_size": 128_256,
+    },
     "tiny": {
         "hidden_size": 64,
         "intermediate_size": 128,

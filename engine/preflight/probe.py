@@ -1,0 +1,380 @@
+"""What training really takes: a few steps of the very trainer on the longest rows. An errand.
+
+``python -m engine.preflight.probe --answers FD SPEC.json``
+
+Two steps on the longest rows of train, an evaluation of the longest rows of validation or test, one
+answer, and some ordinary steps for the speed. Everything is written to a scratch folder that is
+removed at the end; ``runs/`` is left alone.
+"""
+
+import gc
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.data.dataset import open_dataset
+from engine.data.tokens import Formatter
+from engine.errors import UserError
+from engine.generate.errand import Answers, serve_errand
+from engine.home import Home
+from engine.jobs.context import RunContext
+from engine.jobs.folder import RunFolder
+from engine.jobs.journal import Journal, read_all
+from engine.preflight.finder import Search
+from engine.preflight.spec import (
+    ACCUMULATED,
+    LONGEST_STEPS,
+    ORDINARY_STEPS,
+    ProbeSpec,
+    probe_recipe,
+)
+from engine.recipe import Recipe
+from engine.train.environment import set_environment
+
+__all__ = ["probe"]
+
+
+def probe(arguments: list[str], answers: Answers) -> dict[str, Any]:
+    """Measure as the spec file says; see :meth:`_Probe.run` for the result."""
+    spec = ProbeSpec.read(Path(arguments[0]))
+    scratch = Path(tempfile.mkdtemp(prefix="probe-", dir=Path(arguments[0]).parent))
+    try:
+        return _Probe(spec, scratch, answers.status).run()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _Probe:
+    def __init__(self, spec: ProbeSpec, scratch: Path, tell: Callable[[str], None]) -> None:
+        self.spec = spec
+        self.scratch = scratch
+        self.tell = tell
+        self.home = Home(Path(spec.home))
+        self.recipe = Recipe.model_validate(spec.recipe)
+        self.attempts: list[dict[str, Any]] = []
+
+    def run(self) -> dict[str, Any]:
+        """Bytes and seconds: see the keys below; ``attempts`` has one item a batch size tried.
+
+        Keys: backend, device, gpu, dtype, optim, versions, total_parameters,
+        trainable_parameters, loaded_bytes, limit_bytes, device_total_bytes, others_bytes, attempts.
+        """
+        recipe = self.recipe
+        set_environment(self.home, recipe.model.model_name_or_path)
+        self.tell("importing torch")
+        import torch  # noqa: F401
+
+        from engine.train.arguments import resolve_optim
+        from engine.train.backend import choose_backend
+        from engine.train.facts import count_parameters, gpu_name, versions
+        from engine.train.memory import MemoryReader
+
+        backend = choose_backend(recipe)
+        self.tell(f"importing {backend.name}")
+        backend.import_libraries()
+        _quiet()
+        before = _device_memory(recipe)
+        self.tell("loading the model")
+        loaded = backend.load(recipe)
+        self.loaded, self.backend = loaded, backend.name
+        self.memory = MemoryReader(loaded.device)
+        self.limit = self.spec.limit_bytes or before["free_bytes"]
+        total, trainable = count_parameters(loaded.model)
+        facts = {
+            "backend": backend.name,
+            "device": loaded.device,
+            "gpu": gpu_name(loaded.device),
+            "dtype": loaded.dtype,
+            "optim": resolve_optim(recipe.train.optim, loaded.device),
+            "versions": versions(),
+            "total_parameters": total,
+            "trainable_parameters": trainable,
+            "loaded_bytes": self.memory.own()[0],
+            "device_total_bytes": before["total_bytes"],
+            "others_bytes": before["used_bytes"],
+            "limit_bytes": self.limit,
+        }
+        self.tell("tokenising the longest rows")
+        self._encode()
+        self._attempts()
+        return facts | {"attempts": self.attempts}
+
+    # ---- rows -------------------------------------------------------------------------------
+
+    def _encode(self) -> None:
+        from engine.train.rows import encode
+
+        recipe, spec = self.recipe, self.spec
+        dataset = open_dataset(self.home, spec.dataset)
+        self.formatter = Formatter.load(
+            recipe.model.model_name_or_path,
+            recipe.format,
+            recipe.train.max_length,
+            recipe.model.revision,
+        )
+
+        def rows(split: str, numbers: list[int], packing: bool) -> Any:
+            encoded = encode(
+                dataset.split(split).take(numbers),
+                self.formatter,
+                completion_only_loss=recipe.train.completion_only_loss,
+                shape=dataset.shape,
+                longest_first=not packing,
+                packing=packing,
+            )
+            return encoded.dataset
+
+        packing = recipe.train.packing
+        self.longest = rows("train", spec.longest, packing)
+        self.ordinary = rows("train", spec.ordinary, packing)
+        self.evaluation = rows(spec.evaluation_split, spec.evaluation, False)
+
+    def _train_rows(self, batch: int, accumulation: int) -> Any:
+        """The longest rows for the first steps, then ordinary ones; repeated where too few.
+
+        Of the second step every batch ends with the shortest row: it has the same size, but only
+        with padding does attention need a mask, and copies of keys and values.
+        """
+        from datasets import concatenate_datasets
+
+        step = batch * min(accumulation, ACCUMULATED)
+        count = max(1, len(self.longest) - 1)  # the last one is the shortest row
+        first = [number % count for number in range(step * LONGEST_STEPS)]
+        if batch > 1:
+            first[step + batch - 1 :: batch] = [len(self.longest) - 1] * (step // batch)
+        rest = [number % len(self.ordinary) for number in range(step * ORDINARY_STEPS)]
+        return concatenate_datasets([self.longest.select(first), self.ordinary.select(rest)])
+
+    # ---- measuring --------------------------------------------------------------------------
+
+    def _attempts(self) -> None:
+        spec = self.spec
+        self.trainer: Any = None
+        if not spec.search:
+            for batch, accumulation in spec.batches:
+                self.attempts.append(self._attempt(batch, accumulation))
+            return
+        search = Search([batch for batch, _ in spec.batches], self.limit)
+        accumulations = dict(spec.batches)
+        size: int | None = self.recipe.train.per_device_train_batch_size
+        while size is not None:
+            attempt = self._attempt(size, accumulations[size])
+            self.attempts.append(attempt)
+            size = search.next(size, attempt["peak_bytes"], "out_of_memory" in attempt)
+
+    def _attempt(self, batch: int, accumulation: int) -> dict[str, Any]:
+        """One batch size. Keys: per_device_train_batch_size, gradient_accumulation_steps (as asked
+        for), phases (name -> peak bytes of the allocator and of its tensors), peak_bytes,
+        checkpoint_bytes, step_seconds (of ordinary rows, the whole optimiser step),
+        tokens_per_second, steps; out_of_memory (during, message) instead of the rest."""
+        result: dict[str, Any] = {
+            "per_device_train_batch_size": batch,
+            "gradient_accumulation_steps": accumulation,
+            "phases": {},
+        }
+        self.phases: dict[str, dict[str, int]] = result["phases"]
+        self.during = ""
+        try:
+            self._measure(batch, accumulation, result)
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            result["out_of_memory"] = {"during": self.during, "message": _first_line(error)}
+            self._phase_end()
+            self.trainer = None  # it may hold half a step
+        _free(self.loaded)
+        peaks = [phase["reserved_bytes"] for phase in self.phases.values()]
+        result["peak_bytes"] = max(peaks, default=0)
+        return result
+
+    def _measure(self, batch: int, accumulation: int, result: dict[str, Any]) -> None:
+        recipe = probe_recipe(self.recipe, batch, accumulation)
+        name = f"batch-{batch}"
+        folder = RunFolder(self.scratch / "runs" / name)
+        folder.path.mkdir(parents=True)
+        journal = Journal(folder.journal)
+        context = RunContext(
+            home=self.home,
+            folder=folder,
+            recipe=recipe,
+            attempt=1,
+            journal=journal,
+            resume_from=None,
+            stop_requested=lambda: False,
+            take_controls=lambda: [],
+        )
+        words = f"batch {batch}"
+        try:
+            trainer = self._trainer(context, batch, accumulation)
+            self._phase("evaluation", f"{words}: evaluating the longest rows")
+            trainer.measure(self.evaluation, "validation", "before")
+            self._phase("training", f"{words}: training on the longest rows")
+            trainer.fit(None)
+            self._phase("evaluation", f"{words}: evaluating after training")
+            trainer.measure(self.evaluation, "validation", "after")
+            result["checkpoint_bytes"] = trainer.checkpoint_bytes
+            self._phase("generation", f"{words}: answering")
+            result["generation"] = self._answer(trainer)
+            self._phase_end()
+        finally:
+            journal.close()
+        steps = [event for event in read_all(folder.journal) if event["type"] == "metrics"]
+        result["steps"] = len(steps)
+        ordinary = steps[LONGEST_STEPS:] or steps[-1:]
+        # The first ordinary step is the first of its shapes; compiled kernels settle by halves.
+        settled = ordinary[len(ordinary) // 2 :]
+        used = recipe.train.gradient_accumulation_steps
+        seconds = statistics.median(event["step_seconds"] for event in settled)
+        tokens = statistics.mean(event["tokens"] for event in settled)
+        result["step_seconds"] = seconds * accumulation / used
+        result["tokens_per_second"] = tokens / max(seconds, 1e-9)
+        result["longest_step_seconds"] = [event["step_seconds"] for event in steps[:LONGEST_STEPS]]
+
+    def _trainer(self, context: RunContext, batch: int, accumulation: int) -> Any:
+        """A trainer of this batch size: a new one, or the one that is there, made to begin anew."""
+        from engine.preflight.probe_trainer import ProbeTrainer
+
+        rows = self._train_rows(batch, accumulation)
+        if self.trainer is None:
+            self.trainer = ProbeTrainer(
+                context,
+                self.loaded,
+                train_dataset=rows,
+                eval_dataset=self.evaluation,
+                on_start=lambda trainer: None,
+            )
+        else:
+            self.trainer.begin_again(context, rows)
+        self.trainer.prepare(self.spec.timing_seconds, lambda: self._phase("speed", "timing steps"))
+        return self.trainer
+
+    def _answer(self, trainer: Any) -> dict[str, Any]:
+        """One greedy answer of as many tokens as a sample of the run would have."""
+        import torch
+
+        model = trainer.model
+        tokens = self.recipe.evaluate.sample_max_new_tokens
+        row = self.evaluation[0]
+        prompt = [
+            token
+            for token, label in zip(row["input_ids"], row["labels"], strict=True)
+            if label == -100
+        ] or row["input_ids"][:1]
+        ids = torch.tensor([prompt], device=trainer.accelerator.device)
+        was_training = model.training
+        _for_inference(self.backend, model, True)
+        began = time.perf_counter()
+        with torch.inference_mode(), trainer.accelerator.autocast():
+            answer = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=tokens,
+                min_new_tokens=tokens,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=self.formatter.pad_id,
+            )
+        made = int(answer.shape[1]) - len(prompt)
+        seconds = time.perf_counter() - began
+        _for_inference(self.backend, model, False)
+        model.train(was_training)
+        return {"tokens": made, "seconds": seconds, "tokens_per_second": made / max(seconds, 1e-9)}
+
+    # ---- phases -----------------------------------------------------------------------------
+
+    def _phase(self, name: str, words: str) -> None:
+        self._phase_end()
+        self.during = name
+        self.tell(words)
+
+    def _phase_end(self) -> None:
+        """Note the peaks since the last phase; of a phase that comes twice the higher ones."""
+        if self.during:
+            _, reserved = self.memory.own()
+            allocated = _take_peak(self.loaded.device)
+            found = self.phases.setdefault(self.during, {"reserved_bytes": 0, "allocated_bytes": 0})
+            found["reserved_bytes"] = max(found["reserved_bytes"], reserved)
+            found["allocated_bytes"] = max(found["allocated_bytes"], allocated or reserved)
+        self.during = ""
+
+
+def _take_peak(device: str) -> int:
+    """Peak of the allocated bytes since the last call; 0 on a CPU, where nobody counts them."""
+    if not device.startswith("cuda"):
+        return 0
+    import torch
+
+    peak = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return int(peak)
+
+
+def _free(loaded: Any) -> None:
+    """Between two batch sizes: gradients and the allocator's cache go, the model stays."""
+    for parameter in loaded.model.parameters():
+        parameter.grad = None
+    gc.collect()
+    if loaded.device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(loaded.device)
+
+
+def _device_memory(recipe: Recipe) -> dict[str, int]:
+    """Total, free and used bytes of the device before anything of ours is on it."""
+    import torch
+
+    from engine.train.backend import choose_device
+
+    device = choose_device(recipe)
+    if device == "cpu":
+        import psutil
+
+        host = psutil.virtual_memory()
+        own = psutil.Process().memory_info().rss
+        return {
+            "total_bytes": host.total,
+            "free_bytes": host.available + own,
+            "used_bytes": host.total - host.available - own,
+        }
+    free, total = torch.cuda.mem_get_info(device)  # makes the context, which counts as used
+    return {"total_bytes": total, "free_bytes": free, "used_bytes": total - free}
+
+
+def _for_inference(backend: str, model: Any, on: bool) -> None:
+    if backend == "unsloth":
+        from unsloth import FastLanguageModel
+
+        (FastLanguageModel.for_inference if on else FastLanguageModel.for_training)(model)
+    elif on:
+        model.eval()
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    from engine.jobs.worker import describe
+
+    return not isinstance(error, UserError) and describe(error)[0] == "out_of_memory"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _quiet() -> None:
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+
+
+if __name__ == "__main__":
+    sys.exit(serve_errand(probe))

@@ -1,0 +1,71 @@
+"""The trainer of runs, made to go over chosen rows in their order and to keep nothing."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from torch.utils.data import SequentialSampler
+from transformers import TrainerCallback
+
+from engine.jobs.context import RunContext
+from engine.preflight.spec import LONGEST_STEPS
+from engine.train.saving import trained_bytes
+from engine.train.trainer import RunTrainer
+
+__all__ = ["ProbeTrainer"]
+
+
+class ProbeTrainer(RunTrainer):
+    """Trains the given rows one after the other; a checkpoint is weighed, not written."""
+
+    checkpoint_bytes = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_callback(_Timed(self))
+
+    def prepare(self, seconds: float, on_ordinary: Callable[[], None]) -> None:
+        """``on_ordinary`` is called after the longest rows; ``seconds`` later training ends."""
+        self.ordinary_seconds = seconds
+        self.on_ordinary = on_ordinary
+
+    def begin_again(self, context: RunContext, rows: Any) -> None:
+        """The next :meth:`fit` trains other rows, in batches of another size."""
+        train = context.recipe.train
+        self.context = context
+        self.train_dataset = rows
+        self.args.per_device_train_batch_size = train.per_device_train_batch_size
+        self.args.gradient_accumulation_steps = train.gradient_accumulation_steps
+        self.accelerator.gradient_accumulation_steps = train.gradient_accumulation_steps
+        self._train_batch_size = self.args.train_batch_size
+        self.optimizer = self.lr_scheduler = None
+        self._step_loss, self._step_tokens = 0.0, 0
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return SequentialSampler(train_dataset or self.train_dataset)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        return {"eval_loss": 0.0}  # the probe evaluates by itself, its memory counted apart
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        return False
+
+    def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
+        self.checkpoint_bytes = trained_bytes(self.model, self.optimizer)
+
+
+class _Timed(TrainerCallback):
+    def __init__(self, trainer: ProbeTrainer) -> None:
+        self.trainer = trainer
+        self.began = 0.0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        if state.global_step == LONGEST_STEPS:
+            self.trainer.on_ordinary()
+            self.began = time.monotonic()
+        elif (
+            state.global_step > LONGEST_STEPS + 1
+            and time.monotonic() - self.began > self.trainer.ordinary_seconds
+        ):
+            control.should_training_stop = control.should_save = True
+        return control
