@@ -1,9 +1,9 @@
-"""How a time is said, on the screen and on a terminal alike."""
+"""How times and sizes are said, on the screen and on a terminal alike."""
 
 import math
 from typing import Any
 
-__all__ = ["NOTHING", "duration"]
+__all__ = ["NOTHING", "bytes_words", "duration"]
 
 NOTHING = "–"
 """Shown where there is no value yet."""
@@ -26,3 +26,15 @@ def duration(seconds: Any) -> str:
     if minutes:
         return f"{minutes} min {second:02} s"
     return f"{second} s"
+
+
+def bytes_words(value: Any) -> str:
+    """Bytes in binary units: 812 MiB, 27.6 GiB."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return NOTHING
+    found = float(value)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(found) < 1000:
+            return f"{found:.0f} {unit}" if unit != "GiB" else f"{found:.1f} {unit}"
+        found /= 1024
+    return f"{found:.1f} TiB"

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from engine.words import NOTHING, duration
+from engine.words import NOTHING, bytes_words, duration
 
 __all__ = ["NOTHING", "bytes_words", "duration", "loss", "number", "of_bytes", "rate", "when"]
 
@@ -49,18 +49,6 @@ def number(value: Any, digits: int = 3) -> str:
     if isinstance(value, int) or abs(found) >= 1000:
         return f"{found:.0f}"
     return f"{found:.{digits}g}"
-
-
-def bytes_words(value: Any) -> str:
-    """Bytes in binary units: 812 MiB, 27.6 GiB."""
-    found = _finite(value)
-    if found is None:
-        return NOTHING
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(found) < 1000:
-            return f"{found:.0f} {unit}" if unit != "GiB" else f"{found:.1f} {unit}"
-        found /= 1024
-    return f"{found:.1f} TiB"
 
 
 def of_bytes(part: Any, whole: Any) -> str:

@@ -1,5 +1,6 @@
 """A run on a terminal: its phases, its progress line, its evaluations, and how it ended."""
 
+import json
 import shutil
 import signal
 import time
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from engine.commands.endings import ending_lines, standing_checkpoints
 from engine.commands.output import Output
 from engine.errors import UserError
 from engine.history.follow import Follower
@@ -22,6 +24,8 @@ __all__ = ["document", "exit_status", "follow", "request", "summary", "why"]
 
 PROGRESS_SECONDS = 0.5
 LOG_LINES = 15
+TOLD_WHOLE = ("user", "nan", "out_of_memory", "disk_full", "read_only")
+"""Kinds of errors whose line says it all: a stack trace would only hide it."""
 
 
 def exit_status(row: RunRow) -> int:
@@ -160,6 +164,7 @@ def why(row: RunRow) -> str:
 
 def summary(row: RunRow, folder: RunFolder, out: Output) -> None:
     """How the run ended and what there is of it."""
+    standing_checkpoints(row, folder)
     spent = seconds(row)
     took = f" after {duration(spent)}" if spent is not None else ""
     out.line(f"{row.name} ({row.id}) {row.state}{took}: {why(row)}")
@@ -177,9 +182,10 @@ def summary(row: RunRow, folder: RunFolder, out: Output) -> None:
         if row.adapter:
             out.line(f"  {'result':<21} {folder.path / row.adapter}")
         return
-    if row.checkpoint:
-        out.line(f"  {'checkpoint':<21} {row.checkpoint}")
-    if row.error_kind != "user" and row.state != "stopped":
+    for label, words in ending_lines(row):
+        out.line(f"  {label:<21} {words}")
+    out.line(f"  {'last whole checkpoint':<21} {row.checkpoint or 'none yet'}")
+    if row.error_kind not in TOLD_WHOLE and row.state != "stopped":
         for text in folder.log_tail(LOG_LINES):
             out.line(f"  | {text}")
     out.line(f"  go on with it: tunebench resume {row.name}")
@@ -187,6 +193,7 @@ def summary(row: RunRow, folder: RunFolder, out: Output) -> None:
 
 def document(row: RunRow, folder: RunFolder) -> dict[str, Any]:
     """What ``train --json`` ends with."""
+    standing_checkpoints(row, folder)
     document = {
         "run": row.id,
         "name": row.name,
@@ -207,8 +214,11 @@ def document(row: RunRow, folder: RunFolder) -> dict[str, Any]:
         "exit_code": row.exit_code,
         "signal": row.signal,
         "reason": row.reason,
+        "error": json.loads(row.error) if row.error else None,
     }
-    return {key: scalar(value) for key, value in document.items()}  # JSON has no NaN
+    return {  # JSON has no NaN
+        key: value if isinstance(value, dict) else scalar(value) for key, value in document.items()
+    }
 
 
 def _count(value: Any) -> str:

@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from engine.commands.endings import ending_lines, standing_checkpoints
 from engine.commands.output import Output
 from engine.errors import UsageError, UserError
 from engine.history import queries
@@ -63,6 +64,7 @@ def _summary(row: RunRow, tags: list[str]) -> dict[str, Any]:
     columns = {key: scalar(value) for key, value in asdict(row).items() if key != "id"}
     document = {"run": row.id, **columns, "tags": tags}
     document["versions"] = json.loads(row.versions) if row.versions else {}
+    document["error"] = json.loads(row.error) if row.error else None
     return document
 
 
@@ -71,6 +73,7 @@ def show(args: argparse.Namespace, out: Output) -> int:
     home, store = _open(args, out)
     row = queries.get_run(store, args.ref)
     folder = _folder(home, row)
+    standing_checkpoints(row, folder)
     log = folder.log_tail(20)
     tags, notes = queries.tags(store, row.id), queries.notes(store, row.id)
     evaluations = queries.evaluations(store, row.id)
@@ -78,8 +81,10 @@ def show(args: argparse.Namespace, out: Output) -> int:
         c for c in queries.checkpoints(store, row.id) if (folder.path / c["path"]).exists()
     ]
     for key, value in asdict(row).items():
-        if value not in (None, "") and key != "versions":
+        if value not in (None, "") and key not in ("versions", "error"):
             out.line(f"{key.replace('_', ' '):<21} {_words(key, value)}")
+    for label, words in ending_lines(row):
+        out.line(f"  {label:<19} {words}")
     if tags:
         out.line(f"{'tags':<21} {' '.join(tags)}")
     for each in evaluations:

@@ -53,6 +53,7 @@ def merge(arguments: list[str], answers: Answers) -> dict[str, Any]:
         return sum(file.stat().st_size for file in out.iterdir())
 
     needed = sum(p.numel() * p.element_size() for p in model.parameters())
+    out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     size = write_whole(
         out.with_name(f".{out.name}.tmp"), write, publish, needed, "the merged model"
     )

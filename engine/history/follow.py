@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from engine.history.lost import why_lost
 from engine.history.pace import RECENT_STEPS, seconds_left
 from engine.history.row import RunRow, fold, is_ended, mark_lost
 from engine.jobs.folder import RunFolder
@@ -69,7 +70,7 @@ class Follower:
             yield from (new := self.read())
             if not alive:
                 if not is_ended(self.row):
-                    mark_lost(self.row)
+                    mark_lost(self.row, why_lost(self.folder))
                 return
             yield None
             if not new:
@@ -82,5 +83,5 @@ def state_of(folder: RunFolder) -> RunRow:
     alive = is_alive(folder)
     follower.read()
     if not alive and not is_ended(follower.row):
-        mark_lost(follower.row)
+        mark_lost(follower.row, why_lost(folder))
     return follower.row

@@ -17,6 +17,7 @@ from pathlib import Path
 from engine.errors import UserError
 from engine.history import tables
 from engine.history.datasets import ingest_datasets
+from engine.history.lost import why_lost
 from engine.history.row import ENDS, RunRow, is_ended, mark_lost
 from engine.history.store import Store, is_broken, is_busy, is_unwritable
 from engine.home import Home
@@ -265,11 +266,12 @@ def _is_lost(home: Home, store: Store, folder: RunFolder) -> bool:
         if row is None or is_ended(row):
             return True
         seen = max(row.created or 0.0, row.last_event or 0.0)
-        if 0 <= time.time() - seen < GRACE_SECONDS and row.state == "queued":
+        queued = row.state == "queued" and identity != MISSING  # made with its journal
+        if 0 <= time.time() - seen < GRACE_SECONDS and queued:
             return False
-        if row.state == "queued" and (home.queue / f"{folder.id}.json").exists():
+        if queued and (home.queue / f"{folder.id}.json").exists():
             return False
-        mark_lost(row)
+        mark_lost(row, why_lost(folder))
         tables.save_row(connection, row)
         store.unended.pop(folder.id, None)
     return True

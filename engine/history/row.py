@@ -150,14 +150,17 @@ def fold(row: RunRow, event: Event) -> None:
         handler(row, event)
 
 
-def mark_lost(row: RunRow) -> None:
+VANISHED = (
+    "the worker vanished without a word: killed together with its supervisor, the machine "
+    "restarted, or nothing could be written any more"
+)
+
+
+def mark_lost(row: RunRow, reason: str = VANISHED) -> None:
     """Nobody holds the run's lock, and its journal has no end."""
     row.state = "lost"
     row.ended = row.last_event or row.created
-    row.reason = (
-        "the worker vanished without a word: killed together with its supervisor, or the machine "
-        "restarted"
-    )
+    row.reason = reason
 
 
 def _copy(row: RunRow, event: Event, keys: tuple[str, ...]) -> None:
@@ -256,23 +259,34 @@ def _control(row: RunRow, event: Event) -> None:
 
 
 def _exit(row: RunRow, event: Event) -> None:
-    _copy(row, event, ("exit_code", "signal", "signal_name"))
+    _copy(row, event, ("exit_code", "signal", "signal_name", "checkpoint"))
     if row.state in ENDS - {"lost"}:
         return
     row.phase, row.ended = "", row.last_event
-    if row.signal is not None:
+    told = row.reason == KILLED or event.get("oom_kill") is True
+    if row.signal is not None or (row.exit_code is None and told):
         row.state = "killed"
-        row.reason = row.reason or f"killed by {row.signal_name or row.signal} from outside"
-        if row.signal_name == "SIGKILL" and row.reason.endswith("outside"):
-            row.reason += " (perhaps for want of host memory)"
-    elif row.exit_code is None and row.reason == KILLED:
-        row.state = "killed"
+        row.reason = row.reason or _killed_words(row, event)
     elif row.exit_code is None:
         row.state = "lost"
         row.reason = row.reason or "the worker ended without a word, watched by nobody"
     else:
         row.state = "failed"
         row.reason = row.reason or f"ended with exit status {row.exit_code} without saying why"
+
+
+def _killed_words(row: RunRow, event: Event) -> str:
+    """By whom, as far as the kernel's counters told the supervisor; and what there is to resume."""
+    if event.get("oom_kill"):
+        words = "killed by the kernel for want of host memory"
+    else:
+        words = f"killed by {row.signal_name or row.signal} from outside"
+        if row.signal_name == "SIGKILL" and event.get("oom_kill") is None:
+            words += " (perhaps for want of host memory)"
+    if "checkpoint" not in event:
+        return words
+    last = str(event["checkpoint"] or "").rsplit("/", 1)[-1]
+    return f"{words}, {f'last whole checkpoint {last}' if last else 'no checkpoint yet'}"
 
 
 _HANDLERS = {

@@ -5,6 +5,7 @@ ends with a newline: readers take whole lines only and count what does not parse
 a torn last line.
 """
 
+import fcntl
 import json
 import os
 import threading
@@ -26,56 +27,144 @@ DURABLE = frozenset(
 """Event types that are synced at once: rare, and what a later viewer must not miss."""
 
 READ_BYTES = 4 << 20
+HEAD_BYTES = 512
 MAX_LINE_BYTES = 16 << 20
 
 
 class Journal:
-    """Appends events to a journal. Safe to use from several threads of one process."""
+    """Appends events to a journal. Safe to use from several threads of one process.
 
-    def __init__(self, path: Path, attempt: int = 1) -> None:
+    A journal that somebody removes, replaces or empties while it is written to is written anew:
+    from this very file, which lives on as long as it is open, or where that is empty with what
+    says which run this is.
+    """
+
+    def __init__(self, path: Path, attempt: int = 1, *, beside: bool = False) -> None:
+        """``beside``: another process writes too, and may have died in the middle of a line."""
         self.path = path
+        self.beside = beside
         self.attempt = attempt
         self._lock = threading.Lock()
         self._synced = 0.0
         self._torn = False
         self._fd = -1
+        self._size = 0
+        self._identity: dict[str, bytes] = {}
         self._open()
 
     def _open(self) -> None:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        size = os.fstat(self._fd).st_size
+        self._look_at_end()
+
+    def _look_at_end(self) -> None:
+        self._size = size = os.fstat(self._fd).st_size
         self._torn = bool(size) and os.pread(self._fd, 1, size - 1) != b"\n"
 
     def _reopen_if_gone(self) -> None:
-        """Somebody removed or replaced the file: go on in the one that readers will open."""
+        """Somebody removed, replaced or emptied the file: go on in the one that readers open."""
         ours = os.fstat(self._fd)
         try:
             theirs = os.stat(self.path)
         except FileNotFoundError:
             theirs = None
-        if theirs is None or (theirs.st_ino, theirs.st_dev) != (ours.st_ino, ours.st_dev):
-            gone = self._fd
-            self._open()
-            os.close(gone)
+        if theirs is not None and (theirs.st_ino, theirs.st_dev) == (ours.st_ino, ours.st_dev):
+            emptied = ours.st_size < self._size
+            self._size = ours.st_size
+            if emptied:
+                self._torn = bool(ours.st_size)
+                self._tell_lost("emptied")
+            return
+        gone = self._fd
+        self._open()
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)  # worker and supervisor may both have seen it
+            self._write_anew(gone, "removed" if theirs is None else "replaced")
+        except OSError:
+            if theirs is None:  # half of it would look like all of it
+                self.path.unlink(missing_ok=True)
+            os.close(self._fd)
+            self._fd, gone = gone, -1
+            raise
+        finally:
+            if gone >= 0:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+                os.close(gone)
+
+    def _write_anew(self, gone: int, how: str) -> None:
+        """Bring the lines of the file ``gone`` into the new one, as far as they are not there."""
+        try:
+            size = os.fstat(gone).st_size
+        except OSError:  # a network's file system may have forgotten it
+            size = 0
+        if not size:
+            self._tell_lost(how)
+            return
+        there = os.fstat(self._fd).st_size
+        begins = self._equals(gone, 0, min(there, size))
+        known = there <= size and begins and self._equals(gone, there - HEAD_BYTES, there)
+        if begins and not known:
+            return  # brought back by another writer, who has gone on
+        for offset in range(there if known else 0, size, READ_BYTES):
+            self._write(os.pread(gone, READ_BYTES, offset))
+        self._torn = os.pread(gone, 1, size - 1) != b"\n"
+        self._warn(
+            f"the journal was {how} while the run wrote to it; all that it said was written again"
+        )
+
+    def _equals(self, other: int, start: int, end: int) -> bool:
+        """Whether up to 512 bytes from ``start`` on, before ``end``, are the same in both files."""
+        start = max(0, start)
+        length = min(HEAD_BYTES, end - start)
+        return os.pread(other, length, start) == os.pread(self._fd, length, start)
+
+    def _tell_lost(self, how: str) -> None:
+        when = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._warn(f"the journal was {how}, seen at {when}; what was written before is lost")
+        for line in self._identity.values():
+            self._write(line)
+
+    def _warn(self, message: str) -> None:
+        line = self._line("warning", {"message": message})
+        self._write(b"\n" + line if self._torn else line)
+
+    def _line(self, type: str, fields: dict[str, Any]) -> bytes:
+        event = {"v": SCHEMA_VERSION, "t": time.time(), "type": type, "attempt": self.attempt}
+        event.update((key, _finite(value)) for key, value in fields.items())
+        line = json.dumps(event, ensure_ascii=False, separators=(",", ":"), default=str)
+        return line.encode("utf-8", "replace") + b"\n"
+
+    def sync(self) -> None:
+        """Bring what was appended to the disk, into a new file where the old one is gone."""
+        with self._lock:
+            self._reopen_if_gone()
+            os.fsync(self._fd)
 
     def append(self, type: str, **fields: Any) -> None:
         """Add one event. NaN and infinities are written as strings: JSON has none.
 
         Raises OSError when the disk is full: nothing then claims to have been written.
         """
-        event = {"v": SCHEMA_VERSION, "t": time.time(), "type": type, "attempt": self.attempt}
-        event.update((key, _finite(value)) for key, value in fields.items())
-        line = json.dumps(event, ensure_ascii=False, separators=(",", ":"), default=str)
-        data = line.encode("utf-8", "replace") + b"\n"
+        data = self._line(type, fields)
         with self._lock:
             now = time.monotonic()
             sync = type in DURABLE or now - self._synced >= SYNC_SECONDS
             if sync:
                 self._reopen_if_gone()
+            if self.beside:
+                self._look_at_end()
             self._write(b"\n" + data if self._torn else data)
+            if type == "state":
+                self._remember(fields, data)
             if sync:
                 os.fsync(self._fd)
                 self._synced = now
+
+    def _remember(self, fields: dict[str, Any], data: bytes) -> None:
+        """The lines that say which process this is and what it trains."""
+        if "pid" in fields:
+            self._identity["worker"] = data
+        elif "max_steps" in fields:
+            self._identity["running"] = data
 
     def _write(self, data: bytes) -> None:
         written = 0
@@ -86,6 +175,8 @@ class Journal:
         except OSError:
             self._torn = self._torn or written > 0
             raise
+        finally:
+            self._size += written
 
     def close(self) -> None:
         with self._lock:

@@ -19,6 +19,7 @@ from typing import Any
 
 from engine.jobs import control, processes
 from engine.jobs.folder import RunFolder
+from engine.jobs.host_memory import OomKills, read_oom_kills
 from engine.jobs.journal import Journal, read_all
 from engine.jobs.lock import acquire
 
@@ -27,30 +28,44 @@ __all__ = ["main"]
 TICK_SECONDS = 0.2
 GRACE_SECONDS = 1.0
 DISK_FULL_SECONDS = 600.0
+UNWRITABLE_SECONDS = 5.0
+
+
+_journals: dict[Path, Journal] = {}
 
 
 def append(folder: RunFolder, attempt: int, type: str, **fields: Any) -> None:
-    """One line in the run's journal, opened anew: a worker killed in mid-line left it torn."""
-    journal = Journal(folder.journal, attempt)
-    try:
-        journal.append(type, **fields)
-    finally:
-        with contextlib.suppress(OSError):
-            journal.close()
+    """One line in the run's journal, beside the worker's."""
+    open_journal(folder, attempt).append(type, **fields)
+
+
+def open_journal(folder: RunFolder, attempt: int) -> Journal:
+    """The run's journal, held open from now on: one that is removed can then be written anew."""
+    journal = _journals.get(folder.journal)
+    if journal is None:
+        journal = _journals[folder.journal] = Journal(folder.journal, attempt, beside=True)
+    journal.attempt = attempt
+    return journal
 
 
 def append_surely(folder: RunFolder, attempt: int, type: str, **fields: Any) -> bool:
-    """:func:`append`; on a full disk gives up the reserve, then tries again for ten minutes."""
-    deadline = time.monotonic() + DISK_FULL_SECONDS
+    """:func:`append`; on a full disk gives up the reserve, then tries again for ten minutes.
+
+    On a file system that became read-only it gives up soon: viewers take the run for a living one
+    as long as this process has its lock.
+    """
+    began = time.monotonic()
     while True:
         try:
             append(folder, attempt, type, **fields)
             return True
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT) and folder.reserve.exists():
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if full and folder.reserve.exists():
                 folder.reserve.unlink(missing_ok=True)
                 continue
-            if not folder.path.exists() or time.monotonic() >= deadline:
+            seconds = DISK_FULL_SECONDS if full else UNWRITABLE_SECONDS
+            if not folder.path.exists() or time.monotonic() - began >= seconds:
                 with contextlib.suppress(OSError):
                     print(f"supervisor: the journal cannot be written: {error}", flush=True)
                 return False
@@ -106,6 +121,9 @@ def supervise(folder: RunFolder, attempt: int, lock: int, worker: str) -> None:
     """Start the worker, wait for its end, note it, end its descendants."""
     processes.become_subreaper()
     requests = Requests(folder, attempt)
+    with contextlib.suppress(OSError):
+        open_journal(folder, attempt)
+    kills_before = read_oom_kills()  # of this cgroup, which the worker inherits
     # A stop that comes before the worker can handle it waits: the mask is inherited, and lifted by
     # the worker once its handler is there.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -127,8 +145,27 @@ def supervise(folder: RunFolder, attempt: int, lock: int, worker: str) -> None:
     ended: dict[str, Any] = {"exit_code": code, "signal": None, "signal_name": None}
     if code < 0:
         ended = {"exit_code": None, "signal": -code, "signal_name": signal.Signals(-code).name}
-    append_surely(folder, attempt, "exit", **ended, by="supervisor")
+    note_end(folder, attempt, ended, kills_before)
     processes.end_all(lambda: processes.descendants(os.getpid()), GRACE_SECONDS)
+
+
+def note_end(
+    folder: RunFolder, attempt: int, ended: dict[str, Any], kills: OomKills, by: str = "supervisor"
+) -> None:
+    """Journal the worker's exit, and why it ended where it could not say so itself."""
+    # Late: what a supervisor needs only once, at the end.
+    from engine.jobs.last_words import last_words
+
+    error: dict[str, Any] | None = None
+    more: dict[str, Any] = {}
+    try:
+        error, more = last_words(folder, attempt, ended, read_oom_kills().since(kills))
+    except Exception as trouble:  # the exit itself matters more
+        with contextlib.suppress(OSError):
+            print(f"supervisor: {type(trouble).__name__}: {trouble}", flush=True)
+    if error:
+        append_surely(folder, attempt, "error", **error)
+    append_surely(folder, attempt, "exit", **ended, **more, by=by)
 
 
 def _wait(pid: int, requests: Requests) -> None:
@@ -162,6 +199,9 @@ def find_worker(folder: RunFolder, attempt: int) -> int | None:
 def adopt(folder: RunFolder, attempt: int) -> None:
     """Wait for the end of a worker whose supervisor died, and note it."""
     requests = Requests(folder, attempt)
+    with contextlib.suppress(OSError):
+        open_journal(folder, attempt)
+    kills = read_oom_kills()
     while (lock := acquire(folder.lock, 0)) is None:
         if (pid := find_worker(folder, attempt)) is None:
             time.sleep(TICK_SECONDS)  # it has not noted its process id yet, or lives elsewhere
@@ -170,9 +210,8 @@ def adopt(folder: RunFolder, attempt: int) -> None:
             _wait(pid, requests)
         processes.end_all(lambda leader=pid: processes.in_session(leader), GRACE_SECONDS)  # type: ignore[misc]
     if not _has_exit(folder, attempt):
-        append_surely(
-            folder, attempt, "exit", exit_code=None, signal=None, signal_name=None, by="adopted"
-        )
+        unknown = {"exit_code": None, "signal": None, "signal_name": None}
+        note_end(folder, attempt, unknown, kills, by="adopted")
     os.close(lock)
 
 

@@ -6,7 +6,6 @@ parameter, so that everything around it is tested without torch.
 
 import argparse
 import contextlib
-import errno
 import faulthandler
 import importlib
 import os
@@ -17,14 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.errors import UserError
+from engine.errors import Diverged, UserError
 from engine.home import Home
-from engine.jobs import checkpoints, control
+from engine.jobs import checkpoints, control, ends, out_of_memory
 from engine.jobs.context import Control, RunContext, Stopped
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import Journal
 from engine.jobs.lock import acquire, keep_from_children
 from engine.jobs.processes import start_ticks
+from engine.jobs.suggestions import suggest
 
 __all__ = ["main"]
 
@@ -54,12 +54,14 @@ class Stop:
 
 
 class WorkerJournal(Journal):
-    """The run's journal; also knows the last step, and when the first one begins."""
+    """The run's journal; also knows the last step and phase, and when the first step begins."""
 
     def __init__(self, folder: RunFolder, attempt: int, stop: Stop) -> None:
         super().__init__(folder.journal, attempt)
         self.stop = stop
         self.step: int | None = None
+        self.phase = ""
+        self.device: str | None = None
 
     def append(self, type: str, **fields: Any) -> None:
         if type == "state" and fields.get("state") == "running":
@@ -67,6 +69,9 @@ class WorkerJournal(Journal):
             if self.stop.requested:
                 raise Stopped
             self.step = fields.get("resume_step", self.step)
+        if type == "state" and "seconds" not in fields:
+            self.phase = str(fields.get("phase") or "")
+            self.device = fields.get("device", self.device)
         super().append(type, **fields)
         if type == "metrics":
             self.step = fields.get("step")
@@ -127,7 +132,10 @@ def main(arguments: list[str] | None = None, train: Train = train_for_real) -> i
         status = _attempt(folder, args.attempt, journal, stop, requests, train)
     except BaseException as error:
         stop.at_once = False
-        status = _end_badly(folder, journal, error)
+        try:
+            status = _end_badly(folder, journal, error)
+        except OSError:  # nothing can be written at all: the exit status remains
+            status = ends.exit_status_of(ends.classify(error)[0])
     stop.at_once = False
     with contextlib.suppress(OSError):
         requests.take(ended=True)
@@ -168,68 +176,74 @@ def _attempt(
     )
     fields = train(context)
     stop.at_once = False
-    journal.append("state", state="finished", **fields)
+    journal.append("state", state="finished", **{"checkpoint": _last(folder), **fields})
     return FINISHED
 
 
 def _end_badly(folder: RunFolder, journal: WorkerJournal, error: BaseException) -> int:
     if isinstance(error, Stopped):
-        whole = checkpoints.whole(folder)
-        path = str(whole[-1].relative_to(folder.path)) if whole else None
-        _append_end(folder, journal, "state", state="stopped", step=journal.step, checkpoint=path)
+        end = {"step": journal.step, "checkpoint": _last(folder)}
+        _append_end(folder, journal, "state", state="stopped", **end)
         return STOPPED
-    kind, reason = describe(error)
-    if kind == "disk_full":
-        folder.reserve.unlink(missing_ok=True)
-    if kind != "user":
+    if not isinstance(error, UserError):
         with contextlib.suppress(OSError):  # the log's disk may be full too
             traceback.print_exception(error)
-    _append_end(folder, journal, "error", kind=kind, message=reason)
-    _append_end(folder, journal, "state", state="failed", reason=reason, step=journal.step)
-    return FAILED
+    fields = error_fields(folder, error, journal.phase, journal.device)
+    if fields["kind"] == "disk_full":
+        folder.reserve.unlink(missing_ok=True)
+    end = {"reason": fields["message"], "step": journal.step, "checkpoint": _last(folder)}
+    _append_end(folder, journal, "error", **fields)
+    told = _append_end(folder, journal, "state", state="failed", **end)
+    return FAILED if told else ends.exit_status_of(fields["kind"])
 
 
-def _append_end(folder: RunFolder, journal: Journal, type: str, **fields: Any) -> None:
+def _last(folder: RunFolder) -> str | None:
+    """The last whole checkpoint, as the journal names it."""
+    with contextlib.suppress(OSError):
+        if found := checkpoints.whole(folder):
+            return str(found[-1].relative_to(folder.path))
+    return None
+
+
+def _append_end(folder: RunFolder, journal: Journal, type: str, **fields: Any) -> bool:
     """Append; on a full disk give up the reserve. What still fails is left to the supervisor."""
     try:
         journal.append(type, **fields)
+        return True
     except OSError:
-        folder.reserve.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
+            folder.reserve.unlink(missing_ok=True)
             journal.append(type, **fields)
+            return True
+    return False
 
 
-def describe(error: BaseException) -> tuple[str, str]:
-    """(kind, one line): "user", "out_of_memory", "disk_full" or "crash"."""
-    line = " ".join(str(error).split())[:500] or type(error).__name__
-    if isinstance(error, UserError):
-        return "user", line
-    for link in _chain(error):
-        names = {base.__name__ for base in type(link).__mro__}
-        text = str(link)
-        if names & {"OutOfMemoryError", "MemoryError"} or "can't allocate memory" in text:
-            advice = "make train.per_device_train_batch_size or train.max_length smaller"
-            return "out_of_memory", f"out of memory; {advice} ({line})"
-        full = isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left on device" in text or "file write failed" in text:
-            return "disk_full", f"the disk is full; free some space, then resume ({line})"
-    if isinstance(error, SystemExit):
-        return "crash", f"the training code called exit({error.code})"
-    return "crash", f"{type(error).__name__}: {line}"
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    links: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in links:
-        links.append(link)
-        link = link.__cause__ or link.__context__
-    return links
+def error_fields(
+    folder: RunFolder, error: BaseException, phase: str, device: str | None = None
+) -> dict[str, Any]:
+    """The fields of the ``error`` event for what ended the worker."""
+    kind, line, link = ends.classify(error, folder.path)
+    fields: dict[str, Any] = {"kind": kind, "message": line}
+    if isinstance(error, Diverged):
+        fields.update(step=error.step, loss=error.loss)
+        if error.suggestion:
+            fields["suggestion"] = error.suggestion
+    if kind == "out_of_memory":
+        fields.update(out_of_memory.read(error, link, phase))
+        fields["trains_on"] = device
+        fields["message"] = out_of_memory.message(fields)
+        with contextlib.suppress(UserError):
+            recipe = folder.read_recipe()
+            fields["tried"] = out_of_memory.attempted(recipe, fields["during"])
+            if suggestion := suggest(recipe, fields):
+                fields["suggestion"] = suggestion.as_event()
+    return fields
 
 
 if __name__ == "__main__":
     status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # the log's disk may be full
+        sys.stdout.flush()
+        sys.stderr.flush()
     # torch's clearing up takes 2.6 to 5 s on a busy machine; the run counts as alive meanwhile.
     os._exit(status)

@@ -45,7 +45,8 @@ def write_whole(
     Raises OSError (ENOSPC) naming folder and bytes when the disk is or gets full.
     """
     parent = temporary.parent
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Not its parents: a run whose folder was removed must not leave a new one behind.
+    parent.mkdir(mode=0o700, exist_ok=True)
     shutil.rmtree(temporary, ignore_errors=True)
     free = shutil.disk_usage(parent).free
     if free < needed:
