@@ -168,6 +168,7 @@ def _key(dataset: Dataset, recipe: Recipe, split: str) -> str:
             "limit": [recipe.evaluate.validation_rows, recipe.evaluate.test_rows],
             "format": recipe.format.model_dump(),
             "day": datetime.date.today().isoformat() if undated else "",
+            "add_tokens": model.add_tokens,
             "tokenizer": tokenizer_state(model.model_name_or_path, model.revision),
             "max_length": recipe.train.max_length,
             "completion_only_loss": recipe.train.completion_only_loss,

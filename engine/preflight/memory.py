@@ -12,7 +12,7 @@ from typing import Any
 from engine.preflight.shape import ModelShape
 from engine.recipe import Recipe
 
-__all__ = ["MemoryEstimate", "Setup", "estimate", "optimizer_bytes"]
+__all__ = ["MemoryEstimate", "Setup", "estimate", "layer_bytes", "optimizer_bytes"]
 
 CHUNK_TOKENS = 256
 """TRL's ``chunked_nll`` projects so many tokens to the vocabulary at a time."""
@@ -46,6 +46,7 @@ class MemoryEstimate:
     adapters: int
     """Trained weights beside the base ones: LoRA matrices, modules trained whole."""
     gradients: int
+    """Float32 gradients of what is trained, and autocast's copies of it."""
     optimizer: int
     activations: int
     """What a batch keeps for its backward pass."""
@@ -81,12 +82,12 @@ def estimate(
     trained = shape.trainable(recipe)
     wide = _padded(recipe, setup, tokens)
     rows = train.per_device_train_batch_size
-    layer = _layer(recipe, shape, setup, rows, wide)
+    layer = layer_bytes(recipe, shape, setup, rows, wide)
     item = _item(setup)
     hidden = rows * wide * shape.hidden
     if train.gradient_checkpointing:
         # Each layer keeps its input; one layer at a time is computed again.
-        activations = shape.layers * hidden * item + layer
+        activations = shape.layers * hidden * (item if recipe.lora.enabled else 4) + layer
     else:
         activations = shape.layers * layer
     activations += hidden * (4 + 2 * item)  # the last norm, and the rows that the loss gathers
@@ -97,8 +98,8 @@ def estimate(
     if not recipe.lora.enabled:
         working += biggest * 4
     gradient = trained * 4
-    if recipe.lora.enabled:
-        gradient += trained * item if item < 4 else 0  # autocast's copies of the adapters
+    if item < 4:
+        gradient += trained * item  # autocast's copies, kept for the backward pass
     return MemoryEstimate(
         weights=_weights(recipe, shape, setup),
         adapters=trained * 4 if recipe.lora.enabled else 0,
@@ -156,7 +157,7 @@ def optimizer_bytes(recipe: Recipe, shape: ModelShape, setup: Setup) -> int:
     return moments * trained * 4
 
 
-def _layer(recipe: Recipe, shape: ModelShape, setup: Setup, rows: int, wide: int) -> int:
+def layer_bytes(recipe: Recipe, shape: ModelShape, setup: Setup, rows: int, wide: int) -> int:
     """Bytes that one decoder layer keeps for the backward pass of ``rows`` rows."""
     h, f = shape.hidden, shape.intermediate
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
@@ -177,17 +178,20 @@ def _transformers_layer(
 ) -> int:
     """Bytes a token: Transformers' Llama layer with PEFT's LoRA under autocast."""
     lora = recipe.lora
-    norms = 2 * (4 if item < 4 else item) * h  # each norm keeps its input in float32
     keys = q if setup.padding else kv  # a mask makes SDPA repeat keys and values for every head
     attention = item * (q + 2 * keys + q)  # q, k, v, output
     mlp = item * 3 * f  # gate, its activation, up
+    roots = 2 * 4
     if not lora.enabled:
-        # Inputs of the linear layers, for their weights' gradients.
-        return norms + attention + mlp + item * (2 * h + f)
-    return norms + attention + mlp + _lora_inputs(recipe, h, f, q, item, recipe.model.load_in_4bit)
+        # Each norm keeps its input and, for its weight's gradient, the normed one, in float32.
+        # Linear layers keep their inputs; of a float32 one autocast makes a copy for each.
+        inputs = (5 * h if item < 4 else 2 * h) + f
+        return roots + 4 * 4 * h + attention + mlp + item * inputs
+    norms = 2 * 4 * h  # each norm keeps its input in float32
+    return roots + norms + attention + mlp + _lora_inputs(recipe, h, f, q, item)
 
 
-def _lora_inputs(recipe: Recipe, h: int, f: int, q: int, item: int, packed: bool) -> int:
+def _lora_inputs(recipe: Recipe, h: int, f: int, q: int, item: int) -> int:
     """What PEFT's LoRA keeps of the inputs of its layers: a copy for each, or one for all."""
     targets = recipe.lora.target_modules
     dropout = recipe.lora.lora_dropout > 0
@@ -202,9 +206,10 @@ def _lora_inputs(recipe: Recipe, h: int, f: int, q: int, item: int, packed: bool
         count = sum(targets == "all-linear" or name in targets for name in names)
         if not count:
             continue
+        size += count * recipe.lora.r * item  # what lora_B is given
         if dropout:
             size += count * wide * (item + 1)  # dropped out, with its mask
-        elif packed or item == 4:
+        elif recipe.model.load_in_4bit or item == 4:
             # The input itself; attention keeps o_proj's as its own output already.
             size += wide * item if key != "output" else 0
         else:

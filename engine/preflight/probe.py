@@ -12,16 +12,15 @@ import shutil
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from engine.data.dataset import open_dataset
 from engine.data.tokens import Formatter
-from engine.errors import UserError
 from engine.generate.errand import Answers, serve_errand
 from engine.home import Home
+from engine.jobs import ends
 from engine.jobs.context import RunContext
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import Journal, read_all
@@ -81,7 +80,7 @@ class _Probe:
         before = _device_memory(recipe)
         self.tell("loading the model")
         loaded = backend.load(recipe)
-        self.loaded, self.backend = loaded, backend.name
+        self.loaded = loaded
         self.memory = MemoryReader(loaded.device)
         self.limit = self.spec.limit_bytes or before["free_bytes"]
         total, trainable = count_parameters(loaded.model)
@@ -108,14 +107,16 @@ class _Probe:
 
     def _encode(self) -> None:
         from engine.train.rows import encode
+        from engine.train.samples import Sampling, sample_prompts
 
         recipe, spec = self.recipe, self.spec
         dataset = open_dataset(self.home, spec.dataset)
-        self.formatter = Formatter.load(
-            recipe.model.model_name_or_path,
-            recipe.format,
-            recipe.train.max_length,
-            recipe.model.revision,
+        self.formatter = Formatter.of(recipe)
+        self.fingerprint = dataset.fingerprint
+        self.sampling = Sampling(
+            sample_prompts(recipe, self.formatter, dataset.split("validation"), dataset.shape),
+            sorted(self.formatter.stop_ids),
+            self.formatter.pad_id,
         )
 
         def rows(split: str, numbers: list[int], packing: bool) -> Any:
@@ -171,7 +172,8 @@ class _Probe:
         """One batch size. Keys: per_device_train_batch_size, gradient_accumulation_steps (as asked
         for), phases (name -> peak bytes of the allocator and of its tensors), peak_bytes,
         checkpoint_bytes, step_seconds (of ordinary rows, the whole optimiser step),
-        tokens_per_second, steps; out_of_memory (during, message) instead of the rest."""
+        tokens_per_second, evaluation_row_seconds (of the longest rows), generation_seconds, steps,
+        longest_step_seconds; out_of_memory (during, message) instead of the rest."""
         result: dict[str, Any] = {
             "per_device_train_batch_size": batch,
             "gradient_accumulation_steps": accumulation,
@@ -182,7 +184,7 @@ class _Probe:
         try:
             self._measure(batch, accumulation, result)
         except Exception as error:
-            if not _is_out_of_memory(error):
+            if ends.classify(error)[0] != "out_of_memory":
                 raise
             result["out_of_memory"] = {"during": self.during, "message": _first_line(error)}
             self._phase_end()
@@ -218,12 +220,14 @@ class _Probe:
             self._phase("evaluation", f"{words}: evaluating after training")
             trainer.measure(self.evaluation, "validation", "after")
             result["checkpoint_bytes"] = trainer.checkpoint_bytes
-            self._phase("generation", f"{words}: answering")
-            result["generation"] = self._answer(trainer)
+            if self.sampling.prompts:
+                self._phase("generation", f"{words}: answering")
+                trainer.sample("during")
             self._phase_end()
         finally:
             journal.close()
-        steps = [event for event in read_all(folder.journal) if event["type"] == "metrics"]
+        events = list(read_all(folder.journal))
+        steps = [event for event in events if event["type"] == "metrics"]
         result["steps"] = len(steps)
         ordinary = steps[LONGEST_STEPS:] or steps[-1:]
         # The first ordinary step is the first of its shapes; compiled kernels settle by halves.
@@ -233,6 +237,10 @@ class _Probe:
         tokens = statistics.mean(event["tokens"] for event in settled)
         result["step_seconds"] = seconds * accumulation / used
         result["tokens_per_second"] = tokens / max(seconds, 1e-9)
+        evaluated = [event for event in events if event["type"] == "evaluation"][-1]
+        result["evaluation_row_seconds"] = evaluated["seconds"] / evaluated["rows"]
+        answered = [event["seconds"] for event in events if event["type"] == "sample"]
+        result["generation_seconds"] = max(answered, default=None)
         result["longest_step_seconds"] = [event["step_seconds"] for event in steps[:LONGEST_STEPS]]
 
     def _trainer(self, context: RunContext, batch: int, accumulation: int) -> Any:
@@ -246,44 +254,14 @@ class _Probe:
                 self.loaded,
                 train_dataset=rows,
                 eval_dataset=self.evaluation,
+                sampling=self.sampling,
+                fingerprint=self.fingerprint,
                 on_start=lambda trainer: None,
             )
         else:
             self.trainer.begin_again(context, rows)
         self.trainer.prepare(self.spec.timing_seconds, lambda: self._phase("speed", "timing steps"))
         return self.trainer
-
-    def _answer(self, trainer: Any) -> dict[str, Any]:
-        """One greedy answer of as many tokens as a sample of the run would have."""
-        import torch
-
-        model = trainer.model
-        tokens = self.recipe.evaluate.sample_max_new_tokens
-        row = self.evaluation[0]
-        prompt = [
-            token
-            for token, label in zip(row["input_ids"], row["labels"], strict=True)
-            if label == -100
-        ] or row["input_ids"][:1]
-        ids = torch.tensor([prompt], device=trainer.accelerator.device)
-        was_training = model.training
-        _for_inference(self.backend, model, True)
-        began = time.perf_counter()
-        with torch.inference_mode(), trainer.accelerator.autocast():
-            answer = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=tokens,
-                min_new_tokens=tokens,
-                do_sample=False,
-                use_cache=True,
-                pad_token_id=self.formatter.pad_id,
-            )
-        made = int(answer.shape[1]) - len(prompt)
-        seconds = time.perf_counter() - began
-        _for_inference(self.backend, model, False)
-        model.train(was_training)
-        return {"tokens": made, "seconds": seconds, "tokens_per_second": made / max(seconds, 1e-9)}
 
     # ---- phases -----------------------------------------------------------------------------
 
@@ -345,21 +323,6 @@ def _device_memory(recipe: Recipe) -> dict[str, int]:
         }
     free, total = torch.cuda.mem_get_info(device)  # makes the context, which counts as used
     return {"total_bytes": total, "free_bytes": free, "used_bytes": total - free}
-
-
-def _for_inference(backend: str, model: Any, on: bool) -> None:
-    if backend == "unsloth":
-        from unsloth import FastLanguageModel
-
-        (FastLanguageModel.for_inference if on else FastLanguageModel.for_training)(model)
-    elif on:
-        model.eval()
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    from engine.jobs.worker import describe
-
-    return not isinstance(error, UserError) and describe(error)[0] == "out_of_memory"
 
 
 def _first_line(error: Exception) -> str:

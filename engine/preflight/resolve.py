@@ -185,10 +185,7 @@ def resolve(
     0.2 s); 0: at all. ``progress(split, done, rows)``. Raises :class:`UserError` where nothing
     would be left to train on, :class:`engine.data.progress.Cancelled` when ``cancelled()``.
     """
-    model = recipe.model
-    formatter = Formatter.load(
-        model.model_name_or_path, recipe.format, recipe.train.max_length, model.revision
-    )
+    formatter = Formatter.of(recipe)
     splits = {}
     for name in SPLITS:
         if not dataset.count(name):

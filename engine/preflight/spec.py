@@ -65,5 +65,6 @@ def probe_recipe(recipe: Recipe, batch: int, accumulation: int) -> Recipe:
         "loss_watchdog": "off",
         "num_processes": 1,
         "report_to": [],
+        "stop_at_loss": 0.0,
     }
     return Recipe.model_validate(tree)

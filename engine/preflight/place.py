@@ -1,0 +1,100 @@
+"""Where a recipe would be trained from here: backend, device, card. Read without torch."""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from importlib import metadata
+
+from engine.errors import UserError
+from engine.preflight.memory import Setup
+from engine.recipe import Recipe
+from engine.system.gpu import Gpu, GpuState, read_gpus
+
+__all__ = ["Place", "find_place"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What ``auto`` comes to, and the memory that is there. Bytes."""
+
+    setup: Setup
+    gpu: Gpu | None
+    total_bytes: int
+    free_bytes: int
+    """Of the card, or of the host where the CPU trains."""
+
+    @property
+    def name(self) -> str:
+        return self.gpu.name if self.gpu else "the CPU"
+
+
+def find_place(recipe: Recipe, gpus: GpuState | None = None, *, padding: bool = True) -> Place:
+    """As the worker will choose. ``padding``: whether batches have rows of several lengths.
+
+    Raises :class:`UserError` where the recipe asks for a device or backend that is not there.
+    """
+    gpu = _card(gpus if gpus is not None else read_gpus(), recipe)
+    unsloth = importlib.util.find_spec("unsloth") is not None
+    wanted = recipe.model.backend
+    if wanted == "unsloth" and not (unsloth and gpu):
+        why = "no CUDA GPU is seen here" if unsloth else "it is not installed"
+        raise UserError(
+            f'model.backend: unsloth cannot be used ({why}); set model.backend = "transformers"'
+        )
+    cannot = recipe.lora.use_dora or recipe.train.packing
+    taken = wanted == "unsloth" or (wanted == "auto" and unsloth and gpu and not cannot)
+    dtype = recipe.model.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if gpu else "float32"
+    setup = Setup(
+        backend="unsloth" if taken else "transformers",
+        device="cuda" if gpu else "cpu",
+        dtype=dtype,
+        padding=padding and not recipe.train.packing,
+    )
+    if gpu is not None:
+        total = gpu.memory_total or 0
+        free = gpu.memory_free if gpu.memory_free is not None else total
+        return Place(setup, gpu, total, free)
+    import psutil
+
+    host = psutil.virtual_memory()
+    return Place(setup, None, host.total, host.available)
+
+
+def _card(state: GpuState, recipe: Recipe) -> Gpu | None:
+    """The card that torch calls cuda:0, or None for the CPU."""
+    wanted = recipe.model.device
+    if wanted == "cpu":
+        return None
+    cards = _visible(list(state))
+    if cards and _torch_has_cuda():
+        return cards[0]
+    if wanted == "cuda":
+        raise UserError(
+            f'model.device: "cuda" asked for, but there is none here ({state.reason or "torch"} '
+            'sees no GPU); "tunebench doctor" says why, model.device = "auto" takes the CPU'
+        )
+    return None
+
+
+def _visible(gpus: list[Gpu]) -> list[Gpu]:
+    """What ``CUDA_VISIBLE_DEVICES`` leaves, in its order: indices or beginnings of UUIDs."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return gpus
+    found = []
+    for name in filter(None, (part.strip() for part in chosen.split(","))):
+        matching = [g for g in gpus if str(g.index) == name or g.uuid.startswith(name)]
+        if not matching:
+            break  # as CUDA does: what comes after a wrong one is not seen
+        found.append(matching[0])
+    return found
+
+
+def _torch_has_cuda() -> bool:
+    """Whether the torch that is installed was built for CUDA, by its version."""
+    try:
+        return "+cpu" not in metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return False
