@@ -1,6 +1,7 @@
 """How a run ended badly, on a terminal: what was tried, what was missing, what to run next."""
 
 import json
+import shlex
 from typing import Any
 
 from engine.history.row import RunRow
@@ -12,8 +13,11 @@ from engine.words import bytes_words
 __all__ = ["ending_lines", "standing_checkpoints"]
 
 
-def ending_lines(row: RunRow) -> list[tuple[str, str]]:
-    """(label, words) of the latest attempt's error; none for a run that did not end by one."""
+def ending_lines(row: RunRow, folder: RunFolder) -> list[tuple[str, str]]:
+    """(label, words) of the latest attempt's error; none for a run that did not end by one.
+
+    ``row.checkpoint`` is one that is there: see :func:`standing_checkpoints`.
+    """
     event = _error(row)
     if not event:
         return []
@@ -28,8 +32,13 @@ def ending_lines(row: RunRow) -> list[tuple[str, str]]:
     lines.append(("next", str(suggestion.get("words"))))
     settings = suggestion.get("settings")
     if isinstance(settings, dict) and settings:
-        lines.append(("which is", f"tunebench resume {row.name} --suggested"))
-        lines.append(("or", f"tunebench resume {row.name} {settings_words(settings)}"))
+        options = settings_words(settings)
+        if row.checkpoint:
+            lines.append(("start it", f"tunebench resume {row.name} --suggested"))
+            lines.append(("that is", f"tunebench resume {row.name} {options}"))
+        else:  # nothing to go on from: a run of its own
+            recipe = shlex.quote(str(folder.recipe_file))
+            lines.append(("start it", f"tunebench train {recipe} {options}"))
     return lines
 
 

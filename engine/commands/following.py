@@ -182,7 +182,7 @@ def summary(row: RunRow, folder: RunFolder, out: Output) -> None:
         if row.adapter:
             out.line(f"  {'result':<21} {folder.path / row.adapter}")
         return
-    for label, words in ending_lines(row):
+    for label, words in ending_lines(row, folder):
         out.line(f"  {label:<21} {words}")
     out.line(f"  {'last whole checkpoint':<21} {row.checkpoint or 'none yet'}")
     if row.error_kind not in TOLD_WHOLE and row.state != "stopped":

@@ -83,7 +83,7 @@ def show(args: argparse.Namespace, out: Output) -> int:
     for key, value in asdict(row).items():
         if value not in (None, "") and key not in ("versions", "error"):
             out.line(f"{key.replace('_', ' '):<21} {_words(key, value)}")
-    for label, words in ending_lines(row):
+    for label, words in ending_lines(row, folder):
         out.line(f"  {label:<19} {words}")
     if tags:
         out.line(f"{'tags':<21} {' '.join(tags)}")

@@ -233,8 +233,8 @@ def test_who_sent_sigkill(
     assert (row.state, row.checkpoint) == (state, "checkpoints/step-5")
     assert words in (row.reason or "") and (row.reason or "").endswith("checkpoint step-5")
     assert runs.events(folder, "exit")[0]["oom_kill"] is oom_kill
-    assert [label for label, _ in ending_lines(row)] == (
-        ["tried", "next", "which is", "or"] if oom_kill else []
+    assert [label for label, _ in ending_lines(row, folder)] == (
+        ["tried", "next", "start it", "that is"] if oom_kill else []
     )
 
 
@@ -273,12 +273,12 @@ def test_the_exit_status_tells_what_the_journal_could_not(
 def test_an_out_of_memory_is_told_in_plain_lines(tmp_path: Path) -> None:
     folder = runs.start(runs.make_home(tmp_path, fail_at=7, fail="memory"))
     row = runs.ended(folder)
-    lines = dict(ending_lines(row))
+    lines = dict(ending_lines(row, folder))
     assert lines["tried"] == "training on 32 rows of up to 96 tokens at a time, the model whole"
     assert "free of" in lines["missing"] and "this run" in lines["missing"]
     assert lines["next"].startswith("halve the batch and double accumulation: 16 x 2 rows a step")
-    assert lines["which is"] == "tunebench resume demo --suggested"
-    assert lines["or"].startswith(
+    assert lines["start it"] == "tunebench resume demo --suggested"
+    assert lines["that is"].startswith(
         "tunebench resume demo --set train.per_device_train_batch_size=16"
     )
     done = subprocess.run(
@@ -290,6 +290,9 @@ def test_an_out_of_memory_is_told_in_plain_lines(tmp_path: Path) -> None:
     )
     assert all(words in done.stdout for words in lines.values()), done.stdout + done.stderr
     assert '"kind"' not in done.stdout
+    row.checkpoint = None  # nothing to go on from
+    words = dict(ending_lines(row, folder))["start it"]
+    assert words.startswith(f"tunebench train {folder.recipe_file} --set train.per_device_train")
 
 
 def test_checkpoints_deleted_by_hand_are_not_named(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A worker without torch: does what ``script.json`` in the home tells it to.
 
-Steps are quick; a file ``gate`` in the run's folder, where the script asks for it, is waited for,
-so that tests decide when the run goes on.
+Steps are quick; a file ``gate`` in the run's folder (or the one that the script names), where the
+script asks for it, is waited for, so that tests decide when the run goes on.
 """
 
 import json
@@ -77,7 +77,7 @@ def train(context: RunContext) -> dict[str, Any]:
     )
     for step in range(first + 1, steps + 1):
         if script.get("gate_at") == step:
-            wait_for(folder.path / "gate", context)
+            wait_for(Path(script.get("gate", folder.path / "gate")), context)
         if script.get("fail_at") == step and context.attempt == 1:
             fail(script["fail"])
         context.take_controls()
