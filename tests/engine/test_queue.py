@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -88,7 +89,7 @@ def shell(home: Home, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[
 
 def test_one_after_the_other_and_nobody_stays(tmp_path: Path) -> None:
     home = runs.make_home(tmp_path, gate_at=3, steps=5)
-    found = a, b, c = add(home, "a", "b", "c")
+    found = a, b, _ = add(home, "a", "b", "c")
     assert runs.state(b) == "queued" and waits(home)[0] == ("a", "")
     assert dispatch.dispatch(home).started == ["a"]
     assert waits(home) == [("b", "the CPU is used by run a"), ("c", "behind b")]
@@ -101,7 +102,7 @@ def test_one_after_the_other_and_nobody_stays(tmp_path: Path) -> None:
     runs.wait(lambda: not entries.names(home.queue), "an empty queue")  # supervisors dispatch
     rows = [runs.ended(folder) for folder in found]
     assert [row.state for row in rows] == ["finished"] * 3
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in pairwise(rows):
         assert (before.ended or 0) <= (after.started or 0)
     assert [workers(folder) for folder in found] == [1, 1, 1]
     log = (home.queue / "dispatch.log").read_text()

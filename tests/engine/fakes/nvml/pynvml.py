@@ -1,7 +1,7 @@
 """Stands in for pynvml in tests and the processes that they start: cards as a JSON file says.
 
-``$TUNEBENCH_TEST_CARDS`` names it: a list of {"uuid", "used", "processes": [[pid, bytes]], "parts"},
-read anew at every question.
+``$TUNEBENCH_TEST_CARDS`` names it, a list of {"uuid", "used", "processes": [[pid, bytes]],
+"parts"}, read anew at every question.
 """
 
 import json
