@@ -111,6 +111,15 @@ def build_parser() -> _Parser:
     sub.add_argument("--name", metavar="NAME", help="name of the run (default: the recipe's)")
     sub.add_argument("--detach", action="store_true", help="start the run and return at once")
     sub.add_argument("--dry-run", action="store_true", help="resolve and check, start nothing")
+    _turn(sub)
+    sub.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="KEY=V,V,...",
+        help="a queued run for each value, e.g. lora.r=8,16; several: for each combination",
+    )
+    sub.add_argument("--yes", action="store_true", help="also more than 64 runs")
 
     for name, help in (
         ("stop", "end a run after its current step, with a checkpoint"),
@@ -118,7 +127,8 @@ def build_parser() -> _Parser:
         ("tail", "follow a run's journal"),
     ):
         sub = verb(name, f"train:{name}", help, *([settings] if name == "resume" else []))
-        sub.add_argument("ref", metavar="RUN", help="id, name or unique beginning of either")
+        words = "id, name or unique beginning" + ("" if name == "resume" else "; a sweep's name")
+        sub.add_argument("ref", metavar="RUN", help=words)
         if name == "stop":
             sub.add_argument("--kill", action="store_true", help="at once, nothing saved")
         if name == "resume":
@@ -130,6 +140,7 @@ def build_parser() -> _Parser:
             )
             sub.add_argument("--name", metavar="NAME", help="name of the run with other settings")
             sub.add_argument("--yes", action="store_true", help="do not ask about what changes")
+            _turn(sub)
 
     sub = verb("generate", "generate:generate", "answer prompts with runs or models", settings)
     sub.add_argument("refs", nargs="+", metavar="RUN|MODEL", help="several: side by side")
@@ -146,8 +157,7 @@ def build_parser() -> _Parser:
     sub.add_argument("--out", required=True, metavar="DIR", help="folder to write; must not exist")
 
     _runs_parser(verbs, common)
-    sub = verb("queue", "train:queue", "runs that wait for a free device")
-    sub.add_argument("action", nargs="?", default="list", choices=["list"])
+    _queue_parser(verbs, common)
 
     verb("reindex", "runs:reindex", "rebuild runs.db from the journals")
     verb("doctor", "system:doctor", "what is installed, what works, what to do")
@@ -211,13 +221,15 @@ def _runs_parser(verbs: "argparse._SubParsersAction[_Parser]", common: _Parser) 
         sub.set_defaults(run=run)
         return sub
 
-    action("list", "runs:list_runs", "all runs, newest first")
-    action("show", "runs:show", "one run whole").add_argument("ref", metavar="RUN")
+    sub = action("list", "runs:list_runs", "all runs, newest first")
+    sub.add_argument("--all", action="store_true", help="the runs of sweeps one by one too")
+    sub = action("show", "runs:show", "one run whole, or a sweep's runs, the best first")
+    sub.add_argument("ref", metavar="RUN|SWEEP")
     for name, help in (
         ("compare", "metrics of several runs side by side"),
         ("diff", "only what differs between two recipes"),
     ):
-        action(name, f"runs:{name}", help).add_argument("refs", nargs="+", metavar="RUN")
+        action(name, f"runs:{name}", help).add_argument("refs", nargs="+", metavar="RUN|SWEEP")
     for name, field, help in (
         ("note", "text", "write a note on a run"),
         ("tag", "tags", "add tags to a run (TAG- takes one away)"),
@@ -225,9 +237,40 @@ def _runs_parser(verbs: "argparse._SubParsersAction[_Parser]", common: _Parser) 
         sub = action(name, f"runs:{name}", help)
         sub.add_argument("ref", metavar="RUN")
         sub.add_argument(field, nargs="+")
-    sub = action("rm", "runs:remove", "delete a run's folder; asks first")
-    sub.add_argument("ref", metavar="RUN")
+    sub = action("rm", "runs:remove", "delete a run's folder, or a sweep's; asks first")
+    sub.add_argument("ref", metavar="RUN|SWEEP")
     sub.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _turn(sub: _Parser) -> None:
+    when = sub.add_mutually_exclusive_group()
+    when.add_argument("--queue", action="store_true", help="start it when its turn comes")
+    when.add_argument("--now", action="store_true", help="start it though others use the GPU")
+
+
+def _queue_parser(verbs: "argparse._SubParsersAction[_Parser]", common: _Parser) -> None:
+    help = "runs that wait for a free device: list, add, move, rm, pause, resume, run"
+    queue = verbs.add_parser("queue", help=help, description=help, parents=[common])
+    queue.set_defaults(run="queue:list_queue")
+    actions = queue.add_subparsers(title="actions", metavar="ACTION")
+
+    def action(name: str, run: str, help: str) -> _Parser:
+        sub = actions.add_parser(name, help=help, description=help, parents=[common])
+        sub.set_defaults(run=f"queue:{run}")
+        return sub
+
+    action("list", "list_queue", "who waits, in order, and for what")
+    sub = action("add", "add", "put a run that ended, or a new one of a recipe, last")
+    sub.add_argument("ref", metavar="RUN|RECIPE")
+    sub = action("move", "move", "give a waiting run another place")
+    sub.add_argument("ref", metavar="RUN")
+    sub.add_argument("where", metavar="first|last|up|down|N")
+    sub = action("rm", "remove", "take a run, or a sweep's, off the queue; the history keeps it")
+    sub.add_argument("ref", metavar="RUN|SWEEP")
+    action("pause", "pause", "start nothing more; what runs goes on")
+    action("resume", "resume", "go on after a pause")
+    sub = action("run", "run", "start what can start")
+    sub.add_argument("--wait", action="store_true", help="stay until all of it has ended")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,12 +37,10 @@ class Reading:
 
 
 def start_run(home: Home, recipe: "Recipe", name: str | None) -> str:
-    """Make the run's folder and launch it; returns its id."""
-    from engine.jobs.launch import create_run, launch
+    """Make the run's folder and launch it; returns its id. Refused when its GPUs are taken."""
+    from engine.jobs.launch import begin
 
-    folder = create_run(home, recipe, name)
-    launch(folder)
-    return folder.id
+    return begin(home, recipe, name).id
 
 
 def _folder(home: Home, id: str) -> "RunFolder":

@@ -42,8 +42,7 @@ def demo(args: argparse.Namespace, out: Output) -> int:
     _tell_funnel(dataset, home, recipe, out)
 
     out.line("\n2. Train: the built-in tiny Llama learns to write descriptions from titles")
-    folder = launch.create_run(home, recipe)
-    launch.launch(folder)
+    folder = launch.begin(home, recipe)
     row = following.follow(folder, out, stop_on_interrupt=True)
     if row.state != "finished":
         following.summary(row, folder, out)

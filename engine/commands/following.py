@@ -13,7 +13,9 @@ from engine.commands.output import Output
 from engine.errors import UserError
 from engine.history.follow import Follower
 from engine.history.row import RunRow, is_ended, scalar, seconds
+from engine.home import Home
 from engine.jobs import control
+from engine.jobs.dispatch import dispatch
 from engine.jobs.folder import RunFolder
 from engine.jobs.launch import adopt
 from engine.jobs.lock import has_supervisor, is_alive
@@ -26,6 +28,7 @@ PROGRESS_SECONDS = 0.5
 LOG_LINES = 15
 TOLD_WHOLE = ("user", "nan", "out_of_memory", "disk_full", "read_only")
 """Kinds of errors whose line says it all: a stack trace would only hide it."""
+DISPATCH_SECONDS = 5.0
 
 
 def exit_status(row: RunRow) -> int:
@@ -87,12 +90,16 @@ def _follow(folder: RunFolder, out: Output, new_only: bool, interrupts: list[int
     follower = Follower(folder)
     if new_only:
         follower.read()
-    shown, looked, acted = "", 0.0, 0
+    shown, looked, acted, asked = "", 0.0, 0, time.monotonic()
     for event in follower.events():
         while acted < len(interrupts):
             _end(folder, out, kill=acted > 0)
             acted, shown = acted + 1, ""
         if event is None:
+            if follower.row.state == "queued" and time.monotonic() - asked >= DISPATCH_SECONDS:
+                asked = time.monotonic()
+                with suppress(UserError):  # the queue's own verbs tell of that
+                    dispatch(Home(folder.path.parent.parent))
             if time.monotonic() - looked >= PROGRESS_SECONDS and not is_ended(follower.row):
                 looked = time.monotonic()
                 # A line as wide as the terminal would wrap, and could not be taken back.

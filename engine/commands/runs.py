@@ -4,9 +4,11 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from engine.commands import sweeps
 from engine.commands.endings import ending_lines, standing_checkpoints
 from engine.commands.output import Output
 from engine.errors import UsageError, UserError
@@ -41,23 +43,29 @@ def _folder(home: Home, row: RunRow) -> RunFolder:
 
 
 def list_runs(args: argparse.Namespace, out: Output) -> int:
-    """All runs, newest first."""
+    """All runs, newest first; a sweep is one line, but for ``--all``."""
     _, store = _open(args, out)
     rows = queries.list_runs(store)
     if rows:
         columns = f"{'run':<21} {'name':<20} {'state':<9} {'steps':>13} {'train':>8} {'valid.':>8}"
         out.line(f"{columns}  begun")
+    groups = {} if getattr(args, "all", False) else {s.id: s for s in queries.list_sweeps(store)}
     for row in rows:
-        steps = f"{row.step or 0}/{row.max_steps or '?'}"
-        losses = f"{_number(row.loss):>8} {_number(row.best_eval_loss):>8}"
-        begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created or 0))
-        out.line(
-            f"{row.id:<21} {clip(row.name, 20):<20} {row.state:<9} {steps:>13} {losses}  {begun}"
-        )
+        if row.sweep is None or getattr(args, "all", False):
+            steps = f"{row.step or 0}/{row.max_steps or '?'}"
+            losses = f"{_number(row.loss):>8} {_number(row.best_eval_loss):>8}"
+            words = f"{row.state:<9} {steps:>13} {losses}  {_begun(row)}"
+            out.line(f"{row.id:<21} {clip(row.name, 20):<20} {words}")
+        elif sweep := groups.pop(row.sweep, None):
+            out.line(sweeps.line(sweep, _begun(row)))
     if not rows:
         out.line("no runs yet; 'tunebench demo' makes the first one")
     out.document([_summary(row, queries.tags(store, row.id)) for row in rows])
     return 0
+
+
+def _begun(row: RunRow) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created or 0))
 
 
 def _summary(row: RunRow, tags: list[str]) -> dict[str, Any]:
@@ -69,8 +77,13 @@ def _summary(row: RunRow, tags: list[str]) -> dict[str, Any]:
 
 
 def show(args: argparse.Namespace, out: Output) -> int:
-    """One run: its state, numbers, result, events, notes and the end of its log."""
+    """One run: its state, numbers, result, events, notes and the end of its log; or a sweep."""
     home, store = _open(args, out)
+    if sweep := queries.get_sweep(store, args.ref):
+        sweeps.table(sweep, out)
+        runs = [_summary(row, queries.tags(store, row.id)) for row in sweep.runs]
+        out.document({"sweep": sweep.id, "states": sweep.states, "runs": runs})
+        return 0
     row = queries.get_run(store, args.ref)
     folder = _folder(home, row)
     standing_checkpoints(row, folder)
@@ -114,10 +127,19 @@ def show(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
+def _rows(store: Store, refs: Sequence[str]) -> list[RunRow]:
+    """The runs named; a sweep stands for its runs, the best first."""
+    rows: list[RunRow] = []
+    for ref in refs:
+        sweep = queries.get_sweep(store, ref)
+        rows += sweep.runs if sweep else [queries.get_run(store, ref)]
+    return rows
+
+
 def compare(args: argparse.Namespace, out: Output) -> int:
     """Metrics of several runs side by side."""
     _, store = _open(args, out)
-    rows = [queries.get_run(store, ref) for ref in args.refs]
+    rows = _rows(store, args.refs)
     table = compare_runs(rows)
     _table(out, [row.name for row in rows], table)
     out.document({"runs": [row.id for row in rows], "metrics": table})
@@ -126,10 +148,10 @@ def compare(args: argparse.Namespace, out: Output) -> int:
 
 def diff(args: argparse.Namespace, out: Output) -> int:
     """Recipe keys that differ, with every run's value."""
-    if len(args.refs) < 2:
-        raise UsageError("runs diff: name at least two runs")
     home, store = _open(args, out)
-    rows = [queries.get_run(store, ref) for ref in args.refs]
+    rows = _rows(store, args.refs)
+    if len(rows) < 2:
+        raise UsageError("runs diff: name at least two runs")
     table = differences([_folder(home, row) for row in rows])
     if table:
         _table(out, [row.name for row in rows], table)
@@ -175,21 +197,27 @@ def tag(args: argparse.Namespace, out: Output) -> int:
 
 
 def remove(args: argparse.Namespace, out: Output) -> int:
-    """Delete a run's folder, journal and checkpoints with it."""
+    """Delete a run's folder, journal and checkpoints with it; or all runs of a sweep."""
     home, store = _open(args, out)
-    row = queries.get_run(store, args.ref)
-    folder = _folder(home, row)
-    refuse_alive(folder)  # before anything is asked
+    sweep = queries.get_sweep(store, args.ref)
+    rows = sweep.runs if sweep else (queries.get_run(store, args.ref),)
+    for row in rows:
+        refuse_alive(_folder(home, row))  # before anything is asked
+    [row, *_] = rows
+    what = f"{len(rows)} runs of {sweep.id}" if sweep else f"{row.name} ({row.id})"
     if not args.yes:
         if not sys.stdin.isatty():
-            raise UserError(f"runs rm {args.ref}: nobody to ask; add --yes to delete {row.id}")
-        if not out.ask(f"Delete {row.name} ({row.id}) with its checkpoints and result?"):
+            words = what if sweep else row.id
+            raise UserError(f"runs rm {args.ref}: nobody to ask; add --yes to delete {words}")
+        if not out.ask(f"Delete {what} with checkpoints and result?"):
             out.note("nothing deleted")
             return 1
-    delete_run(home, folder)
+    for row in rows:
+        delete_run(home, _folder(home, row))
     ingest_all(home, store)
-    out.line(f"deleted {row.name} ({row.id})")
-    out.document({"run": row.id, "deleted": True})
+    out.line(f"deleted {what}")
+    deleted = {"sweep": sweep.id, "runs": [row.id for row in rows]} if sweep else {"run": row.id}
+    out.document({**deleted, "deleted": True})
     return 0
 
 

@@ -1,31 +1,34 @@
-"""``train``, ``stop``, ``resume``, ``tail`` and ``queue``: runs begun, ended and followed."""
+"""``train``, ``stop``, ``resume`` and ``tail``: runs begun, ended and followed."""
 
 import argparse
 import sys
 import time
 
-from engine.commands import following
+from engine.commands import following, group
+from engine.commands import queue as queue_commands
 from engine.commands.output import Output
 from engine.errors import UserError
 from engine.history.follow import state_of
-from engine.history.ingest import ingest_all
-from engine.history.queries import list_runs
-from engine.history.store import open_store
 from engine.home import open_home
-from engine.jobs import launch
+from engine.jobs import launch, queue
 from engine.jobs.branch import branch, changes, suggested_settings
 from engine.jobs.check import check_model, check_packages
 from engine.jobs.folder import RunFolder
 from engine.jobs.lock import is_alive
 from engine.recipe import load_recipe
 
-__all__ = ["queue", "resume", "stop", "tail", "train"]
+__all__ = ["resume", "stop", "tail", "train"]
 
 
 def train(args: argparse.Namespace, out: Output) -> int:
-    """Make a run of a recipe and start it; follow it unless ``--detach``."""
+    """Make a run of a recipe and start it; follow it unless ``--detach``.
+
+    With ``--queue`` it is started when its turn comes; ``--sweep`` makes a group of such runs.
+    """
     from engine.data.prepare import check_source
 
+    if args.sweep:
+        return group.train(args, out)
     recipe = load_recipe(args.recipe, args.settings)
     check_source(recipe)
     check_model(recipe)
@@ -35,8 +38,9 @@ def train(args: argparse.Namespace, out: Output) -> int:
         out.document({"recipe": recipe.model_dump()})
         return 0
     home = open_home(args.home)
-    folder = launch.create_run(home, recipe, args.name)
-    launch.launch(folder)
+    if args.queue:
+        return queue_commands.enter(home, recipe, args.name, out)
+    folder = launch.begin(home, recipe, args.name, args.now)
     return _begun(folder, args.detach, out)
 
 
@@ -48,8 +52,10 @@ def resume(args: argparse.Namespace, out: Output) -> int:
     home = open_home(args.home)
     folder = launch.find_run(home, args.ref)
     settings = [*(suggested_settings(folder) if args.suggested else []), *args.settings]
+    if not settings and args.queue:
+        return queue_commands.enter_again(home, folder, out)
     if not settings:
-        launch.resume(home, folder)
+        launch.resume(home, folder, args.now)
         return _begun(folder, args.detach, out, new_only=True)
     before = folder.read_recipe()
     recipe = before.with_settings(settings)
@@ -65,8 +71,11 @@ def resume(args: argparse.Namespace, out: Output) -> int:
         if not out.ask(f"Go on with {folder.name} from its last checkpoint, as a new run?"):
             out.note("nothing started")
             return 1
-    child = branch(home, folder, recipe, args.name)
-    launch.launch(child)
+    if args.queue:
+        return queue_commands.enter_again(home, branch(home, folder, recipe, args.name), out)
+    with launch.reserve(home, recipe, args.now) as devices:
+        child = branch(home, folder, recipe, args.name)
+        launch.launch(child, devices=devices)
     return _begun(child, args.detach, out)
 
 
@@ -88,8 +97,12 @@ def _begun(folder: RunFolder, detach: bool, out: Output, new_only: bool = False)
 
 
 def tail(args: argparse.Namespace, out: Output) -> int:
-    """Tell of a run until it ends; Ctrl+C leaves it alone. Exit status as for ``train``."""
-    folder = launch.find_run(open_home(args.home), args.ref)
+    """Tell of a run or sweep until it ends; Ctrl+C leaves it alone. Exit status as ``train``."""
+    home = open_home(args.home)
+    sweep, folders = launch.find_runs(home, args.ref)
+    if sweep:
+        return group.follow(home, sweep, folders, out)
+    [folder] = folders
     row = following.follow(folder, out)
     following.summary(row, folder, out)
     out.document(following.document(row, folder))
@@ -97,28 +110,31 @@ def tail(args: argparse.Namespace, out: Output) -> int:
 
 
 def stop(args: argparse.Namespace, out: Output) -> int:
-    """End a run after its step, or with ``--kill`` at once; waits until it is gone."""
-    folder = launch.find_run(open_home(args.home), args.ref)
-    following.request(folder, "kill" if args.kill else "stop")
-    while is_alive(folder):
-        out.progress(f"waiting for {folder.id} to end; Ctrl+C leaves the request standing")
-        time.sleep(0.1)
-    out.progress_done()
-    row = state_of(folder)
-    out.line(f"{row.name} ({row.id}) {row.state}: {following.why(row)}")
-    out.document(following.document(row, folder))
-    return 0
+    """End a run after its step, or with ``--kill`` at once; waits until it is gone.
 
-
-def queue(args: argparse.Namespace, out: Output) -> int:
-    """The runs that wait to be started, oldest first."""
+    A run that waits in the queue is taken off it. Of a sweep: every run that has not ended.
+    """
     home = open_home(args.home)
-    store = open_store(home)
-    ingest_all(home, store)
-    waiting = [row for row in reversed(list_runs(store)) if row.state == "queued"]
-    for row in waiting:
-        out.line(f"{row.id}  {row.name}")
-    if not waiting:
-        out.line("no run waits")
-    out.document([{"run": row.id, "name": row.name, "created": row.created} for row in waiting])
+    sweep, folders = launch.find_runs(home, args.ref)
+    asked = []
+    for folder in folders:
+        if folder.queue_entry.exists() and not is_alive(folder):
+            queue.take_off(home, folder)
+        elif not sweep or is_alive(folder):
+            following.request(folder, "kill" if args.kill else "stop")
+        else:
+            continue
+        asked.append(folder)
+    if not asked:
+        raise UserError(f"sweep {sweep} has ended; 'tunebench runs show {sweep}'")
+    documents = []
+    for folder in asked:
+        while is_alive(folder):
+            out.progress(f"waiting for {folder.id} to end; Ctrl+C leaves the request standing")
+            time.sleep(0.1)
+        out.progress_done()
+        row = state_of(folder)
+        out.line(f"{row.name} ({row.id}) {row.state}: {following.why(row)}")
+        documents.append(following.document(row, folder))
+    out.document({"sweep": sweep, "runs": documents} if sweep else documents[0])
     return 0

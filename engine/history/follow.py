@@ -63,24 +63,34 @@ class Follower:
     def events(self) -> Iterator[dict[str, Any] | None]:
         """Events until the run's processes are gone; None whenever there is none to wait with.
 
+        A run that waits in the queue is waited for.
+
         Afterwards ``row.state`` is an end, ``lost`` when the journal has none.
         """
         while True:
-            alive = is_alive(self.folder)
-            yield from (new := self.read())
-            if not alive:
-                if not is_ended(self.row):
-                    mark_lost(self.row, why_lost(self.folder))
+            new, over = self.look()
+            yield from new
+            if over:
                 return
             yield None
             if not new:
                 time.sleep(POLL_SECONDS)
 
+    def look(self) -> tuple[list[dict[str, Any]], bool]:
+        """New events, and whether the run is over: then nothing more will come."""
+        waits = self.folder.queue_entry.exists()  # first: it goes once the processes are there
+        alive = is_alive(self.folder)
+        new = self.read()
+        over = not alive and (not waits or is_ended(self.row))
+        if over and not is_ended(self.row):
+            mark_lost(self.row, why_lost(self.folder))
+        return new, over
+
 
 def state_of(folder: RunFolder) -> RunRow:
     """The run as its journal and its lock tell it now."""
     follower = Follower(folder)
-    alive = is_alive(folder)
+    alive = folder.queue_entry.exists() or is_alive(folder)
     follower.read()
     if not alive and not is_ended(follower.row):
         mark_lost(follower.row, why_lost(folder))

@@ -21,6 +21,7 @@ from engine.history.lost import why_lost
 from engine.history.row import ENDS, RunRow, is_ended, mark_lost
 from engine.history.store import Store, is_broken, is_busy, is_unwritable
 from engine.home import Home
+from engine.jobs.entries import names as waiting
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_lines
 from engine.jobs.launch import adopt, reap
@@ -34,6 +35,7 @@ HEAD_BYTES = 512
 GRACE_SECONDS = 5.0
 """A run just made is not lost while its supervisor starts."""
 ADOPT_SECONDS = 10.0
+DISPATCH_SECONDS = 5.0
 
 HOME = ""
 MISSING = (0, 0, 0, 0)
@@ -49,6 +51,8 @@ def ingest(home: Home, store: Store, limit_lines: int = LIMIT_LINES, live: bool 
     ``live`` also finds lost runs, and gives workers without a supervisor a new one. Nothing is read
     while another process writes to the database for long: the next call does.
     """
+    if live:
+        _dispatch(home, store)
     with store.lock:
         store.more = False
         try:
@@ -66,6 +70,18 @@ def ingest(home: Home, store: Store, limit_lines: int = LIMIT_LINES, live: bool 
             else:
                 raise
             return _ingest(home, store, limit_lines, live)
+
+
+def _dispatch(home: Home, store: Store) -> None:
+    """Start what can start in the queue: who looks at the history may be the first for a while."""
+    now = time.monotonic()
+    if now - store.dispatched < DISPATCH_SECONDS or not waiting(home.queue):
+        return
+    from engine.jobs.dispatch import dispatch  # 0.1 s that only a queue is worth
+
+    store.dispatched = now
+    with contextlib.suppress(UserError, OSError):  # whoever asks for the queue is told
+        dispatch(home)
 
 
 def ingest_all(home: Home, store: Store, live: bool = True) -> set[str]:
@@ -269,8 +285,8 @@ def _is_lost(home: Home, store: Store, folder: RunFolder) -> bool:
         queued = row.state == "queued" and identity != MISSING  # made with its journal
         if 0 <= time.time() - seen < GRACE_SECONDS and queued:
             return False
-        if queued and (home.queue / f"{folder.id}.json").exists():
-            return False
+        if queued and (folder.queue_entry.exists() or is_alive(folder)):
+            return False  # an entry goes once the run lives: looked at in this order
         mark_lost(row, why_lost(folder))
         tables.save_row(connection, row)
         store.unended.pop(folder.id, None)

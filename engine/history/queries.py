@@ -1,7 +1,10 @@
 """What screens and commands ask of ``runs.db``."""
 
 import json
+import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
@@ -13,15 +16,19 @@ if TYPE_CHECKING:
     import numpy
 
 __all__ = [
+    "SweepRow",
     "checkpoints",
     "evaluations",
     "events",
     "get_run",
+    "get_sweep",
     "list_runs",
+    "list_sweeps",
     "memory",
     "notes",
     "samples",
     "series",
+    "sweep_values",
     "tags",
 ]
 
@@ -43,6 +50,56 @@ def get_run(store: Store, ref: str) -> RunRow:
         names = ", ".join(sorted(f"{row[1]} ({row[0]})" for row in found)[:5])
         raise UserError(f"{ref!r} could be any of {names}; write more of it")
     raise UserError(f"no run {ref!r} in {store.home.runs}; 'tunebench runs' lists them")
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """A group of runs that were made together."""
+
+    id: str
+    """Its name."""
+    runs: tuple[RunRow, ...]
+    """By their best validation loss, the lowest first; those without one last."""
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many runs are in each state, the most first."""
+        return dict(Counter(row.state for row in self.runs).most_common())
+
+    @property
+    def best(self) -> RunRow | None:
+        """The run with the lowest validation loss; None while there is none."""
+        first = self.runs[0]
+        return first if _rank(first)[0] < math.inf else None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The recipe's keys that the sweep is about."""
+        return tuple(dict.fromkeys(key for row in self.runs for key in sweep_values(row)))
+
+
+def _rank(row: RunRow) -> tuple[float, float]:
+    loss = row.best_eval_loss
+    return math.inf if loss is None or loss != loss else loss, row.created or 0.0
+
+
+def sweep_values(row: RunRow) -> dict[str, Any]:
+    """Key -> value of the run's sweep; empty for a run of its own."""
+    return dict(json.loads(row.sweep_values)) if row.sweep_values else {}
+
+
+def list_sweeps(store: Store) -> list[SweepRow]:
+    """Every sweep of which there are runs, the newest first."""
+    groups: dict[str, list[RunRow]] = {}
+    for row in list_runs(store):
+        if row.sweep:
+            groups.setdefault(row.sweep, []).append(row)
+    return [SweepRow(id, tuple(sorted(rows, key=_rank))) for id, rows in groups.items()]
+
+
+def get_sweep(store: Store, ref: str) -> SweepRow | None:
+    """The sweep of this name; None when there is none."""
+    return next((sweep for sweep in list_sweeps(store) if sweep.id == ref), None)
 
 
 def series(

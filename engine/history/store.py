@@ -71,6 +71,8 @@ class Store:
         self.unended: dict[str, str] = {}
         """State by run, of the runs that have no end yet."""
         self.adopted: dict[str, float] = {}
+        self.dispatched = -60.0
+        """When the queue was last looked at, on the monotonic clock."""
         self._inode: tuple[int, int] | None = None
         self.in_memory = False
         """True when the file could not be written, and the history is read anew at every start."""

@@ -69,6 +69,11 @@ class RunFolder:
         return self.path / "control"
 
     @property
+    def queue_entry(self) -> Path:
+        """``queue/<id>.json`` in the home: there as long as the run waits for its devices."""
+        return self.path.parent.parent / "queue" / f"{self.path.name}.json"
+
+    @property
     def checkpoints(self) -> Path:
         """``checkpoints/step-<n>/``, each with a ``manifest.json`` that makes it whole."""
         return self.path / "checkpoints"

@@ -116,6 +116,8 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
                 assert waiting is not None
                 waiting()
                 time.sleep(POLL_SECONDS)
+            except OSError as error:
+                raise _no_locks(path, error) from None
         yield
     finally:
         os.close(fd)

@@ -22,6 +22,7 @@ from engine.jobs.folder import RunFolder
 from engine.jobs.host_memory import OomKills, read_oom_kills
 from engine.jobs.journal import Journal, read_all
 from engine.jobs.lock import acquire
+from engine.jobs.nudge import nudge
 
 __all__ = ["main"]
 
@@ -117,7 +118,9 @@ def _python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def supervise(folder: RunFolder, attempt: int, lock: int, worker: str) -> None:
+def supervise(
+    folder: RunFolder, attempt: int, lock: int, worker: str, leases: tuple[int, ...] = ()
+) -> None:
     """Start the worker, wait for its end, note it, end its descendants."""
     processes.become_subreaper()
     requests = Requests(folder, attempt)
@@ -129,9 +132,12 @@ def supervise(folder: RunFolder, attempt: int, lock: int, worker: str) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         child = subprocess.Popen(
-            _python(worker, str(folder.path), "--attempt", str(attempt), "--lock-fd", str(lock)),
+            [
+                *_python(worker, str(folder.path), "--attempt", str(attempt)),
+                *("--lock-fd", str(lock), "--lease-fds", ",".join(map(str, leases))),
+            ],
             start_new_session=True,
-            pass_fds=(lock,),
+            pass_fds=(lock, *leases),
             stdin=subprocess.DEVNULL,
         )
     except OSError as error:
@@ -229,6 +235,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lock-fd", type=int, help="the run's lock, already held")
     parser.add_argument("--supervisor-fd", type=int, help="the supervisor's lock, already held")
     parser.add_argument("--worker", default="engine.jobs.worker", help="module that is the worker")
+    parser.add_argument("--lease-fds", default="", help="leases of devices, commas between")
     parser.add_argument("--adopt", action="store_true")
     args = parser.parse_args(arguments)
     for ignored in (signal.SIGHUP, signal.SIGINT):
@@ -240,15 +247,22 @@ def main(arguments: list[str] | None = None) -> int:
         print("supervisor: another one watches over this run", flush=True)
         return 1
     os.set_inheritable(own, False)
+    home = folder.path.parent.parent
     if args.adopt:
         adopt(folder, args.attempt)
+        os.close(own)
+        nudge(home, args.worker)
         return 0
     lock = args.lock_fd if args.lock_fd is not None else acquire(folder.lock)
     if lock is None:
         print("supervisor: a worker of this run lives", flush=True)
         return 1
-    supervise(folder, args.attempt, lock, args.worker)
-    os.close(lock)  # before the supervisor's own: never a worker that seems to lack a supervisor
+    leases = tuple(int(fd) for fd in args.lease_fds.split(",") if fd)
+    supervise(folder, args.attempt, lock, args.worker, leases)
+    # The run's lock before the supervisor's own: never a worker that seems to lack a supervisor.
+    for fd in (*leases, lock, own):
+        os.close(fd)
+    nudge(home, args.worker)
     return 0
 
 

@@ -22,7 +22,8 @@ from engine.jobs import checkpoints, control, ends, out_of_memory
 from engine.jobs.context import Control, RunContext, Stopped
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import Journal
-from engine.jobs.lock import acquire, keep_from_children
+from engine.jobs.lock import acquire, has_supervisor, keep_from_children
+from engine.jobs.nudge import nudge
 from engine.jobs.processes import start_ticks
 from engine.jobs.suggestions import suggest
 
@@ -112,6 +113,7 @@ def main(arguments: list[str] | None = None, train: Train = train_for_real) -> i
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--attempt", type=int, default=1)
     parser.add_argument("--lock-fd", type=int, help="the run's lock, already held")
+    parser.add_argument("--lease-fds", default="", help="leases of devices, commas between")
     args = parser.parse_args(arguments)
     stop = Stop()
     signal.signal(signal.SIGTERM, stop.on_term)
@@ -124,7 +126,9 @@ def main(arguments: list[str] | None = None, train: Train = train_for_real) -> i
     if lock is None:
         print("worker: another worker of this run lives", file=sys.stderr)
         return FAILED
-    keep_from_children(lock)
+    leases = [int(fd) for fd in args.lease_fds.split(",") if fd]
+    for fd in (lock, *leases):
+        keep_from_children(fd)
     journal = WorkerJournal(folder, args.attempt, stop)
     stop.announce = lambda: journal.append("state", state="stopping")
     requests = Requests(folder, journal)
@@ -140,6 +144,11 @@ def main(arguments: list[str] | None = None, train: Train = train_for_real) -> i
     with contextlib.suppress(OSError):
         requests.take(ended=True)
         journal.close()
+    if leases and not has_supervisor(folder):  # nobody else would tell the queue
+        for fd in leases:
+            os.close(fd)
+        own = sys.modules["__main__"].__spec__  # a test's worker starts its like
+        nudge(folder.path.parent.parent, own.name if own else __name__)
     return status
 
 

@@ -43,6 +43,8 @@ class Gpu:
     power_limit: float | None = None
     processes: tuple[GpuProcess, ...] | None = ()
     """None where the driver does not tell; empty when nothing runs there."""
+    parts: tuple["Gpu", ...] = ()
+    """The MIG devices that the card is cut into; programs see them instead of the card."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,21 @@ def _read_one(nvml: ModuleType, index: int) -> Gpu | None:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
     except Exception:
         return None  # one lost card does not hide the others
+    return _read_device(nvml, handle, index, _parts(nvml, handle))
+
+
+def _parts(nvml: ModuleType, handle: Any) -> tuple[Gpu, ...]:
+    if not _or_none(lambda: nvml.nvmlDeviceGetMigMode(handle)[0]):
+        return ()
+    found = []
+    for index in range(_or_none(lambda: int(nvml.nvmlDeviceGetMaxMigDeviceCount(handle))) or 0):
+        with contextlib.suppress(Exception):  # places without a device are errors
+            part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+            found.append(_read_device(nvml, part, index))
+    return tuple(found)
+
+
+def _read_device(nvml: ModuleType, handle: Any, index: int, parts: tuple[Gpu, ...] = ()) -> Gpu:
     memory = _memory(nvml, handle)
     rates = _or_none(lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
     power = _or_none(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
@@ -132,6 +149,7 @@ def _read_one(nvml: ModuleType, index: int) -> Gpu | None:
         power=power if power is None else power / 1000,
         power_limit=limit if limit is None else limit / 1000,
         processes=_processes(nvml, handle),
+        parts=parts,
     )
 
 

@@ -75,7 +75,7 @@ def test_detach_gives_the_run_and_show_knows_it(shell: Shell) -> None:
     wanted |= {"exit_code": 0, "signal": None, "checkpoint": "checkpoints/step-20", "log_tail": []}
     assert {key: shown[key] for key in wanted} == wanted
     assert shell.json("runs")[0]["run"] == begun["run"]
-    assert shell.json("queue") == []
+    assert shell.json("queue")["entries"] == []
 
 
 def test_a_failed_run_gives_status_1_and_its_reason(shell: Shell) -> None:
@@ -215,7 +215,7 @@ def test_a_disk_that_refuses_is_one_line(shell: Shell, monkeypatch: pytest.Monke
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/home/with\nnewline")
 
-    monkeypatch.setattr("engine.commands.train.open_home", refuse)
+    monkeypatch.setattr("engine.commands.queue.open_home", refuse)
     status, out, err = shell("queue", "--json")
     assert (status, out) == (1, "")
     assert "newline: Read-only file system" in err and len(err.splitlines()) == 1
