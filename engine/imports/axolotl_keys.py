@@ -44,7 +44,6 @@ ALIASES = {
     "weight_decay": Alias("train.weight_decay", 0.0),
     "optimizer": Alias("train.optim", "adamw_torch_fused", optimizer),
     "optim_args": Alias("train.optim_args", None, arguments),
-    "optim_target_modules": Alias("train.optim_target_modules", None, names),
     "adam_beta1": Alias("train.adam_beta1", 0.9),
     "adam_beta2": Alias("train.adam_beta2", 0.999),
     "adam_epsilon": Alias("train.adam_epsilon", 1e-8),
