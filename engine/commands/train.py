@@ -23,18 +23,23 @@ __all__ = ["queue", "resume", "stop", "tail", "train"]
 
 
 def train(args: argparse.Namespace, out: Output) -> int:
-    """Make a run of a recipe and start it; follow it unless ``--detach``."""
+    """Make a run of a recipe and start it; follow it unless ``--detach``.
+
+    With ``--dry-run`` only the preflight; with ``--find-batch-size`` trains what that found.
+    """
     from engine.data.prepare import check_source
 
     recipe = load_recipe(args.recipe, args.settings)
     check_source(recipe)
     check_model(recipe)
     check_packages(recipe)
-    if args.dry_run:
-        out.line(recipe.to_toml().rstrip())
-        out.document({"recipe": recipe.model_dump()})
-        return 0
     home = open_home(args.home)
+    if args.dry_run or args.find_batch_size or args.probe is not None:
+        from engine.commands.preflight import preflight
+
+        recipe = preflight(home, recipe, args, out)
+    if args.dry_run:
+        return 0
     folder = launch.create_run(home, recipe, args.name)
     launch.launch(folder)
     return _begun(folder, args.detach, out)
