@@ -25,6 +25,9 @@ __all__ = ["Changed", "Feed", "RunDetail", "Snapshot", "StoreFeed"]
 TICK_SECONDS = 0.5
 SERIES = ["loss", "learning_rate", "step_seconds"]
 LOG_LINES = 200
+EVENTS = 100
+MEMORY_READINGS = 16
+"""So many latest ones hold one of each of eight devices."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,15 @@ class RunDetail:
     samples: list[dict[str, Any]] = field(default_factory=list)
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     notices: list[dict[str, Any]] = field(default_factory=list)
-    """The attempt's latest warnings and errors: dicts with ``type`` and ``text``."""
+    """The attempt's latest warnings and errors: dicts with ``type``, ``text`` and ``event``."""
+    controls: list[dict[str, Any]] = field(default_factory=list)
+    """The attempt's latest requests that were taken, or came too late: ``control`` events."""
+    memory: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Device -> its latest reading by the attempt: ``used_bytes``, ``total_bytes``, ..."""
+    ending: list[tuple[str, str]] = field(default_factory=list)
+    """Of a run that ended by an error: (label, words) of what was tried, missing, and is next."""
+    suggested: bool = False
+    """The end suggests another recipe to go on with."""
     recipe: str = ""
     """recipe.toml as it is in the run's folder."""
     log: list[str] = field(default_factory=list)
@@ -197,19 +208,31 @@ class _Reader:
         return found
 
     def _detail(self, row: "RunRow") -> RunDetail:
+        from engine.commands.endings import suggested, what_happened
+
         queries, store = self._queries, self._store
         recipe = self._folder(row.id) / "recipe.toml"
+        events = [
+            event
+            for event in queries.events(store, row.id, EVENTS)
+            if event["attempt"] == row.attempt
+        ]
+        ended_badly = row.state in ENDS and row.state != "finished"
         return RunDetail(
             row,
             queries.series(store, row.id, SERIES),
             queries.evaluations(store, row.id),
             queries.samples(store, row.id),
             queries.checkpoints(store, row.id),
-            [
-                event
-                for event in queries.events(store, row.id, 50)
-                if event["type"] in ("warning", "error") and event["attempt"] == row.attempt
-            ],
+            [event for event in events if event["type"] in ("warning", "error")],
+            [event["event"] for event in events if event["type"] == "control"],
+            {
+                one["device"]: one
+                for one in queries.memory(store, row.id, MEMORY_READINGS)
+                if isinstance(one["device"], str)
+            },
+            what_happened(row) if ended_badly else [],
+            ended_badly and bool(suggested(row)),
             recipe.read_text("utf-8", "replace") if recipe.exists() else "",
             RunFolder(self._folder(row.id)).log_tail(LOG_LINES),
         )

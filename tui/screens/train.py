@@ -1,7 +1,6 @@
 """Train: a recipe and its start on one side, the live run on the other."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -14,24 +13,27 @@ from engine.history.row import ENDS
 from engine.text import clip
 from tui import acts, keymap
 from tui.feed import RunDetail, Snapshot
-from tui.screens.acting import RunActions
+from tui.machine import machine_bars
 from tui.screens.base import block
+from tui.screens.starting import Started, Starting
 from tui.widgets.bars import tail
 from tui.widgets.chart import Chart
 from tui.widgets.curves import loss_colours, loss_lines, metric_line, next_weight, weight_for
-from tui.widgets.gauge import Bar, Gauge
+from tui.widgets.gauge import Gauge
+from tui.widgets.keylist import KeysView
 from tui.widgets.log import LogTail
 from tui.widgets.recipeform import RecipeForm
 from tui.widgets.runstate import RunState
-from tui.words import bytes_words, of_bytes
+from tui.widgets.samples import SamplesView
 
 if TYPE_CHECKING:
     from engine.history.row import RunRow
-    from engine.recipe import Recipe
 
 __all__ = ["TrainScreen"]
 
 READ_SECONDS = 2.0
+VIEWS = ("recipe", "run", "samples")
+"""What ``]`` goes through; on a wide terminal the recipe stands beside both others."""
 CLOCK_SECONDS = 1.0
 
 
@@ -42,23 +44,7 @@ class Read(Message):
     reading: acts.Reading
 
 
-@dataclass
-class Reviewed(Message):
-    """What would run, in words; ``recipe`` as it will be launched."""
-
-    recipe: "Recipe"
-    name: str | None
-    rows: list[tuple[str, str]]
-
-
-@dataclass
-class Started(Message):
-    """A run was launched."""
-
-    id: str
-
-
-class TrainScreen(RunActions):
+class TrainScreen(Starting):
     """Follows the newest run; ``n`` and ``N`` show another one."""
 
     SCREEN = "train"
@@ -78,6 +64,7 @@ class TrainScreen(RunActions):
 
     def compose_body(self) -> ComposeResult:
         with Horizontal(id="train", classes="-live -none"):
+            yield KeysView(id="all")
             yield RecipeForm(id="form")
             with Vertical(id="live"):
                 yield RunState(id="state")
@@ -85,6 +72,7 @@ class TrainScreen(RunActions):
                 yield Chart("learning rate", id="rate", y_zero=True)
                 yield Gauge(id="memory")
                 yield LogTail(id="log", classes="pane", empty="no log yet")
+            yield SamplesView(id="samples")
             yield Static("", id="none", classes="empty", markup=False)
 
     def on_mount(self) -> None:
@@ -108,11 +96,13 @@ class TrainScreen(RunActions):
         return frozenset({row.id}) if row else frozenset()
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
+        self.settle_requests(snapshot.details)
         row = self._row()
         body = self.query_one("#train")
         body.set_class(row is None, "-none")
         if row is None:
             self._detail = None
+            self.query_one(SamplesView).show_detail(None)
             self._show_none(snapshot)
             return
         detail = snapshot.details.get(row.id) or RunDetail(row)
@@ -129,6 +119,7 @@ class TrainScreen(RunActions):
                 f"{tail(self.workbench.home_words, 28)} holds no run yet.\n\n"
                 "s   reviews and starts the recipe\n"
                 "e   edits it\n"
+                "a   shows every key of it\n"
                 "r   takes the next built-in recipe"
             )
         )
@@ -141,7 +132,7 @@ class TrainScreen(RunActions):
         if detail is None:
             return
         row = detail.row
-        self.query_one("#state", RunState).show(detail, self.workbench.clock())
+        self._show_state()
         count = len(detail.series["loss"][0]) if "loss" in detail.series else 0
         key = (row.id, row.attempt, row.step, count, len(detail.evaluations))
         weight = weight_for(count) if self._weight is None else self._weight
@@ -155,12 +146,22 @@ class TrainScreen(RunActions):
         )
         self.query_one("#rate", Chart).show(metric_line(detail, "learning_rate"), key)
         self.query_one("#log", LogTail).show(detail.log)
+        if self.query_one("#train").has_class("-samples"):
+            self.query_one(SamplesView).show_detail(detail)
         self._show_machine()
+
+    def _show_state(self) -> None:
+        if self._detail is not None:
+            asked = self.asked_words(self._detail.row.id)
+            self.query_one("#state", RunState).show(self._detail, self.workbench.clock(), asked)
+
+    def requests_changed(self) -> None:
+        self._show_state()
 
     def _tick(self) -> None:
         """Once a second: elapsed times of a live run; repaints only if a word changed."""
         if self.is_current and self._detail is not None and self._detail.row.state not in ENDS:
-            self.query_one("#state", RunState).show(self._detail, self.workbench.clock())
+            self._show_state()
 
     # --- the machine
 
@@ -181,53 +182,91 @@ class TrainScreen(RunActions):
         self._show_machine()
 
     def _show_machine(self) -> None:
-        reading = self._machine
-        if reading is None:
-            return
-        bars, title = [], "GPU"
-        for index, name, used, total, busy in reading.gpus[:2]:
-            title = f"GPU {index} {name}" if len(reading.gpus) == 1 else "GPUs"
-            share = used / total if used is not None and total else None
-            bars.append(Bar("memory", share, of_bytes(used, total)))
-            busy_words = f"{busy} %" if busy is not None else "not told"
-            bars.append(Bar("busy", busy / 100 if busy is not None else None, busy_words))
-        if not reading.gpus:
-            title = "no GPU: host memory"
-            if reading.host_total and reading.host_used is not None:
-                bars.append(
-                    Bar(
-                        "memory",
-                        reading.host_used / reading.host_total,
-                        of_bytes(reading.host_used, reading.host_total),
-                    )
-                )
-            if reading.cpu is not None:
-                bars.append(Bar("CPU", reading.cpu / 100, f"{reading.cpu:.0f} %"))
-        row = self._detail.row if self._detail else None
-        if row is not None and (row.memory_bytes or row.peak_memory_bytes):
-            peak = f", peak {bytes_words(row.peak_memory_bytes)}" if row.peak_memory_bytes else ""
-            bars.append(Bar("run", None, f"{bytes_words(row.memory_bytes)}{peak}"))
-        self.query_one("#memory", Gauge).show(title, bars)
+        if self._machine is not None:
+            self.query_one("#memory", Gauge).show(*machine_bars(self._machine, self._detail))
 
     # --- actions
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        form = self.query(RecipeForm)
-        if action == "start":
-            return bool(form) and form.first().recipe is not None
-        if action in ("edit", "next_recipe"):
-            return bool(form) and form.first().ready
+        form = self.form()
+        if action in ("edit", "next_recipe", "all_keys", "find_key"):
+            return form is not None and form.ready and form.sheet is not None
         if action in ("log_y", "smoothing", "pause"):
             return self._detail is not None
         if action in ("next_run", "previous_run"):
-            return len(self.workbench.snapshot.rows) > 1
+            return len(self.workbench.snapshot.rows) > 1 or self.view == "samples"
         return super().check_action(action, parameters)
 
     def on_recipe_form_edited(self, message: RecipeForm.Edited) -> None:
         self.refresh_bars()
 
-    def _view(self, live: bool) -> None:
-        self.query_one("#train").set_class(live, "-live")
+    # --- views
+
+    @property
+    def view(self) -> str:
+        """One of :data:`VIEWS`."""
+        body = self.query_one("#train")
+        if body.has_class("-samples"):
+            return "samples"
+        return "run" if body.has_class("-live") or self._is_wide else "recipe"
+
+    @property
+    def _is_wide(self) -> bool:
+        """The recipe stands beside the run."""
+        return self.has_class("-wide")
+
+    def _view(self, view: str) -> None:
+        body = self.query_one("#train")
+        body.set_class(view != "recipe", "-live")
+        body.set_class(view == "samples", "-samples")
+        body.remove_class("-keys")
+        if view == "samples":
+            samples = self.query_one(SamplesView)
+            samples.show_detail(self._detail)
+            self.set_focus(samples)
+        elif self.focused is not None and not self.focused.display:
+            self.set_focus(None)
+
+    def _turn_view(self, by: int) -> None:
+        views = VIEWS[1:] if self._is_wide else VIEWS
+        self._view(views[(views.index(self.view) + by) % len(views)])
+        self.refresh_bars()
+
+    def action_next_view(self) -> None:
+        self._turn_view(1)
+
+    def action_previous_view(self) -> None:
+        self._turn_view(-1)
+
+    # --- all keys
+
+    @property
+    def _in_keys(self) -> bool:
+        return self.query_one("#train").has_class("-keys")
+
+    def action_all_keys(self) -> None:
+        form = self.form()
+        if self._in_keys or form is None or form.sheet is None:
+            self._close_keys()
+            return
+        self.query_one("#train").add_class("-keys")
+        self.query_one(KeysView).show_sheet(form.sheet)
+        self.refresh_bars()
+
+    def action_find_key(self) -> None:
+        if not self._in_keys:
+            self.action_all_keys()
+        self.query_one(KeysView).find()
+
+    def _close_keys(self) -> None:
+        self.query_one("#train").remove_class("-keys")
+        self.set_focus(None)
+        self.refresh_bars()
+
+    def on_keys_view_edited(self, message: KeysView.Edited) -> None:
+        form = self.form()
+        if form is not None:
+            form.show_sheet()
 
     def action_maximise(self) -> None:
         """The loss, unless something else has the focus."""
@@ -236,27 +275,25 @@ class TrainScreen(RunActions):
         else:
             super().action_maximise()
 
-    def action_next_view(self) -> None:
-        self._view(not self.query_one("#train").has_class("-live"))
-
-    def action_previous_view(self) -> None:
-        self.action_next_view()
-
     def action_edit(self) -> None:
-        self._view(False)
+        self._view("recipe")
         self.query_one(RecipeForm).focus_name()
 
     def action_next_recipe(self) -> None:
-        self._view(False)
+        self._view("recipe")
         self.query_one(RecipeForm).next_recipe()
 
     def action_back(self) -> None:
+        if self._in_keys:
+            if not self.query_one(KeysView).back():
+                self._close_keys()
+            return
         was_typing = self.focused is not None and self.focused in self.query("#form *")
         super().action_back()
         if was_typing:
             self.set_focus(None)
         else:
-            self._view(True)
+            self._view("run")
         self.refresh_bars()
 
     def _pick(self, by: int) -> None:
@@ -272,11 +309,17 @@ class TrainScreen(RunActions):
         self._picked, self._paused = id, False
         self.receive(self.workbench.snapshot)
 
+    def _next(self, by: int) -> None:
+        if self.view == "samples" and not self._in_keys:
+            self.query_one(SamplesView).turn(by)
+        else:
+            self._pick(by)
+
     def action_next_run(self) -> None:
-        self._pick(1)
+        self._next(1)
 
     def action_previous_run(self) -> None:
-        self._pick(-1)
+        self._next(-1)
 
     def action_log_y(self) -> None:
         self._log_y = not self._log_y
@@ -291,54 +334,8 @@ class TrainScreen(RunActions):
         self.show_snapshot(self.workbench.snapshot)
         self._show_detail()
 
-    # --- starting a run
-
-    def action_start(self) -> None:
-        form = self.query_one(RecipeForm)
-        if form.recipe is not None:
-            self._review(form.recipe, form.name_given, form.changes())
-
-    @work(thread=True, group="start", exclusive=True, exit_on_error=False)
-    def _review(
-        self, recipe: "Recipe", name: str | None, changes: list[tuple[str, str, str]]
-    ) -> None:
-        from engine.errors import UserError
-        from tui.screens.review import review_rows
-
-        try:
-            machine = self.workbench.read_system()
-            rows = review_rows(self.workbench.home, recipe, name, changes, machine)
-        except UserError as error:
-            self.app.call_from_thread(self.workbench.say, str(error), "error")
-            return
-        self.post_message(Reviewed(recipe, name, rows))
-
-    def on_reviewed(self, message: Reviewed) -> None:
-        from tui.screens.review import ReviewScreen
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._launch(message.recipe, message.name)
-
-        title = f"Start {message.name or message.recipe.name}?"
-        self.app.push_screen(ReviewScreen(title, message.rows), answered)
-
-    @work(thread=True, group="start", exclusive=True, exit_on_error=False)
-    def _launch(self, recipe: "Recipe", name: str | None) -> None:
-        from engine.errors import UserError
-
-        say = partial(self.app.call_from_thread, self.workbench.say)
-        try:
-            id = acts.start_run(self.workbench.home, recipe, name)
-        except UserError as error:
-            say(str(error), "error")
-        except Exception as error:
-            say(f"{type(error).__name__}: {error}", "error")
-        else:
-            self.post_message(Started(id))
-
     def on_started(self, message: Started) -> None:
         self._picked, self._paused = message.id, False
-        self._view(True)
+        self._view("run")
         self.set_focus(None)
-        self.workbench.say("started; it goes on when the workbench is closed")
+        self.workbench.say(message.words)

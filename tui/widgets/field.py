@@ -169,6 +169,7 @@ class Field(Vertical):
         super().__init__()
         self.key, self._label, self._label_width, self._toggle = key, label, label_width, toggle
         self._choices, self._placeholder = choices, placeholder
+        self._said = ""
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -197,5 +198,8 @@ class Field(Vertical):
 
     def wrong(self, message: str) -> None:
         """Say what is wrong with the value; empty: nothing."""
+        if message == self._said:  # said at every key typed, and a layout is 5 ms
+            return
+        self._said = message
         self.query_one(".wrong", Static).update(Text(clip(f"✗ {message}", 400) if message else ""))
         self.set_class(bool(message), "-wrong")
