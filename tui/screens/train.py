@@ -15,7 +15,8 @@ from tui import acts, keymap
 from tui.feed import RunDetail, Snapshot
 from tui.machine import machine_bars
 from tui.screens.base import block
-from tui.screens.starting import Started, Starting
+from tui.screens.starting import Started
+from tui.screens.trainviews import TrainViews
 from tui.widgets.bars import tail
 from tui.widgets.chart import Chart
 from tui.widgets.curves import loss_colours, loss_lines, metric_line, next_weight, weight_for
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["TrainScreen"]
 
 READ_SECONDS = 2.0
-VIEWS = ("recipe", "run", "samples")
-"""What ``]`` goes through; on a wide terminal the recipe stands beside both others."""
 CLOCK_SECONDS = 1.0
 
 
@@ -44,7 +43,7 @@ class Read(Message):
     reading: acts.Reading
 
 
-class TrainScreen(Starting):
+class TrainScreen(TrainViews):
     """Follows the newest run; ``n`` and ``N`` show another one."""
 
     SCREEN = "train"
@@ -58,14 +57,13 @@ class TrainScreen(Starting):
         self._weight: float | None = None
         self._log_y = False
         self._paused = False
-        self._detail: RunDetail | None = None
         self._reading = False
         self._machine: acts.Reading | None = None
 
     def compose_body(self) -> ComposeResult:
-        with Horizontal(id="train", classes="-live -none"):
+        with Horizontal(id="train"):
             yield KeysView(id="all")
-            yield RecipeForm(id="form")
+            yield self.form
             with Vertical(id="live"):
                 yield RunState(id="state")
                 yield Chart("loss", id="loss")
@@ -98,8 +96,7 @@ class TrainScreen(Starting):
     def show_snapshot(self, snapshot: Snapshot) -> None:
         self.settle_requests(snapshot.details)
         row = self._row()
-        body = self.query_one("#train")
-        body.set_class(row is None, "-none")
+        self._arrange()
         if row is None:
             self._detail = None
             self.query_one(SamplesView).show_detail(None)
@@ -146,7 +143,7 @@ class TrainScreen(Starting):
         )
         self.query_one("#rate", Chart).show(metric_line(detail, "learning_rate"), key)
         self.query_one("#log", LogTail).show(detail.log)
-        if self.query_one("#train").has_class("-samples"):
+        if self._view == "samples":
             self.query_one(SamplesView).show_detail(detail)
         self._show_machine()
 
@@ -188,85 +185,16 @@ class TrainScreen(Starting):
     # --- actions
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        form = self.form()
-        if action in ("edit", "next_recipe", "all_keys", "find_key"):
-            return form is not None and form.ready and form.sheet is not None
+        if action in ("edit", "next_recipe"):
+            return self.form.ready
         if action in ("log_y", "smoothing", "pause"):
             return self._detail is not None
         if action in ("next_run", "previous_run"):
-            return len(self.workbench.snapshot.rows) > 1 or self.view == "samples"
+            return len(self.workbench.snapshot.rows) > 1 or self._view == "samples"
         return super().check_action(action, parameters)
 
     def on_recipe_form_edited(self, message: RecipeForm.Edited) -> None:
         self.refresh_bars()
-
-    # --- views
-
-    @property
-    def view(self) -> str:
-        """One of :data:`VIEWS`."""
-        body = self.query_one("#train")
-        if body.has_class("-samples"):
-            return "samples"
-        return "run" if body.has_class("-live") or self._is_wide else "recipe"
-
-    @property
-    def _is_wide(self) -> bool:
-        """The recipe stands beside the run."""
-        return self.has_class("-wide")
-
-    def _view(self, view: str) -> None:
-        body = self.query_one("#train")
-        body.set_class(view != "recipe", "-live")
-        body.set_class(view == "samples", "-samples")
-        body.remove_class("-keys")
-        if view == "samples":
-            samples = self.query_one(SamplesView)
-            samples.show_detail(self._detail)
-            self.set_focus(samples)
-        elif self.focused is not None and not self.focused.display:
-            self.set_focus(None)
-
-    def _turn_view(self, by: int) -> None:
-        views = VIEWS[1:] if self._is_wide else VIEWS
-        self._view(views[(views.index(self.view) + by) % len(views)])
-        self.refresh_bars()
-
-    def action_next_view(self) -> None:
-        self._turn_view(1)
-
-    def action_previous_view(self) -> None:
-        self._turn_view(-1)
-
-    # --- all keys
-
-    @property
-    def _in_keys(self) -> bool:
-        return self.query_one("#train").has_class("-keys")
-
-    def action_all_keys(self) -> None:
-        form = self.form()
-        if self._in_keys or form is None or form.sheet is None:
-            self._close_keys()
-            return
-        self.query_one("#train").add_class("-keys")
-        self.query_one(KeysView).show_sheet(form.sheet)
-        self.refresh_bars()
-
-    def action_find_key(self) -> None:
-        if not self._in_keys:
-            self.action_all_keys()
-        self.query_one(KeysView).find()
-
-    def _close_keys(self) -> None:
-        self.query_one("#train").remove_class("-keys")
-        self.set_focus(None)
-        self.refresh_bars()
-
-    def on_keys_view_edited(self, message: KeysView.Edited) -> None:
-        form = self.form()
-        if form is not None:
-            form.show_sheet()
 
     def action_maximise(self) -> None:
         """The loss, unless something else has the focus."""
@@ -276,12 +204,12 @@ class TrainScreen(Starting):
             super().action_maximise()
 
     def action_edit(self) -> None:
-        self._view("recipe")
-        self.query_one(RecipeForm).focus_name()
+        self._show_view("recipe")
+        self.form.focus_name()
 
     def action_next_recipe(self) -> None:
-        self._view("recipe")
-        self.query_one(RecipeForm).next_recipe()
+        self._show_view("recipe")
+        self.form.next_recipe()
 
     def action_back(self) -> None:
         if self._in_keys:
@@ -293,7 +221,7 @@ class TrainScreen(Starting):
         if was_typing:
             self.set_focus(None)
         else:
-            self._view("run")
+            self._show_view("run")
         self.refresh_bars()
 
     def _pick(self, by: int) -> None:
@@ -310,7 +238,7 @@ class TrainScreen(Starting):
         self.receive(self.workbench.snapshot)
 
     def _next(self, by: int) -> None:
-        if self.view == "samples" and not self._in_keys:
+        if self._view == "samples" and not self._in_keys:
             self.query_one(SamplesView).turn(by)
         else:
             self._pick(by)
@@ -336,6 +264,6 @@ class TrainScreen(Starting):
 
     def on_started(self, message: Started) -> None:
         self._picked, self._paused = message.id, False
-        self._view("run")
+        self._show_view("run")
         self.set_focus(None)
         self.workbench.say(message.words)
