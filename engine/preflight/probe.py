@@ -171,7 +171,8 @@ class _Probe:
     def _attempt(self, batch: int, accumulation: int) -> dict[str, Any]:
         """One batch size. Keys: per_device_train_batch_size, gradient_accumulation_steps (as asked
         for), phases (name -> peak bytes of the allocator and of its tensors), peak_bytes,
-        checkpoint_bytes, step_seconds (of ordinary rows, the whole optimiser step),
+        checkpoint_bytes, trained_bytes, ends_masked (trained ends of text that the collator's
+        labels leave out), step_seconds (of ordinary rows, the whole optimiser step),
         tokens_per_second, evaluation_row_seconds (of the longest rows), generation_seconds, steps,
         longest_step_seconds; out_of_memory (during, message) instead of the rest."""
         result: dict[str, Any] = {
@@ -210,6 +211,8 @@ class _Probe:
             stop_requested=lambda: False,
             take_controls=lambda: [],
         )
+        from engine.train.saving import trained_bytes
+
         words = f"batch {batch}"
         try:
             trainer = self._trainer(context, batch, accumulation)
@@ -220,6 +223,8 @@ class _Probe:
             self._phase("evaluation", f"{words}: evaluating after training")
             trainer.measure(self.evaluation, "validation", "after")
             result["checkpoint_bytes"] = trainer.checkpoint_bytes
+            result["trained_bytes"] = trained_bytes(trainer.model, None)
+            result["ends_masked"] = trainer.ends_masked
             if self.sampling.prompts:
                 self._phase("generation", f"{words}: answering")
                 trainer.sample("during")
@@ -260,6 +265,7 @@ class _Probe:
             )
         else:
             self.trainer.begin_again(context, rows)
+        self.trainer.ends = {*self.formatter.stop_ids}
         self.trainer.prepare(self.spec.timing_seconds, lambda: self._phase("speed", "timing steps"))
         return self.trainer
 

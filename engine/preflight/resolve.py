@@ -113,6 +113,12 @@ class Resolved:
         """Tokens of the longest row of validation and test."""
         return max(int(self.splits[name].lengths.max(initial=0)) for name in SPLITS[1:])
 
+    @property
+    def lengths_differ(self) -> bool:
+        """Whether train has rows of several lengths: batches then have padding."""
+        kept = self._kept("train")
+        return int(kept.min()) != int(kept.max())
+
     def probe_spec(self, home: Home, batches: list[tuple[int, int]]) -> ProbeSpec:
         """What a probe of these (batch, accumulation) pairs needs to know."""
         import numpy as np
