@@ -7,7 +7,6 @@ answer, and some ordinary steps for the speed. Everything is written to a scratc
 removed at the end; ``runs/`` is left alone.
 """
 
-import gc
 import shutil
 import statistics
 import sys
@@ -25,6 +24,7 @@ from engine.jobs.context import RunContext
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import Journal, read_all
 from engine.preflight.finder import Search
+from engine.preflight.peaks import Peaks
 from engine.preflight.spec import (
     ACCUMULATED,
     LONGEST_STEPS,
@@ -82,6 +82,7 @@ class _Probe:
         loaded = backend.load(recipe)
         self.loaded = loaded
         self.memory = MemoryReader(loaded.device)
+        self.peaks = Peaks(loaded.device)
         self.limit = self.spec.limit_bytes or before["free_bytes"]
         total, trainable = count_parameters(loaded.model)
         facts = {
@@ -194,7 +195,7 @@ class _Probe:
             result["out_of_memory"] = {"during": self.during, "message": _first_line(error)}
             self._phase_end()
             self.trainer = None  # it may hold half a step
-        _free(self.loaded)
+        self._free()
         peaks = [phase["reserved_bytes"] for phase in self.phases.values()]
         result["peak_bytes"] = max(peaks, default=0)
         return result
@@ -283,36 +284,20 @@ class _Probe:
 
     def _phase_end(self) -> None:
         """Note the peaks since the last phase; of a phase that comes twice the higher ones."""
+        reserved, allocated = self.peaks.take()
         if self.during:
-            _, reserved = self.memory.own()
-            allocated = _take_peak(self.loaded.device)
             found = self.phases.setdefault(self.during, {"reserved_bytes": 0, "allocated_bytes": 0})
             found["reserved_bytes"] = max(found["reserved_bytes"], reserved)
-            found["allocated_bytes"] = max(found["allocated_bytes"], allocated or reserved)
+            found["allocated_bytes"] = max(found["allocated_bytes"], allocated)
         self.during = ""
 
-
-def _take_peak(device: str) -> int:
-    """Peak of the allocated bytes since the last call; 0 on a CPU, where nobody counts them."""
-    if not device.startswith("cuda"):
-        return 0
-    import torch
-
-    peak = torch.cuda.max_memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    return int(peak)
-
-
-def _free(loaded: Any) -> None:
-    """Between two batch sizes: gradients and the allocator's cache go, the model stays."""
-    for parameter in loaded.model.parameters():
-        parameter.grad = None
-    gc.collect()
-    if loaded.device.startswith("cuda"):
-        import torch
-
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(loaded.device)
+    def _free(self) -> None:
+        """Between two batch sizes: gradients and what the allocator keeps go, the model stays."""
+        for parameter in self.loaded.model.parameters():
+            parameter.grad = None
+        if self.trainer is not None:
+            self.trainer.optimizer = None
+        self.peaks.free()
 
 
 def _device_memory(recipe: Recipe) -> dict[str, int]:
