@@ -63,9 +63,9 @@ class Preflight:
 
     @property
     def attempt(self) -> dict[str, Any] | None:
-        """The probe's attempt with the recipe's own batch, or the one that the search chose."""
-        if self.finder and self.finder["best"]:
-            best: dict[str, Any] = self.finder["best"]
+        """The probe's attempt with the recipe's own batch, or what the search chose."""
+        if self.finder is not None:
+            best: dict[str, Any] | None = self.finder["best"]
             return best
         return self.probe["attempts"][0] if self.probe else None
 
