@@ -169,12 +169,16 @@ class _Probe:
             size = search.next(size, attempt["peak_bytes"], "out_of_memory" in attempt)
 
     def _attempt(self, batch: int, accumulation: int) -> dict[str, Any]:
-        """One batch size. Keys: per_device_train_batch_size, gradient_accumulation_steps (as asked
-        for), phases (name -> peak bytes of the allocator and of its tensors), peak_bytes,
-        checkpoint_bytes, trained_bytes, ends_masked (trained ends of text that the collator's
-        labels leave out), step_seconds (of ordinary rows, the whole optimiser step),
-        tokens_per_second, evaluation_row_seconds (of the longest rows), generation_seconds, steps,
-        longest_step_seconds; out_of_memory (during, message) instead of the rest."""
+        """One batch size.
+
+        Keys: per_device_train_batch_size and gradient_accumulation_steps (as asked for), phases
+        (name -> peak bytes of the allocator and of its tensors), peak_bytes; then
+        device_used_bytes (by everybody, after training), checkpoint_bytes, trained_bytes,
+        ends_masked (trained ends of text that the collator's labels leave out), steps,
+        step_seconds (of the whole optimiser step, on ordinary rows), longest_step_seconds,
+        tokens_per_second, evaluation_row_seconds (of the longest rows), generation_seconds;
+        or, instead of those, out_of_memory (during, message).
+        """
         result: dict[str, Any] = {
             "per_device_train_batch_size": batch,
             "gradient_accumulation_steps": accumulation,
@@ -223,6 +227,7 @@ class _Probe:
             self._phase("evaluation", f"{words}: evaluating after training")
             trainer.measure(self.evaluation, "validation", "after")
             result["checkpoint_bytes"] = trainer.checkpoint_bytes
+            result["device_used_bytes"] = self.memory.whole()["used_bytes"]
             result["trained_bytes"] = trained_bytes(trainer.model, None)
             result["ends_masked"] = trainer.ends_masked
             if self.sampling.prompts:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from engine.data.prepare import prepare
 from engine.data.progress import Cancelled
 from engine.errors import UserError
 from engine.home import Home, open_home
+from engine.jobs.folder import RunFolder
+from engine.jobs.journal import read_all
 from engine.preflight import warnings
 from engine.preflight.finder import MARGIN, Search, batch_choices
 from engine.preflight.look import look, quick_look
@@ -426,6 +429,26 @@ def test_a_model_that_is_not_here_is_a_note(
     assert document(seen)["memory"]["estimate"] is None
     assert keys(seen.warnings) == {"model_size_unknown"}
     assert all(len(line) <= 80 for line in lines(seen))
+
+
+def test_the_time_of_a_run_like_it(
+    tuned_run: RunFolder, tuned_home: Home, tiny_recipe: Make
+) -> None:
+    """By the steps that a finished run journaled; of another batch size nothing is known."""
+    recipe = tiny_recipe("train.max_steps=1600")
+    seen = look(tuned_home, resolve(tuned_home, recipe, prepare(tuned_home, recipe)))
+    events = list(read_all(tuned_run.journal))
+    steps = [e["step_seconds"] for e in events if e["type"] == "metrics"][8:]
+    evaluated = [e["seconds"] for e in events if e["type"] == "evaluation"]
+    assert seen.pace and seen.pace.source == "tuned"
+    assert seen.pace.step_seconds == pytest.approx(statistics.median(steps))
+    assert seen.pace.training_seconds == pytest.approx(1600 * statistics.median(steps))
+    assert 0 < seen.pace.evaluation_seconds < 402 * max(evaluated)
+    assert document(seen)["hours"] > 0
+    assert any("as run tuned took" in line for line in lines(seen))
+    other = tiny_recipe("train.per_device_train_batch_size=4")
+    dataset = prepare(tuned_home, other)
+    assert look(tuned_home, resolve(tuned_home, other, dataset)).pace is None
 
 
 def test_dry_run_is_one_document(
