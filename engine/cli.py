@@ -110,6 +110,7 @@ def build_parser() -> _Parser:
     sub.add_argument("recipe", metavar="RECIPE", help="built-in recipe or TOML file")
     sub.add_argument("--name", metavar="NAME", help="name of the run (default: the recipe's)")
     sub.add_argument("--detach", action="store_true", help="start the run and return at once")
+<<<<<<< HEAD
     sub.add_argument("--dry-run", action="store_true", help="resolve and check, start nothing")
     _turn(sub)
     sub.add_argument(
@@ -120,6 +121,23 @@ def build_parser() -> _Parser:
         help="a queued run for each value, e.g. lora.r=8,16; several: for each combination",
     )
     sub.add_argument("--yes", action="store_true", help="also more than 64 runs")
+=======
+    sub.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say how many steps, tokens, hours and bytes it will take, and what may go wrong",
+    )
+    sub.add_argument(
+        "--probe",
+        action=argparse.BooleanOptionalAction,
+        help="with --dry-run: measure memory and speed by a few steps (default: on a GPU)",
+    )
+    sub.add_argument(
+        "--find-batch-size",
+        action="store_true",
+        help="take the largest batch that fits, gradient accumulation making up the difference",
+    )
+>>>>>>> preflight
 
     for name, help in (
         ("stop", "end a run after its current step, with a checkpoint"),

@@ -20,7 +20,7 @@ from engine.words import duration
 if TYPE_CHECKING:
     from engine.data.prepare import Progress
 
-__all__ = ["clean", "funnel_lines", "progress_printer"]
+__all__ = ["clean", "ended_by_signals", "funnel_lines", "progress_printer"]
 
 SHOWN_ROWS = 20
 
@@ -48,7 +48,7 @@ def clean(args: argparse.Namespace, out: Output) -> int:
     if args.dry_run:
         return _show_look(home, recipe, out)
     began = time.time()
-    with _ended_by_signals():
+    with ended_by_signals():
         dataset = prepare(home, recipe, progress=progress_printer(out))
     out.progress_done()
     report = dataset.report
@@ -72,7 +72,7 @@ def clean(args: argparse.Namespace, out: Output) -> int:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
     """Where a SIGTERM, or the terminal that is closed, ends us at once, end in order instead.
 
     What is half-made is removed on the way: up to the size of the source.

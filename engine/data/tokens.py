@@ -126,6 +126,11 @@ class Formatter:
     def vocabulary_size(self) -> int:
         return int(self._encoder.tokenizer.get_vocab_size())
 
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """Spelling -> id of the special tokens."""
+        return self._encoder.special
+
     def token(self, number: int) -> str:
         """The vocabulary's own spelling of a token."""
         return self._encoder.tokenizer.id_to_token(number) or f"<{number}>"

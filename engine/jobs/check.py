@@ -9,7 +9,7 @@ from engine.errors import UserError
 from engine.home import writable_name
 from engine.recipe import Recipe
 
-__all__ = ["check_model", "check_packages"]
+__all__ = ["check_model", "check_packages", "unsloth_lacks"]
 
 KEY = "model.model_name_or_path"
 
@@ -88,3 +88,23 @@ def _check_weights(folder: Path) -> None:
                 f"{KEY}: {folder}: {len(missing)} of {len(shards)} weight files are missing "
                 f"({missing[0]}, ...); download the model again"
             )
+
+
+def unsloth_lacks(recipe: Recipe) -> str:
+    """The key of the recipe that unsloth cannot do, and why; "" when it can do everything."""
+    model, lora, train = recipe.model, recipe.lora, recipe.train
+    if train.packing:
+        return "train.packing: rows are packed with the transformers backend only"
+    if model.add_tokens:
+        return "model.add_tokens: unsloth cannot train single rows of the embeddings"
+    if lora.enabled and lora.use_dora:
+        return "lora.use_dora: unsloth has no DoRA kernels"
+    if model.attn_implementation != "auto":
+        return "model.attn_implementation: unsloth chooses its own kernels"
+    if others := set(lora.modules_to_save) - {"embed_tokens", "lm_head"} if lora.enabled else set():
+        return f"lora.modules_to_save: unsloth trains embed_tokens and lm_head only, not {others}"
+    if model.load_in_4bit and model.bnb_4bit_quant_type != "nf4":
+        return "model.bnb_4bit_quant_type: unsloth holds 4-bit weights as nf4 only"
+    if model.load_in_4bit and not model.bnb_4bit_use_double_quant:
+        return "model.bnb_4bit_use_double_quant: unsloth always quantises the constants too"
+    return ""

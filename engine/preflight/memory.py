@@ -7,7 +7,6 @@ estimates beside measured peaks.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from engine.preflight.shape import ModelShape
 from engine.recipe import Recipe
@@ -20,8 +19,8 @@ CHUNK_BYTES_PER_LOGIT = 18
 """bf16 logits, their float32 copy, log-softmax, and what its backward pass and the entropy take."""
 UNSLOTH_LOGIT_BYTES = 1 << 30
 """Unsloth's fused loss: at most about this much for logits at a time."""
-SMALL_TENSOR = 4096
-"""bitsandbytes keeps 32-bit states for tensors with fewer elements."""
+LIBRARY_BYTES = 600 << 20
+"""Measured: torch, Transformers, TRL and PEFT in a process on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,13 @@ class MemoryEstimate:
     """Of one layer at a time: gradients passing through, weights unpacked from 4 bits."""
     evaluation: int
     """An evaluation batch with its logits, instead of activations, logits and working."""
+    libraries: int = 0
+    """On a CPU, what the process takes before any model; a GPU's allocator knows nothing of it."""
 
     @property
     def held(self) -> int:
         """What is there all the time."""
-        return self.weights + self.adapters + self.optimizer
+        return self.libraries + self.weights + self.adapters + self.optimizer
 
     @property
     def peak(self) -> int:
@@ -108,6 +109,7 @@ def estimate(
         activations=activations,
         logits=_logits(shape, setup, rows * wide, training=True),
         working=working,
+        libraries=LIBRARY_BYTES if setup.device == "cpu" else 0,
         evaluation=_evaluation(recipe, shape, setup, _padded(recipe, setup, evaluated_tokens)),
     )
 
@@ -246,9 +248,3 @@ def _evaluation(recipe: Recipe, shape: ModelShape, setup: Setup, wide: int) -> i
         unpacked = 0
     last = tokens * shape.hidden * 3 * item
     return max(layer + unpacked, last + _logits(shape, setup, tokens, training=False))
-
-
-def describe_parts(memory: MemoryEstimate) -> list[tuple[str, int]]:
-    """(words, bytes) for people."""
-    values: dict[str, Any] = memory.as_json()
-    return [(name, int(values[name])) for name in values if name != "peak"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from engine.errors import UserError
+from engine.jobs.check import unsloth_lacks
 from engine.preflight.memory import Setup
 from engine.recipe import Recipe
 from engine.system.gpu import Gpu, GpuState, read_gpus
@@ -35,14 +36,15 @@ def find_place(recipe: Recipe, gpus: GpuState | None = None, *, padding: bool = 
     """
     gpu = _card(gpus if gpus is not None else read_gpus(), recipe)
     unsloth = importlib.util.find_spec("unsloth") is not None
-    wanted = recipe.model.backend
+    wanted, lacks = recipe.model.backend, unsloth_lacks(recipe)
+    if wanted == "unsloth" and lacks:
+        raise UserError(f'{lacks}; set model.backend = "transformers", or leave it out')
     if wanted == "unsloth" and not (unsloth and gpu):
         why = "no CUDA GPU is seen here" if unsloth else "it is not installed"
         raise UserError(
             f'model.backend: unsloth cannot be used ({why}); set model.backend = "transformers"'
         )
-    cannot = recipe.lora.use_dora or recipe.train.packing
-    taken = wanted == "unsloth" or (wanted == "auto" and unsloth and gpu and not cannot)
+    taken = wanted == "unsloth" or (wanted == "auto" and unsloth and gpu and not lacks)
     dtype = recipe.model.dtype
     if dtype == "auto":
         dtype = "bfloat16" if gpu else "float32"

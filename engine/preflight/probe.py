@@ -169,11 +169,16 @@ class _Probe:
             size = search.next(size, attempt["peak_bytes"], "out_of_memory" in attempt)
 
     def _attempt(self, batch: int, accumulation: int) -> dict[str, Any]:
-        """One batch size. Keys: per_device_train_batch_size, gradient_accumulation_steps (as asked
-        for), phases (name -> peak bytes of the allocator and of its tensors), peak_bytes,
-        checkpoint_bytes, step_seconds (of ordinary rows, the whole optimiser step),
-        tokens_per_second, evaluation_row_seconds (of the longest rows), generation_seconds, steps,
-        longest_step_seconds; out_of_memory (during, message) instead of the rest."""
+        """One batch size.
+
+        Keys: per_device_train_batch_size and gradient_accumulation_steps (as asked for), phases
+        (name -> peak bytes of the allocator and of its tensors), peak_bytes; then
+        device_used_bytes (by everybody, after training), checkpoint_bytes, trained_bytes,
+        ends_masked (trained ends of text that the collator's labels leave out), steps,
+        step_seconds (of the whole optimiser step, on ordinary rows), longest_step_seconds,
+        tokens_per_second, evaluation_row_seconds (of the longest rows), generation_seconds;
+        or, instead of those, out_of_memory (during, message).
+        """
         result: dict[str, Any] = {
             "per_device_train_batch_size": batch,
             "gradient_accumulation_steps": accumulation,
@@ -210,6 +215,8 @@ class _Probe:
             stop_requested=lambda: False,
             take_controls=lambda: [],
         )
+        from engine.train.saving import trained_bytes
+
         words = f"batch {batch}"
         try:
             trainer = self._trainer(context, batch, accumulation)
@@ -220,6 +227,9 @@ class _Probe:
             self._phase("evaluation", f"{words}: evaluating after training")
             trainer.measure(self.evaluation, "validation", "after")
             result["checkpoint_bytes"] = trainer.checkpoint_bytes
+            result["device_used_bytes"] = self.memory.whole()["used_bytes"]
+            result["trained_bytes"] = trained_bytes(trainer.model, None)
+            result["ends_masked"] = trainer.ends_masked
             if self.sampling.prompts:
                 self._phase("generation", f"{words}: answering")
                 trainer.sample("during")
@@ -260,6 +270,7 @@ class _Probe:
             )
         else:
             self.trainer.begin_again(context, rows)
+        self.trainer.ends = {*self.formatter.stop_ids}
         self.trainer.prepare(self.spec.timing_seconds, lambda: self._phase("speed", "timing steps"))
         return self.trainer
 

@@ -19,6 +19,8 @@ class ProbeTrainer(RunTrainer):
     """Trains the given rows one after the other; a checkpoint is weighed, not written."""
 
     checkpoint_bytes = 0
+    ends: frozenset[int] | set[int] = frozenset()
+    ends_masked: int | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -28,6 +30,7 @@ class ProbeTrainer(RunTrainer):
         """``on_ordinary`` is called after the longest rows; ``seconds`` later training ends."""
         self.ordinary_seconds = seconds
         self.on_ordinary = on_ordinary
+        self.look_at_labels()
 
     def begin_again(self, context: RunContext, rows: Any) -> None:
         """The next :meth:`fit` trains other rows, in batches of another size."""
@@ -40,6 +43,14 @@ class ProbeTrainer(RunTrainer):
         self._train_batch_size = self.args.train_batch_size
         self.optimizer = self.lr_scheduler = None
         self._step_loss, self._step_tokens = 0.0, 0
+
+    def look_at_labels(self) -> None:
+        """Count the rows' trained ends of text that are not trained in a batch of them."""
+        rows = [self.train_dataset[place] for place in range(min(64, len(self.train_dataset)))]
+        trained = sum(label in self.ends for row in rows for label in row["labels"])
+        labels = self.data_collator([dict(row) for row in rows])["labels"]
+        left = sum(label in self.ends for row in labels.tolist() for label in row)
+        self.ends_masked = trained - left
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return SequentialSampler(train_dataset or self.train_dataset)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.data.dataset import Dataset
@@ -113,6 +114,12 @@ class Resolved:
         """Tokens of the longest row of validation and test."""
         return max(int(self.splits[name].lengths.max(initial=0)) for name in SPLITS[1:])
 
+    @property
+    def lengths_differ(self) -> bool:
+        """Whether train has rows of several lengths: batches then have padding."""
+        kept = self._kept("train")
+        return int(kept.min()) != int(kept.max())
+
     def probe_spec(self, home: Home, batches: list[tuple[int, int]]) -> ProbeSpec:
         """What a probe of these (batch, accumulation) pairs needs to know."""
         import numpy as np
@@ -167,7 +174,11 @@ def _recipe_of(dataset: Dataset) -> Recipe:
 
 
 def _data_sections(recipe: Recipe) -> tuple[object, ...]:
-    return recipe.data, recipe.clean, recipe.split
+    """What decides which rows a dataset has; a source by its absolute path."""
+    data, source = recipe.data, Path(recipe.data.source).expanduser()
+    if not data.source.startswith("builtin:") and source.exists():
+        data = data.model_copy(update={"source": str(source.absolute())})
+    return data.model_copy(update={"name": ""}), recipe.clean, recipe.split
 
 
 def resolve(

@@ -10,7 +10,7 @@ from engine.builtin import model_path
 from engine.errors import UserError
 from engine.recipe import Recipe
 
-__all__ = ["ModelShape", "read_shape"]
+__all__ = ["ModelShape", "StoredTensor", "read_shape", "stored_tensor"]
 
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I8": 1, "U8": 1, "BOOL": 1}
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -96,7 +96,41 @@ class ModelShape:
                 size += _product(shape)
         if "lm_head" in wanted and self.tied:
             size += self.vocabulary * self.hidden
-        return size + len(recipe.model.add_tokens) * self.hidden
+        added = len(dict.fromkeys(recipe.model.add_tokens)) * self.hidden
+        trained = [self.tied or "lm_head" in wanted, "embed_tokens" in wanted]
+        return size + added * (2 - sum(trained))
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies in a safetensors file."""
+
+    path: Path
+    dtype: str
+    """As safetensors calls it: BF16, F16, F32, ..."""
+    shape: tuple[int, ...]
+    start: int
+    """First byte in the file."""
+
+
+def stored_tensor(recipe: Recipe, ending: str) -> StoredTensor | None:
+    """The first tensor of the model's files whose name ends so; None when none is here."""
+    name, revision = recipe.model.model_name_or_path, recipe.model.revision
+    for file in _weight_files(name, revision):
+        path = _find(name, file, revision)
+        if path is None:
+            continue
+        for tensor, described in _header(path).items():
+            if tensor.endswith(ending):
+                with path.open("rb") as opened:
+                    (length,) = struct.unpack("<Q", opened.read(8))
+                return StoredTensor(
+                    path,
+                    described["dtype"],
+                    tuple(map(int, described["shape"])),
+                    8 + length + int(described["data_offsets"][0]),
+                )
+    return None
 
 
 def read_shape(recipe: Recipe) -> ModelShape:
@@ -140,15 +174,10 @@ def read_shape(recipe: Recipe) -> ModelShape:
 
 def _stored(name: str, revision: str) -> tuple[dict[str, tuple[int, ...]], int]:
     """Name -> shape of all weights in the model's files, and their bytes; nothing without files."""
-    index = _find(name, "model.safetensors.index.json", revision)
-    if index is not None:
-        files = sorted(set(_json(index).get("weight_map", {}).values()))
-    else:
-        files = ["model.safetensors"]
     found: dict[str, tuple[int, ...]] = {}
     size = 0
-    for file in files:
-        path = _find(name, str(file), revision)
+    for file in _weight_files(name, revision):
+        path = _find(name, file, revision)
         if path is None:
             return {}, 0
         for tensor, described in _header(path).items():
@@ -157,6 +186,13 @@ def _stored(name: str, revision: str) -> tuple[dict[str, tuple[int, ...]], int]:
                 found[tensor] = shape
                 size += _product(shape) * _BYTES.get(described["dtype"], 2)
     return found, size
+
+
+def _weight_files(name: str, revision: str) -> list[str]:
+    index = _find(name, "model.safetensors.index.json", revision)
+    if index is None:
+        return ["model.safetensors"]
+    return sorted(set(map(str, _json(index).get("weight_map", {}).values())))
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from engine.errors import UserError
+from engine.jobs.check import unsloth_lacks
 from engine.recipe import Recipe
 
-__all__ = ["Backend", "Loaded", "choose_backend", "choose_device", "unsloth_lacks"]
+__all__ = ["Backend", "Loaded", "choose_backend", "choose_device"]
 
 
 @dataclass
@@ -60,26 +61,6 @@ def choose_device(recipe: Recipe) -> str:
             '"tunebench doctor" says why, model.device = "auto" takes the CPU'
         )
     return "cpu"
-
-
-def unsloth_lacks(recipe: Recipe) -> str:
-    """The key of the recipe that unsloth cannot do, and why; "" when it can do everything."""
-    model, lora, train = recipe.model, recipe.lora, recipe.train
-    if train.packing:
-        return "train.packing: rows are packed with the transformers backend only"
-    if model.add_tokens:
-        return "model.add_tokens: unsloth cannot train single rows of the embeddings"
-    if lora.enabled and lora.use_dora:
-        return "lora.use_dora: unsloth has no DoRA kernels"
-    if model.attn_implementation != "auto":
-        return "model.attn_implementation: unsloth chooses its own kernels"
-    if others := set(lora.modules_to_save) - {"embed_tokens", "lm_head"} if lora.enabled else set():
-        return f"lora.modules_to_save: unsloth trains embed_tokens and lm_head only, not {others}"
-    if model.load_in_4bit and model.bnb_4bit_quant_type != "nf4":
-        return "model.bnb_4bit_quant_type: unsloth holds 4-bit weights as nf4 only"
-    if model.load_in_4bit and not model.bnb_4bit_use_double_quant:
-        return "model.bnb_4bit_use_double_quant: unsloth always quantises the constants too"
-    return ""
 
 
 def choose_backend(recipe: Recipe) -> Backend:

@@ -43,9 +43,10 @@ def engine_modules() -> list[str]:
             "history",
             "system",
             "commands",
+            "preflight",
         )
         for path in sorted((ROOT / "engine" / room).glob("*.py"))
-        if path.name != "__init__.py"
+        if path.name not in ("__init__.py", "probe_trainer.py")
     ]
 
 
