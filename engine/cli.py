@@ -110,18 +110,6 @@ def build_parser() -> _Parser:
     sub.add_argument("recipe", metavar="RECIPE", help="built-in recipe or TOML file")
     sub.add_argument("--name", metavar="NAME", help="name of the run (default: the recipe's)")
     sub.add_argument("--detach", action="store_true", help="start the run and return at once")
-<<<<<<< HEAD
-    sub.add_argument("--dry-run", action="store_true", help="resolve and check, start nothing")
-    _turn(sub)
-    sub.add_argument(
-        "--sweep",
-        action="append",
-        default=[],
-        metavar="KEY=V,V,...",
-        help="a queued run for each value, e.g. lora.r=8,16; several: for each combination",
-    )
-    sub.add_argument("--yes", action="store_true", help="also more than 64 runs")
-=======
     sub.add_argument(
         "--dry-run",
         action="store_true",
@@ -137,7 +125,15 @@ def build_parser() -> _Parser:
         action="store_true",
         help="take the largest batch that fits, gradient accumulation making up the difference",
     )
->>>>>>> preflight
+    _turn(sub)
+    sub.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="KEY=V,V,...",
+        help="a queued run for each value, e.g. lora.r=8,16; several: for each combination",
+    )
+    sub.add_argument("--yes", action="store_true", help="also more than 64 runs")
 
     for name, help in (
         ("stop", "end a run after its current step, with a checkpoint"),

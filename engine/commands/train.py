@@ -23,11 +23,8 @@ __all__ = ["resume", "stop", "tail", "train"]
 def train(args: argparse.Namespace, out: Output) -> int:
     """Make a run of a recipe and start it; follow it unless ``--detach``.
 
-<<<<<<< HEAD
     With ``--queue`` it is started when its turn comes; ``--sweep`` makes a group of such runs.
-=======
     With ``--dry-run`` only the preflight; with ``--find-batch-size`` trains what that found.
->>>>>>> preflight
     """
     from engine.data.prepare import check_source
 
@@ -38,20 +35,15 @@ def train(args: argparse.Namespace, out: Output) -> int:
     check_model(recipe)
     check_packages(recipe)
     home = open_home(args.home)
-<<<<<<< HEAD
-    if args.queue:
-        return queue_commands.enter(home, recipe, args.name, out)
-    folder = launch.begin(home, recipe, args.name, args.now)
-=======
     if args.dry_run or args.find_batch_size or args.probe is not None:
         from engine.commands.preflight import preflight
 
         recipe = preflight(home, recipe, args, out)
     if args.dry_run:
         return 0
-    folder = launch.create_run(home, recipe, args.name)
-    launch.launch(folder)
->>>>>>> preflight
+    if args.queue:
+        return queue_commands.enter(home, recipe, args.name, out)
+    folder = launch.begin(home, recipe, args.name, args.now)
     return _begun(folder, args.detach, out)
 
 
