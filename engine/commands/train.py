@@ -25,6 +25,7 @@ def train(args: argparse.Namespace, out: Output) -> int:
 
     With ``--dry-run`` only the preflight; with ``--find-batch-size`` trains what that found.
     With ``--queue`` it is started when its turn comes; ``--sweep`` makes a group of such runs.
+    With ``--dry-run`` only the preflight; with ``--find-batch-size`` trains what that found.
     """
     from engine.data.prepare import check_source
 
