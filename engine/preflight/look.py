@@ -8,7 +8,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +59,12 @@ class Preflight:
     """What :mod:`engine.preflight.probe` measured: its facts and its attempts."""
     finder: dict[str, Any] | None = None
     """A batch-size search: ``best``, ``fastest`` (attempts) and ``settings`` for the recipe."""
-    notes: list[str] = field(default_factory=list)
 
     @property
     def attempt(self) -> dict[str, Any] | None:
-        """The probe's attempt with the recipe's own batch, or the one that the search chose."""
-        if self.finder and self.finder["best"]:
-            best: dict[str, Any] = self.finder["best"]
+        """The probe's attempt with the recipe's own batch, or what the search chose."""
+        if self.finder is not None:
+            best: dict[str, Any] | None = self.finder["best"]
             return best
         return self.probe["attempts"][0] if self.probe else None
 

@@ -62,16 +62,18 @@ def _evaluated_row_seconds(resolved: "Resolved", longest_row_seconds: float) -> 
 def remembered_pace(home: Home, resolved: "Resolved", gpu: str | None) -> Pace | None:
     """From the latest finished run of the same model and settings on this kind of card, if any.
 
-    Reads ``runs.db`` where there is one; a home without is left without.
+    Asks ``runs.db``; a home without runs is left without one.
     """
-    if not home.database.is_file():
-        return None
+    from engine.history.ingest import ingest_all
     from engine.history.queries import evaluations, list_runs, series
     from engine.history.store import open_store
-    from engine.jobs.launch import find_run
+    from engine.jobs.launch import find_run, run_folders
 
+    if not run_folders(home):
+        return None
     try:
         store = open_store(home)
+        ingest_all(home, store)
         rows = [row for row in list_runs(store) if row.state == "finished" and row.gpu == gpu]
         for row in rows:
             recipe = find_run(home, row.id).read_recipe()

@@ -222,10 +222,9 @@ def _finder(seen: Preflight) -> list[str]:
     tried = attempt_words(seen)
     found = [f"  {'' if place else 'batch':<{LABEL}}{words}" for place, words in enumerate(tried)]
     if seen.finder["best"]:
-        settings = " ".join(
-            f"--set {key}={value}" for key, value in seen.finder["settings"].items()
-        )
-        found.append(f"  {'':<{LABEL}}{settings}")
+        found += [
+            f"  {'':<{LABEL}}--set {key}={value}" for key, value in seen.finder["settings"].items()
+        ]
     return found
 
 

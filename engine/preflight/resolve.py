@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.data.dataset import Dataset
@@ -173,7 +174,11 @@ def _recipe_of(dataset: Dataset) -> Recipe:
 
 
 def _data_sections(recipe: Recipe) -> tuple[object, ...]:
-    return recipe.data, recipe.clean, recipe.split
+    """What decides which rows a dataset has; a source by its absolute path."""
+    data, source = recipe.data, Path(recipe.data.source).expanduser()
+    if not data.source.startswith("builtin:") and source.exists():
+        data = data.model_copy(update={"source": str(source.absolute())})
+    return data.model_copy(update={"name": ""}), recipe.clean, recipe.split
 
 
 def resolve(

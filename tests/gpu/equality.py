@@ -23,13 +23,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from engine.home import Home, open_home  # noqa: E402
+from engine.home import open_home  # noqa: E402
 from engine.jobs import launch  # noqa: E402
 from engine.jobs.folder import RunFolder  # noqa: E402
 from engine.jobs.journal import read_all  # noqa: E402
 from engine.recipe import Recipe, load_recipe  # noqa: E402
 
 STEPS = 24
+NAMES = ("whole", "again", "broken")
 
 
 def main() -> int:
@@ -44,8 +45,8 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    home = open_home(args.home)
-    model = home.path / f"model-{args.shape}"
+    args.home.mkdir(parents=True, exist_ok=True)
+    model = args.home / f"model-{args.shape}"
     if not (model / "config.json").is_file():
         reference = Path(__file__).with_name("run_reference.py")
         command = [sys.executable, reference, "--out", args.out, "--shape", args.shape]
@@ -54,7 +55,7 @@ def main() -> int:
 
     def prove(backend: str) -> None:
         try:
-            results[backend] = compared(home, recipe(args, model, backend), backend, args)
+            results[backend] = compared(recipe(args, model, backend), backend, args)
         except Exception as error:  # told in the results: the other backend goes on
             results[backend] = {"error": f"{type(error).__name__}: {error}"}
         (args.out / "equality.json").write_text(json.dumps(results, indent=1))
@@ -86,17 +87,19 @@ def recipe(args: argparse.Namespace, model: Path, backend: str) -> Recipe:
     )
 
 
-def compared(home: Home, recipe: Recipe, backend: str, args: argparse.Namespace) -> dict[str, Any]:
-    whole = launch.create_run(home, recipe, f"{backend}-whole")
-    again = launch.create_run(home, recipe, f"{backend}-again")
-    broken = launch.create_run(home, recipe, f"{backend}-broken")
-    for folder in (whole, again, broken):  # beside each other: only losses are measured
+def compared(recipe: Recipe, backend: str, args: argparse.Namespace) -> dict[str, Any]:
+    # Beside each other, for only losses are measured; in homes of their own, for a home gives a
+    # GPU to one run.
+    homes = {name: open_home(args.home / f"{backend}-{name}") for name in NAMES}
+    folders = [launch.create_run(home, recipe, name) for name, home in homes.items()]
+    whole, again, broken = folders
+    for folder in folders:
         launch.launch(folder)
     steps = sorted(random.Random(args.seed).sample(range(1, STEPS), args.kills))
     for step in steps:
         kill_after(broken, step)
         assert launch.wait_until_dead(broken, 60)
-        launch.resume(home, broken)
+        launch.resume(homes["broken"], broken)
     for folder in (whole, again, broken):
         assert launch.wait_until_dead(folder, 500), f"{folder.id} still runs"
     ends = [end(folder) for folder in (whole, broken)]

@@ -29,7 +29,7 @@ class TrainViews(Starting):
         return super().check_action(action, parameters)
 
     def _arrange(self) -> None:
-        """Which panes are seen. By style, not by class: a class would restyle 100 widgets, 40 ms."""
+        """Which panes are seen: by style, as a class would restyle 100 widgets, 40 ms."""
         keys = self._in_keys
         runs = bool(self.workbench.snapshot.rows)
         beside = not keys and (self._is_wide or self._view != "recipe")
