@@ -31,6 +31,10 @@ from tests.engine.fakes import runs
 
 __all__ = ["FAULTS", "Disk", "Fault", "Scene", "disk", "history", "hurt", "losses"]
 
+# One thread in the workers: on a busy machine threads that wait for each other made a step of the
+# demo 12 s long instead of 0.1 s.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 SESSION = (
     "import os, signal, sys\n"
     "from pathlib import Path\n"
