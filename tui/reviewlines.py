@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.strip import Strip
 
 from engine.text import safe_line
 from engine.words import bytes_words
-from tui.widgets.lines import ACCENT, BAD, BOLD, GOOD, PLAIN, QUIET, WARM, hanging
+from tui.widgets.lines import ACCENT, BAD, BOLD, GOOD, PLAIN, QUIET, WARM, Line, hanging
 
 if TYPE_CHECKING:
     from engine.preflight.look import Preflight
@@ -26,9 +25,9 @@ RAIL = Style(color="#585858")
 
 def review_lines(
     basics: Sequence[tuple[str, str]], seen: "Preflight | None", note: str, width: int
-) -> list[Strip]:
+) -> list[Line]:
     """``basics``: known without looking; ``note``: why there is no more, or what went wrong."""
-    lines: list[Strip] = []
+    lines: list[Line] = []
 
     def row(label: str, words: str, style: Style = PLAIN, look: Style = QUIET) -> None:
         head = [(f"{safe_line(label[:40]):<{LABEL}}", look)]
@@ -42,7 +41,7 @@ def review_lines(
             mark, look = MARKS[warning.severity]
             row(mark, warning.words, look=look)
     if lines:
-        lines.append(Strip([]))
+        lines.append(Line([]))
     if seen is None:
         for label, words in basics:
             row(label, words)
@@ -67,14 +66,14 @@ def review_lines(
             row("" if place else "batches tried", words)
         for key, value in seen.finder["settings"].items():
             row("taken", f"{key} = {value}", look=ACCENT)
-    lines.append(Strip([]))
+    lines.append(Line([]))
     for label, words in others:
         if label not in first:
             row(label, words)
     return lines
 
 
-def _parts(seen: "Preflight", width: int) -> list[Strip]:
+def _parts(seen: "Preflight", width: int) -> list[Line]:
     """A bar for each part of the estimate against the device's memory, then for all together."""
     from engine.preflight.report import PARTS
 
@@ -91,9 +90,9 @@ def _parts(seen: "Preflight", width: int) -> list[Strip]:
             for label, value, look in parts]  # fmt: skip
 
 
-def _bar(label: str, value: int, share: float, room: int, look: Style) -> Strip:
+def _bar(label: str, value: int, share: float, room: int, look: Style) -> Line:
     full = min(room, max(1, round(share * room)))
-    return Strip(
+    return Line(
         [
             Segment(" " * LABEL + f"{label:<17}", QUIET),
             Segment("━" * full, look),

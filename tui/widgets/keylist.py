@@ -11,12 +11,11 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.message import Message
-from textual.strip import Strip
 from textual.widgets import Input, Static
 
 from engine.text import clip, safe
 from tui.widgets.field import PlainInput
-from tui.widgets.lines import BAD, BOLD, PLAIN, QUIET, WARM
+from tui.widgets.lines import BAD, BOLD, PLAIN, QUIET, WARM, Line
 from tui.widgets.namedlines import Named, NamedLines
 
 if TYPE_CHECKING:
@@ -43,21 +42,21 @@ def key_lines(sheet: "RecipeSheet", wanted: str, width: int) -> list[Named]:
             continue
         if key.section != section:
             section = key.section
-            lines.append(("", Strip([Segment(section or "recipe", BOLD)])))
+            lines.append(("", Line([Segment(section or "recipe", BOLD)])))
         changed = sheet.is_changed(key.name)
         value = clip(sheet.text(key.name)[:MOST_OF_A_TEXT], cells) or "–"
         parts = [
             Segment(f" {'*' if changed else ' '} ", WARM),
             Segment(f"{clip(key.label, LABEL):<{LABEL}} ", PLAIN),
-            *Strip([Segment(value, WARM if changed else BOLD)]).extend_cell_length(cells),
+            *Line([Segment(value, WARM if changed else BOLD)]).fitted(cells),
             Segment(
                 "  " + clip(key.description, max(0, width - LABEL_AT - LABEL - cells - 3)), QUIET
             ),
         ]
-        lines.append((key.name, Strip(parts)))
+        lines.append((key.name, Line(parts)))
         if words := sheet.wrong.get(key.name):
             told = clip(f"✗ {words}", max(8, width - LABEL_AT - 2))
-            lines.append(("", Strip([Segment(f"     {told}", BAD)])))
+            lines.append(("", Line([Segment(f"     {told}", BAD)])))
     return lines
 
 

@@ -108,9 +108,9 @@ class SamplesView(LinesView):
     def _compare(self, key: tuple[object, ...], samples: list[dict[str, Any]]) -> None:
         """In a thread: forty long answers take 0.2 s."""
         runs = sample_runs(samples)
-        self.app.call_from_thread(self._put, key, runs)
+        self.app.call_from_thread(self._compared, key, runs)
 
-    def _put(self, key: tuple[object, ...], runs: list[Run]) -> None:
+    def _compared(self, key: tuple[object, ...], runs: list[Run]) -> None:
         if key == self._shown:
             self.show(runs)
 
