@@ -92,6 +92,7 @@ ACTIONS: tuple[Action, ...] = (
     # --- Train
     Action("start", ("s",), "review and start a run", "train", "start", "Train"),
     Action("edit", ("e",), "edit the recipe", "train", "edit recipe", "Train"),
+    Action("apply", ("A",), "go on as the run's end suggests", "train", "as suggested", "Train"),
     Action("all_keys", ("a",), "every key of the recipe, and back", "train", "all keys", "Train"),
     Action("find_key", ("slash",), "find a key by name or description", "train", "", "Train"),
     Action("next_recipe", ("r",), "take the next built-in recipe", "train", "", "Train"),
@@ -102,7 +103,6 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("kill", ("K",), "kill the run at once, nothing saved", "train", "", "Train"),
     Action("resume", ("R",), "go on from the last whole checkpoint", "train", "resume", "Train"),
-    Action("apply", ("A",), "go on as the run's end suggests", "train", "apply", "Train"),
     Action("go_on", ("c",), "go on with the run under this recipe", "train", "", "Train"),
     Action("note", ("t",), "write a note on the run", "train", "", "Train"),
     Action("evaluate_now", ("E",), "evaluate now, without effect on the run", "train", "", "Train"),

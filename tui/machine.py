@@ -31,7 +31,7 @@ def machine_bars(reading: Reading, detail: RunDetail | None) -> tuple[str, list[
     else:
         title, bars = "no GPU: host memory", _host(reading)
     row = detail.row if detail else None
-    if row is not None and (row.memory_bytes or row.peak_memory_bytes):
+    if len(used) <= 1 and row is not None and (row.memory_bytes or row.peak_memory_bytes):
         peak = f", peak {bytes_words(row.peak_memory_bytes)}" if row.peak_memory_bytes else ""
         bars.append(Bar("run", None, f"{bytes_words(row.memory_bytes)}{peak}"))
     return title, bars

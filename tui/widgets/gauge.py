@@ -1,6 +1,6 @@
 """Bars for memory and utilisation; the numbers stand beside them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from rich.text import Text
@@ -12,8 +12,9 @@ from engine.text import clip
 __all__ = ["Bar", "Gauge"]
 
 
-COLUMN = 15
-"""Cells that one device needs at least when they stand in two columns."""
+COLUMN, WORDS = 12, 30
+"""Cells that one device needs at least when they stand in two columns, and from which its words
+are said instead of its share."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,19 @@ class Gauge(Widget):
             return Text("\n").join(_line(bar, _label(bars), width) for bar in bars)
         # More devices than lines: two columns.
         half, room = (len(bars) + 1) // 2, (width - 2) // 2
+        short = [bar if room >= WORDS else _shorter(bar) for bar in bars]
         lines = []
-        for left, right in zip_longest(bars[:half], bars[half:]):
+        for left, right in zip_longest(short[:half], short[half:]):
             line = _line(left, _label(bars), room)
             if right is not None:
                 line.append(" " * (room + 2 - line.cell_len))
                 line.append_text(_line(right, _label(bars), room))
             lines.append(line)
         return Text("\n").join(lines)
+
+
+def _shorter(bar: Bar) -> Bar:
+    return bar if bar.share is None else replace(bar, words=f"{100 * bar.share:3.0f} %")
 
 
 def _label(bars: tuple[Bar, ...]) -> int:

@@ -222,8 +222,9 @@ class KeysView(Vertical):
         keys = self.keys
         at, _ = value_at(keys.size.width - 1)
         y = keys.region.y - self.content_region.y + keys.cursor - keys.top
-        self.editor.styles.offset = (at, y)
-        self.editor.styles.width = max(8, keys.size.width - 1 - at)
+        # An input leaves a cell free on both sides of its text.
+        self.editor.styles.offset = (at - 1, y)
+        self.editor.styles.width = max(8, keys.size.width - at)
 
     def on_resize(self, event: events.Resize) -> None:
         self.call_after_refresh(self._place)

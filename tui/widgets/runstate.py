@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.app import RenderResult
+from textual.geometry import Size
 from textual.widget import Widget
 
 from engine.history.pace import RECENT_STEPS, seconds_left
@@ -142,10 +143,11 @@ def _end_lines(detail: RunDetail, width: int) -> list[Text]:
     if row.state in ENDS:
         end = Text(no_wrap=True, overflow="ellipsis", end="")
         if row.state != "finished" or row.exit_code:
-            _pair(
-                end, "exit code", str(row.exit_code) if row.exit_code is not None else words.NOTHING
-            )
-            _pair(end, "signal", _signal(row.signal))
+            code = words.NOTHING if row.exit_code is None else str(row.exit_code)
+            if row.exit_code is not None or row.signal is None:
+                _pair(end, "exit code", code)
+            if row.signal is not None:
+                _pair(end, "signal", _signal(row.signal))
         elif row.reason:
             _pair(end, "ended by", clip(row.reason, 30))
         if row.checkpoint:
@@ -184,9 +186,7 @@ def _labelled(label: str, told: str, width: int) -> list[Text]:
     ]
 
 
-def _signal(number: int | None) -> str:
-    if number is None:
-        return "none"
+def _signal(number: int) -> str:
     import signal
 
     try:
@@ -222,8 +222,9 @@ class RunState(Widget):
             lines.append(Text(clip(f"… {self._asked}", width), "#ffd75f", no_wrap=True, end=""))
         return lines
 
-    def get_content_height(self, container: object, viewport: object, width: int) -> int:
-        return max(4, len(self._make(width)))
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        # A grid asks with the width of one column, though it spans them all.
+        return max(4, len(self._make(max(width, container.width - 2))))
 
     def render(self) -> RenderResult:
         return Text("\n").join(self._make(self.content_size.width))
