@@ -24,9 +24,13 @@ RAIL = Style(color="#585858")
 
 
 def review_lines(
-    basics: Sequence[tuple[str, str]], seen: "Preflight | None", note: str, width: int
+    basics: Sequence[tuple[str, str]],
+    seen: "Preflight | None",
+    note: str,
+    failed: bool,
+    width: int,
 ) -> list[Line]:
-    """``basics``: known without looking; ``note``: why there is no more, or what went wrong."""
+    """``basics``: known without looking; ``note``: why there is no more, or what ``failed``."""
     lines: list[Line] = []
 
     def row(label: str, words: str, style: Style = PLAIN, look: Style = QUIET) -> None:
@@ -34,7 +38,8 @@ def review_lines(
         lines.extend(hanging(head, safe_line(words[:1000]), style, width))
 
     if note:
-        row("✗", note, look=BAD)
+        mark, look = MARKS["error" if failed else "note"]
+        row(mark, note, look=look)
     if seen is not None:
         order = list(MARKS)
         for warning in sorted(seen.warnings, key=lambda one: order.index(one.severity)):

@@ -120,12 +120,13 @@ class ReviewScreen(ModalScreen[Decision], inherit_bindings=False):
 
     def _show(self) -> None:
         basics, seen, note = self.basics, self.seen, self.note
+        failed = note != NOT_CLEANED
         view = self.query_one("#what", LinesView)
         cells = min(100, int(self.app.size.width * 0.96)) - 5
-        lines = review_lines(basics, seen, note, cells)
+        lines = review_lines(basics, seen, note, failed, cells)
         # As high as its lines, as far as there is room: five more lines are the dialog's own.
         view.styles.height = max(3, min(len(lines), int(self.app.size.height * 0.96) - 4))
-        view.show_layout(lambda width: review_lines(basics, seen, note, width))
+        view.show_layout(lambda width: review_lines(basics, seen, note, failed, width))
         self._say()
 
     def on_resize(self) -> None:
