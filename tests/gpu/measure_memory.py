@@ -113,7 +113,7 @@ def main() -> int:
         number, what = item
         recipe = recipe_of(points[number], args.work, args.device)
         need = estimated(recipe, args.work, args.device)["peak"]
-        with room.take(int(need * 1.3) + (1 << 30)):
+        with room.take(int(need * 1.2) + (2 << 30)):
             if time.monotonic() - began > args.seconds:
                 found: dict[str, Any] = {"error": "no time left"}
             else:
@@ -137,6 +137,7 @@ class Room:
 
         gpus = list(read_gpus()) if device == "cuda" else []
         self.free = int(0.93 * (gpus[0].memory_free or 0)) if gpus else 1 << 62
+        self.whole = self.free
         self.changed = threading.Condition()
 
     def take(self, size: int) -> "Room._Taken":
@@ -148,7 +149,7 @@ class Room:
 
         def __enter__(self) -> None:
             with self.room.changed:
-                self.size = min(self.size, self.room.free) if self.room.free > 0 else self.size
+                self.size = min(self.size, self.room.whole)
                 self.room.changed.wait_for(lambda: self.room.free >= self.size)
                 self.room.free -= self.size
 
