@@ -102,12 +102,11 @@ def main() -> int:
     results = {number: dict(points[number]) for number in chosen}
     everything = {"machine": machine(), "command": " ".join(sys.argv), "points": results}
     room = Room(args.device)
-    # The biggest first: what is left over at the end is small.
-    jobs = [
-        (number, what)
-        for number in sorted(chosen, key=lambda n: -points[n]["batch"] * points[n]["max_length"])
-        for what in ("probe", "run")
-    ]
+    # As asked for; else the biggest first: what is left over at the end is small.
+    order = list(chosen)
+    if not args.only:
+        order.sort(key=lambda number: -points[number]["batch"] * points[number]["max_length"])
+    jobs = [(number, what) for number in order for what in ("probe", "run")]
 
     def work(item: tuple[int, str]) -> None:
         number, what = item
