@@ -19,6 +19,7 @@ from isal import igzip
 from engine.demo import dirt
 from engine.demo.kinds import kind_of, kinds
 from engine.demo.prose import Writer
+from engine.whole import sync
 
 __all__ = ["KINDS", "Planted", "kind_of", "write_catalogue"]
 
@@ -332,7 +333,11 @@ def write_catalogue(
         )
         notes = path.with_name(f"{path.name}.planted.json")
         notes.write_text(json.dumps(asdict(planted), indent=1) + "\n", encoding="utf-8")
+        # Synced first: after a disk error a file of that name without its bytes would stand there.
+        sync(notes)
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
     if progress is not None:

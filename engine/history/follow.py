@@ -22,6 +22,10 @@ class Follower:
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
+        self._begin()
+
+    def _begin(self) -> None:
+        folder = self.folder
         self.row = RunRow(id=folder.id, name=folder.id)
         try:
             identity = folder.read_identity()
@@ -36,6 +40,11 @@ class Follower:
     def read(self) -> list[dict[str, Any]]:
         """Events that are new since the last call; ``row`` knows of them."""
         found: list[dict[str, Any]] = []
+        try:
+            if self.folder.journal.stat().st_size < self._offset:
+                self._begin()  # somebody emptied the journal: what there is now is all new
+        except OSError:
+            pass  # gone: written again, as it was, by who has it open
         while True:
             lines = read_lines(self.folder.journal, self._offset)
             if lines.offset == self._offset:

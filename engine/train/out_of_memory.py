@@ -52,11 +52,13 @@ def _let_go(error: BaseException) -> bool:
         frames = [frame for frame, _ in traceback.walk_tb(link.__traceback__)]
         names = [frame.f_code.co_name for frame in frames]
         first = next((at for at, name in enumerate(names) if name in STEPS), None)
-        # A chained error's traceback begins where it was caught: below the step, all of it.
-        for frame in frames[first if first is not None else 0 :] if cleared or first else []:
-            with contextlib.suppress(RuntimeError):
-                frame.clear()
-                cleared = True
+        if first is None and cleared:
+            first = 0  # a chained error's traceback begins where it was caught: below the step
+        if first is not None:
+            cleared = True
+            for frame in frames[first:]:
+                with contextlib.suppress(RuntimeError):  # still running
+                    frame.clear()
         link = link.__cause__ or link.__context__
     return cleared
 

@@ -467,9 +467,10 @@ class RunTrainer(SFTTrainer):
         self.state.save_to_json(str(folder / "trainer_state.json"))
 
     def best_checkpoint(self) -> Path | None:
-        """The checkpoint with the lowest validation loss, if it was kept."""
+        """The checkpoint with the lowest validation loss, if it is there and whole."""
         best = self.state.best_global_step
-        return self._checkpoint(best) if best and self._checkpoint(best).is_dir() else None
+        found = self._checkpoint(best) if best else None
+        return found if found and checkpoints.is_whole(found) else None
 
     def _load_best_model(self) -> None:
         best = self.state.best_global_step
@@ -478,8 +479,8 @@ class RunTrainer(SFTTrainer):
         elif best and best != self.state.global_step:
             self.context.journal.append(
                 "warning",
-                message=f"the checkpoint of step {best}, the best one, is gone: the result has the "
-                f"weights of the last step, {self.state.global_step}",
+                message=f"the checkpoint of step {best}, the best one, is gone or damaged: the "
+                f"result has the weights of the last step, {self.state.global_step}",
             )
 
     # ---- the whole --------------------------------------------------------------------------

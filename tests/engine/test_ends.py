@@ -2,7 +2,9 @@
 
 import errno
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from engine.jobs import ends, out_of_memory
 from engine.jobs.host_memory import OomKills, read_oom_kills
 from engine.jobs.suggestions import settings_words, suggest
 from engine.recipe import load_recipe
+from engine.system.gpu import Gpu, GpuProcess, GpuState
 from engine.system.xid import HARDWARE, Evidence, find_xids
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -336,3 +339,81 @@ def test_counters_before_and_after(before: OomKills, after: OomKills, expected: 
 def test_the_real_counters_can_be_read() -> None:
     found = read_oom_kills(os.getpid())
     assert found == read_oom_kills() and (found.machine is None or found.machine >= 0)
+
+
+class Tensor:
+    """Something that a step makes; ``alive`` counts those that are still held."""
+
+    alive = 0
+
+    def __init__(self) -> None:
+        Tensor.alive += 1
+
+    def __del__(self) -> None:
+        Tensor.alive -= 1
+
+
+class Cuda:
+    """What torch.cuda tells of a GPU of 80 GiB with one GiB a tensor."""
+
+    is_available = is_initialized = staticmethod(lambda: True)
+    current_device = staticmethod(lambda: 0)
+    memory_allocated = staticmethod(lambda device: Tensor.alive * GIB)
+    memory_reserved = staticmethod(lambda device: 60 * GIB)
+    max_memory_reserved = staticmethod(lambda device: 61 * GIB)
+    mem_get_info = staticmethod(lambda device: (5 * GIB, 80 * GIB))
+    get_device_properties = staticmethod(lambda device: SimpleNamespace(uuid="abc"))
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=Cuda))
+    others = (GpuProcess(os.getpid(), "python", 61 * GIB), GpuProcess(77, "other", 14 * GIB))
+    gpus = (Gpu(0, "GPU-xyz", "A"), Gpu(1, "GPU-abc", "B", processes=others))
+    monkeypatch.setattr("engine.system.gpu.read_gpus", lambda: GpuState(True, gpus=gpus))
+
+
+def test_what_stays_whatever_the_batch_is_measured(cuda: None) -> None:
+    """The step's tensors go, those of the frames around it stay."""
+
+    def forward() -> None:
+        activations = [Tensor() for _ in range(30)]
+        try:
+            raise OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB. GPU 0 has")
+        except OutOfMemoryError as error:
+            raise RuntimeError(f"in a layer of {len(activations)}") from error
+
+    def training_step() -> None:
+        inputs = [Tensor(), Tensor()]
+        forward()
+        del inputs
+
+    def train() -> BaseException:
+        weights = [Tensor() for _ in range(4)]
+        try:
+            training_step()
+        except RuntimeError as error:
+            kind, _, link = ends.classify(error)
+            assert kind == "out_of_memory" and Tensor.alive == 36
+            event = out_of_memory.read(error, link, "")
+            assert len(weights) == 4
+            expected = {"allocated": 36, "held": 4, "needed": 9, "free": 5, "used": 60}
+            for name, size in {**expected, "total": 80, "cached": 24, "others": 15}.items():
+                assert event[f"{name}_bytes"] == size * GIB, name
+            assert event["processes"] == [{"pid": 77, "name": "other", "bytes": 14 * GIB}]
+            assert (event["during"], event["device"]) == ("training", "cuda")
+        return link
+
+    train()
+
+
+def test_a_gpu_that_does_not_answer_leaves_the_figures_of_the_text(
+    cuda: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(device: int) -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(Cuda, "mem_get_info", staticmethod(refuse))
+    error = OutOfMemoryError(TORCH)
+    event = out_of_memory.read(error, error, "loading the model")
+    assert event["needed_bytes"] == 20 * GIB and event["during"] == "loading the model"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from engine.commands.endings import ending_lines, standing_checkpoints
-from engine.history.follow import state_of
+from engine.history.follow import Follower, state_of
 from engine.history.ingest import ingest_all
 from engine.history.queries import get_run
 from engine.history.row import RunRow
@@ -166,6 +166,18 @@ def test_a_journal_lost_while_the_run_goes_on(tmp_path: Path, how: str) -> None:
     assert (row.state, row.max_steps) == ("finished", 20)
     # Emptied: what came after the last sync, at most a second before, may have been lost as well.
     assert steps == list(range(1, 21)) if how == "removed" else steps[-1] == 20
+
+
+def test_who_follows_a_run_sees_an_emptied_journal_anew(tmp_path: Path) -> None:
+    folder = runs.write_run(runs.make_home(tmp_path), "run", 7, end=None)
+    follower = Follower(folder)
+    assert len(follower.read()) == 9 and follower.row.step == 7
+    os.truncate(folder.journal, 0)
+    journal = Journal(folder.journal)
+    journal.append("state", state="running", max_steps=9, resume_step=0)
+    journal.append("metrics", step=1)
+    assert [event["type"] for event in follower.read()] == ["state", "metrics"]
+    assert (follower.row.step, follower.row.max_steps, follower.row.name) == (1, 9, "run")
 
 
 def test_a_journal_removed_before_the_worker_is_killed(tmp_path: Path) -> None:

@@ -400,6 +400,31 @@ def test_off_the_queue_and_through_it_again(
     assert status == 1 and "finished" in err
 
 
+def test_a_child_run_through_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = runs.make_home(tmp_path, fail_at=7, fail="crash", steps=10)
+    [a] = add(home, "a")
+    dispatch.dispatch(home)
+    assert runs.ended(a).state == "failed"
+    words = ["resume", "a", "--yes", "--set", "train.max_steps=9", "--name", "b"]
+    with monkeypatch.context() as patched:
+        cards.put(patched, tmp_path, cards.card(0))
+        lease = leases.take(home, 1, None)
+        assert isinstance(lease, leases.Leases)
+        status, _, err = shell(home, capsys, *words)
+        assert status == 2 and "GPU 0 is used by another run" in err
+        assert len(launch.run_folders(home)) == 1, "no child was made"
+        lease.close()
+    runs.make_home(tmp_path, steps=10)
+    status, document, _ = shell(home, capsys, *words, "--queue")
+    b = launch.find_run(home, "b")
+    assert status == 0 and document["run"] == b.id
+    row = runs.ended(b)
+    assert (row.state, row.attempt, row.resume_step, row.step) == ("finished", 1, 5, 10)
+    assert b.read_identity()["parent"] == a.id
+
+
 def test_a_run_or_a_recipe_is_added(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,28 @@ def test_a_best_checkpoint_that_is_gone_is_warned_of(
     assert "last step, 4" in warning["message"]
 
 
+def test_a_best_checkpoint_that_is_damaged_is_not_loaded(
+    tmp_path: Path, tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.train.trainer import RunTrainer
+
+    load = RunTrainer._load_best_model
+
+    def damage(trainer: RunTrainer) -> None:
+        best = trainer.best_checkpoint()
+        assert best is not None and best.name == "step-4"
+        weights = best / "adapter_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-8] + b"damaged!")  # of the same size
+        load(trainer)
+
+    monkeypatch.setattr(RunTrainer, "_load_best_model", damage)
+    settings = ["train.max_steps=8", "train.learning_rate=0"]  # the first validation is the best
+    attempt = Attempt(open_home(tmp_path), tiny_recipe(*settings), "damaged")
+    assert attempt.run()["best_checkpoint"] is None
+    (warning,) = of(attempt.folder, "warning")
+    assert "step 4, the best one, is gone or damaged" in warning["message"]
+
+
 def test_same_seed_same_run_other_seed_other_run(tmp_path: Path, tiny_recipe: Make) -> None:
     home = open_home(tmp_path)
     settings = ["train.max_steps=4", "lora.lora_dropout=0.1", "evaluate.before=false"]

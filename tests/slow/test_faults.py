@@ -20,14 +20,14 @@ from tests.engine.faults import FAULTS, Fault, Scene, disk, hurt, losses
 
 pytestmark = pytest.mark.slow
 
-STEPS = 48
+STEPS = 32
 SETTINGS = [
-    *("data.catalogue_rows=3000", f"train.max_steps={STEPS}", "train.eval_steps=12"),
-    *("train.save_steps=12", "evaluate.validation_rows=32", "evaluate.test_rows=32"),
-    *("lora.lora_dropout=0.1", "evaluate.sample_rows=0"),
+    *("data.catalogue_rows=3000", f"train.max_steps={STEPS}", "train.eval_steps=8"),
+    *("train.save_steps=8", "evaluate.validation_rows=32", "evaluate.test_rows=32"),
+    *("lora.lora_dropout=0.1", "evaluate.sample_rows=0", "train.per_device_train_batch_size=8"),
 ]
-MOMENTS = {"early": 5, "late": 30}
-"""Before the first checkpoint, and six steps after the second."""
+MOMENTS = {"early": 3, "late": 19}
+"""Before the first checkpoint, and some steps after the second."""
 TOLERANCE = 1e-5
 SECONDS = 300.0
 DISK_MIB = 192

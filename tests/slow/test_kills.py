@@ -1,6 +1,7 @@
 """kill -9 of the worker, of its supervisor and of the workbench, at ten random moments each.
 
-Real training on the CPU, a short form of the demo. Every time: the history says the true end,
+What else can happen to a run is in ``test_faults.py``. Real training on the CPU, a short form of
+the demo. Every time: the history says the true end,
 ``resume`` finishes the run, and the loss of every step equals the undisturbed run's.
 """
 
@@ -22,6 +23,7 @@ from engine.jobs import launch
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_all
 from engine.recipe import load_recipe
+from tests.engine.faults import losses, supervisor_pid
 from tests.tui.test_terminal import Tmux
 
 pytestmark = pytest.mark.slow
@@ -31,7 +33,7 @@ SETTINGS = [
     *("train.save_steps=8", "evaluate.validation_rows=32", "evaluate.test_rows=32"),
 ]
 MOMENTS = 10
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 SECONDS = 300.0
 ENDS = ("finished", "stopped", "failed", "killed", "lost")
 
@@ -45,12 +47,6 @@ def tunebench(home: Home, *words: str) -> dict[str, Any]:
     )
     assert done.stdout, done.stderr
     return json.loads(done.stdout)
-
-
-def losses(folder: RunFolder) -> dict[int, float]:
-    """Step -> its loss; a step that was done twice counts as it was done last."""
-    events = read_all(folder.journal)
-    return {e["step"]: e["loss"] for e in events if e["type"] == "metrics"}
 
 
 def start(home: Home) -> RunFolder:
@@ -70,16 +66,6 @@ def until(true: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
 def worker_pid(folder: RunFolder) -> int | None:
     pids = [e["pid"] for e in read_all(folder.journal) if e["type"] == "state" and "pid" in e]
     return pids[-1] if pids else None
-
-
-def supervisor_pid(folder: RunFolder) -> int | None:
-    """The parent of the worker."""
-    worker = until(lambda: worker_pid(folder), "the worker")
-    try:
-        stat = Path(f"/proc/{worker}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    return int(stat[stat.rfind(")") + 2 :].split()[1])
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +118,7 @@ def test_supervisor_killed(undisturbed: tuple[Home, dict[int, float], float], sh
     home, expected, seconds = undisturbed
     folder = start(home)
     moment = time.monotonic() + share * seconds
-    pid = until(lambda: supervisor_pid(folder), "the supervisor")
+    pid = supervisor_pid(folder)
     until(lambda: time.monotonic() >= moment, "the moment")
     try:
         os.kill(pid, signal.SIGKILL)

@@ -1,5 +1,6 @@
 """What the five screens share: frame, bindings from the table, the feed, moving about."""
 
+import gc
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.cells import cell_len
@@ -42,6 +43,7 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
     """
 
     SCREEN: ClassVar[str]
+    _presented = False
     BINDINGS = keymap.bindings("")
 
     @property
@@ -96,6 +98,11 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
 
     def _present(self) -> None:
         self.receive(self.workbench.snapshot)
+        if not self._presented and self.SCREEN in keymap.SCREENS:
+            # It lives as long as the workbench does: the garbage collector, whose passes stop the
+            # screen, need not look at it again.
+            self._presented = True
+            gc.freeze()
         self.workbench.presented = True
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:

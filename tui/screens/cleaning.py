@@ -2,7 +2,7 @@
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.text import Text
 from textual import events
@@ -53,6 +53,9 @@ class CleanForm(ModalScreen[Answer | None], inherit_bindings=False):
     ``recipe``: what the fields begin with, or the name of a built-in one, or "" for any file.
     """
 
+    # No style of it depends on the size of the terminal: it need not be styled twice.
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = []
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = []
     BINDINGS = [  # noqa: RUF012
         ("escape,ctrl+c", "cancel", "cancel"),
         ("tab,down", "next", "next field"),

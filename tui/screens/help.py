@@ -1,5 +1,7 @@
 """The keys, searchable (``?``), and everything possible now by name (``:``)."""
 
+from typing import ClassVar
+
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -18,6 +20,9 @@ __all__ = ["HelpScreen", "PaletteScreen"]
 class _Chooser(ModalScreen[str | None], inherit_bindings=False):
     """An input over a list that it narrows; enter dismisses with the chosen option's id."""
 
+    # No style of it depends on the size of the terminal: it need not be styled twice.
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = []
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = []
     BINDINGS = [  # noqa: RUF012
         ("escape,ctrl+c", "cancel", "close"),
         ("down,ctrl+j", "move(1)", "down"),

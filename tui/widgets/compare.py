@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.strip import Strip
 
 from engine.text import clip, safe_line, steady
 from tui.rowwords import why
-from tui.widgets.lines import ACCENT, BOLD, PLAIN, QUIET, WARM, LinesView, Run, wrap
+from tui.widgets.lines import ACCENT, BOLD, PLAIN, QUIET, WARM, Line, LinesView, Run, wrap
 from tui.worddiff import PIECE, Marked, marked
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ __all__ = ["CompareView", "Compared", "compare", "compare_examples", "layout_com
 
 SIDE_BY_SIDE = 78
 """From this many cells on the two texts stand beside each other."""
+TEXT = 200
+"""Characters that take about as long to be laid out as the headings of one text."""
 RULE = Style(color="#585858")
 
 
@@ -80,11 +81,11 @@ def _texts(row: "Row") -> tuple[str, ...]:
     return row.prompt, row.completion, row.instruction, row.system
 
 
-def layout_compared(seen: Compared, width: int) -> list[Strip]:
+def layout_compared(seen: Compared, width: int) -> list[Line]:
     """Lines of at most ``width`` cells."""
     lines = wrap(seen.head, width)
     for name, texts in seen.texts:
-        lines.append(Strip([]))
+        lines.append(Line([]))
         if texts.same:
             lines += wrap([(clip(name, 40), ACCENT), ("  unchanged", QUIET)], width)
             lines += wrap(texts.before, width)
@@ -98,14 +99,14 @@ def layout_compared(seen: Compared, width: int) -> list[Strip]:
     return lines
 
 
-def _beside(name: str, texts: Marked, width: int) -> list[Strip]:
+def _beside(name: str, texts: Marked, width: int) -> list[Line]:
     column = (width - 3) // 2
     left = wrap([(f"{clip(name, 30)}, before\n", ACCENT), *texts.before], column)
     right = wrap([(f"{clip(name, 30)}, after\n", ACCENT), *texts.after], column)
     rule = Segment(" │ ", RULE)
-    empty = Strip([])
+    empty = Line([])
     return [
-        Strip([*one.crop_extend(0, column, None), rule, *other.crop_extend(0, column, None)])
+        Line([*one.fitted(column), rule, *other.fitted(column)])
         for one, other in zip_longest(left, right, fillvalue=empty)
     ]
 
@@ -114,5 +115,8 @@ class CompareView(LinesView):
     """A scrollable pane with one row before and after."""
 
     def show_compared(self, seen: Compared) -> None:
-        self.show_layout(lambda width: layout_compared(seen, width))
+        size = sum(len(run[0]) for _, both in seen.texts for run in (*both.before, *both.after))
+        self.show_layout(
+            lambda width: layout_compared(seen, width), size=size + TEXT * len(seen.texts)
+        )
         self.go(0)

@@ -7,7 +7,6 @@ from typing import Any
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult, RenderResult
-from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -15,6 +14,8 @@ from textual.widgets import Input, Static
 from engine.text import clip
 
 __all__ = ["Choice", "Field", "PlainInput", "Press", "Toggle"]
+
+QUIET = "#9e9e9e"
 
 
 class PlainInput(Input):
@@ -107,7 +108,7 @@ class Choice(Widget, can_focus=True):
             if value == self.value:
                 line.append(f"[{value}]", "bold")
             else:
-                line.append(f" {value}", "#9e9e9e")
+                line.append(f" {value}", QUIET)
         return line
 
     def action_turn(self, by: int) -> None:
@@ -145,15 +146,17 @@ class Press(Widget, can_focus=True):
         self.action_press()
 
 
-class Field(Vertical):
-    """A label (the recipe's own name of the value), its input, and below it what is wrong."""
+class Field(Widget):
+    """A label (the recipe's own name of the value), its input, and below it what is wrong.
+
+    It draws the label itself and makes the line below only when there is something to say: forms
+    have twenty fields, and every widget of one takes half a millisecond before it is seen.
+    """
 
     DEFAULT_CSS = """
-    Field { height: auto; }
-    Field > Horizontal { height: 1; }
-    Field .label { width: auto; color: $quiet; }
-    Field .wrong { display: none; color: $error; height: auto; padding: 0 0 0 2; }
-    Field.-wrong .wrong { display: block; }
+    Field { height: auto; width: 1fr; layout: vertical; overflow: hidden hidden; }
+    Field > .wrong { display: none; color: $error; height: auto; padding: 0 0 0 2; }
+    Field.-wrong > .wrong { display: block; }
     """
 
     def __init__(
@@ -167,24 +170,21 @@ class Field(Vertical):
         placeholder: str = "",
     ) -> None:
         super().__init__()
-        self.key, self._label, self._label_width, self._toggle = key, label, label_width, toggle
-        self._choices, self._placeholder = choices, placeholder
+        self.key, self._label = key, f"{label:<{label_width}} "
+        self.box: Toggle | Choice | PlainInput
+        if choices:
+            self.box = Choice(choices)
+        elif toggle:
+            self.box = Toggle()
+        else:
+            self.box = PlainInput(select_on_focus=False, placeholder=placeholder)
+        self.box.styles.margin = (0, 0, 0, len(self._label))
 
     def compose(self) -> ComposeResult:
-        with Horizontal():
-            yield Static(Text(f"{self._label:<{self._label_width}} "), classes="label")
-            if self._choices:
-                yield Choice(self._choices)
-            elif self._toggle:
-                yield Toggle()
-            else:
-                yield PlainInput(select_on_focus=False, placeholder=self._placeholder)
-        yield Static("", classes="wrong")
+        yield self.box
 
-    @property
-    def box(self) -> "Toggle | Choice | PlainInput":
-        kind = Choice if self._choices else Toggle if self._toggle else PlainInput
-        return self.query_one(kind)  # type: ignore[return-value]
+    def render(self) -> RenderResult:
+        return Text(self._label, QUIET, no_wrap=True)
 
     @property
     def value(self) -> str:
@@ -197,5 +197,9 @@ class Field(Vertical):
 
     def wrong(self, message: str) -> None:
         """Say what is wrong with the value; empty: nothing."""
-        self.query_one(".wrong", Static).update(Text(clip(f"✗ {message}", 400) if message else ""))
-        self.set_class(bool(message), "-wrong")
+        told = Text(clip(f"✗ {message}", 400) if message else "")
+        if (line := next(iter(self.query(".wrong").results(Static)), None)) is not None:
+            line.update(told)
+        elif told:
+            self.mount(Static(told, classes="wrong"))
+        self.set_class(bool(told), "-wrong")

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from rich.segment import Segment
 from rich.style import Style
 from textual.message import Message
-from textual.strip import Strip
 
 from engine.text import clip
-from tui.widgets.lines import BOLD, GOOD, PLAIN, QUIET, WARM
+from tui.widgets.lines import BOLD, GOOD, PLAIN, QUIET, WARM, Line
 from tui.widgets.namedlines import NamedLines
 
 __all__ = ["WARNINGS", "FunnelView", "funnel_lines", "funnel_strips"]
@@ -50,14 +49,14 @@ WIDE = 44
 """From this width on every row has a bar and its words."""
 
 
-def funnel_strips(rows: Sequence[tuple[str, int, str]], width: int) -> list[Strip]:
+def funnel_strips(rows: Sequence[tuple[str, int, str]], width: int) -> list[Line]:
     """The lines of :func:`funnel_lines` without their names."""
     return [strip for _, strip in funnel_lines(rows, width)]
 
 
 def funnel_lines(
     rows: Sequence[tuple[str, int, str]], width: int, warnings: int = 0
-) -> list[tuple[str, Strip]]:
+) -> list[tuple[str, Line]]:
     """The rows of ``engine.data.report.funnel`` in at most ``width`` cells, each with its name.
 
     The way of the rows first (read, dropped, kept, splits), then what was repaired, changed and
@@ -75,16 +74,16 @@ def funnel_lines(
     ]
     if warnings:
         words = f"! {warnings} warning{'s' * (warnings != 1)}"
-        lines.append((WARNINGS, Strip([Segment(words, WARM)])))
+        lines.append((WARNINGS, Line([Segment(words, WARM)])))
     for heading in ("repaired", "changed", "flagged"):
         names = _named(by_name, f"{heading}.")
         names = [name for name in names if wide or by_name[name][0]]
         if names:
             total = sum(by_name[name][0] for name in names)
             told = total if heading == "repaired" else None
-            lines += [("", Strip([])), ("", _heading(heading, told, width))]
+            lines += [("", Line([])), ("", _heading(heading, told, width))]
             lines += [(name, _line(name, *by_name[name], read, width)) for name in names]
-    lines.append(("", Strip([])))
+    lines.append(("", Line([])))
     lines += [(name, _line(name, *by_name[name], read, width)) for name in other if name in by_name]
     return lines
 
@@ -93,15 +92,15 @@ def _named(by_name: dict[str, tuple[int, str]], prefix: str) -> list[str]:
     return [name for name in by_name if name.startswith(prefix)]
 
 
-def _heading(title: str, total: int | None, width: int) -> Strip:
+def _heading(title: str, total: int | None, width: int) -> Line:
     if total is None:
-        return Strip([Segment(title, BOLD)])
+        return Line([Segment(title, BOLD)])
     number = f"{total:,}"
     space = " " * max(1, min(width, 24) - len(title) - len(number))
-    return Strip([Segment(title, BOLD), Segment(space), Segment(number, BOLD)])
+    return Line([Segment(title, BOLD), Segment(space), Segment(number, BOLD)])
 
 
-def _line(name: str, count: int, words: str, read: int, width: int) -> Strip:
+def _line(name: str, count: int, words: str, read: int, width: int) -> Line:
     number = f"{count:,}"
     label = LABELS.get(name, name.rpartition(".")[2].replace("_", " "))
     if name.startswith(("repaired.", "changed.", "flagged.")):
@@ -120,7 +119,7 @@ def _line(name: str, count: int, words: str, read: int, width: int) -> Strip:
             Segment("─" * (bar - full), Style(color="#444444")),
             Segment(f"  {clip(words, max(1, width - room - bar - 4))}", QUIET),
         ]
-    return Strip(segments)
+    return Line(segments)
 
 
 def _cells(text: str) -> int:
@@ -154,7 +153,7 @@ class FunnelView(NamedLines):
     def show_funnel(self, rows: Sequence[tuple[str, int, str]], warnings: int = 0) -> None:
         """See :func:`funnel_lines`; no rows: nothing is chosen."""
         if not rows:
-            self.show_named(lambda width: [("", Strip([Segment("No dataset chosen.", QUIET)]))])
+            self.show_named(lambda width: [("", Line([Segment("No dataset chosen.", QUIET)]))])
             return
         self.show_named(lambda width: funnel_lines(rows, width, warnings))
 

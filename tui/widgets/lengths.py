@@ -7,10 +7,9 @@ from typing import Any
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.strip import Strip
 
 from engine.text import clip, safe_line
-from tui.widgets.lines import ACCENT, BOLD, PLAIN, QUIET, WARM, LinesView, hanging, wrap
+from tui.widgets.lines import ACCENT, BOLD, PLAIN, QUIET, WARM, Line, LinesView, hanging, wrap
 
 __all__ = ["LengthsView", "histogram_strips", "lengths_strips", "plain_ascii"]
 
@@ -30,7 +29,7 @@ def plain_ascii() -> bool:
 
 def lengths_strips(
     seen: Mapping[str, Any], seen_by: str, width: int, *, few: bool, ascii_only: bool
-) -> list[Strip]:
+) -> list[Line]:
     """The sentence that matters, the histogram, then the figures, in at most ``width`` cells.
 
     ``seen``: see :func:`engine.data.preview.preview_stats`.
@@ -45,9 +44,9 @@ def lengths_strips(
     lines += wrap([(f"{told}, as {clip(seen_by, 60)} sees them", QUIET)], width)
     if rows < whole:
         lines += wrap([(f"enter counts all {whole:,}", ACCENT)], width)
-    lines.append(Strip([]))
+    lines.append(Line([]))
     lines += histogram_strips(seen, width, few=few, ascii_only=ascii_only)
-    lines.append(Strip([]))
+    lines.append(Line([]))
     places = " · ".join(f"{name} {value:,}" for name, value in seen["quantiles"].items())
     lines += wrap(
         [("quantiles ", QUIET), (f"{places} tokens, mean {seen['mean']:,.0f}", PLAIN)], width
@@ -88,7 +87,7 @@ FIGURES = (
 
 def histogram_strips(
     seen: Mapping[str, Any], width: int, *, few: bool = False, ascii_only: bool = False
-) -> list[Strip]:
+) -> list[Line]:
     """One line a bin; a line of its own says where max_length cuts, and what is behind it is drawn
     in another character: nothing depends on colour."""
     bins = _bins(seen["histogram"], seen["max_length"], few)
@@ -97,9 +96,7 @@ def histogram_strips(
     size = max((len(_range(low, high)) for low, high, _ in bins), default=1)
     number = max((len(f"{count:,}") for _, _, count in bins), default=1)
     room = max(4, width - size - number - 4)
-    lines = [
-        Strip([Segment(f"{'tokens':>{size}}", QUIET), Segment(f"  {'rows':>{number}}", QUIET)])
-    ]
+    lines = [Line([Segment(f"{'tokens':>{size}}", QUIET), Segment(f"  {'rows':>{number}}", QUIET)])]
     said = False
     words = f"max_length {cut_at:,} cuts {cut:,} rows ({_percent(cut / max(1, seen['rows']))})"
     scissors, dash = ("8<", "-") if ascii_only else ("✂", "─")
@@ -110,7 +107,7 @@ def histogram_strips(
             said = True
             lines.append(_cut_line(f"{scissors} {words} ", dash, width))
         lines.append(
-            Strip(
+            Line(
                 [
                     Segment(f"{_range(low, high):>{size}}", QUIET),
                     Segment(f"  {count:>{number},}  "),
@@ -160,9 +157,9 @@ def _bar(count: int, most: int, room: int, over: bool, ascii_only: bool) -> str:
     return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()
 
 
-def _cut_line(words: str, dash: str, width: int) -> Strip:
+def _cut_line(words: str, dash: str, width: int) -> Line:
     text = clip(words, width)
-    return Strip([Segment(text, WARM), Segment(dash * max(0, width - len(text)), CUT)])
+    return Line([Segment(text, WARM), Segment(dash * max(0, width - len(text)), CUT)])
 
 
 def _percent(share: float) -> str:

@@ -1,13 +1,14 @@
 """Text of any length in a scrollable pane: wrapped by cells, drawn line by line.
 
-Textual's Static lays out its whole text on the event loop; this widget wraps once a width and then
-draws the visible lines only. What it shows is plain: no markup, nothing but what engine.text lets
-through.
+Textual's Static lays out its whole text on the event loop; this widget wraps once a width, in a
+thread where the text is long, and then draws the visible lines only. What it shows is plain: no
+markup, nothing but what engine.text lets through.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
-from rich.cells import get_character_cell_size
+from rich.cells import cell_len, get_character_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -25,6 +26,7 @@ __all__ = [
     "PLAIN",
     "QUIET",
     "WARM",
+    "Line",
     "LinesView",
     "Run",
     "hanging",
@@ -46,17 +48,44 @@ Run = tuple[str, Style]
 
 SHOWN_CHARACTERS = 400_000
 """Of one text at most this much is shown: wrapping that takes about 0.1 s."""
+AT_ONCE = 20_000
+"""Characters that are wrapped on the event loop, in at most 10 ms; more of them in a thread."""
 
 
-def wrap(runs: Iterable[Run], width: int) -> list[Strip]:
+class Line(list[Segment]):
+    """A line that is not drawn yet.
+
+    A Strip brings seven caches of its own: thousands of them are megabytes, and make the garbage
+    collector stop the screen for 70 ms instead of 20.
+    """
+
+    __slots__ = ()
+
+    @property
+    def text(self) -> str:
+        return "".join([segment.text for segment in self])
+
+    @property
+    def cell_length(self) -> int:
+        return sum([cell_len(segment.text) for segment in self])
+
+    def fitted(self, width: int) -> "Line":
+        """The line cut or filled up to ``width`` cells."""
+        left = width - self.cell_length
+        if left < 0:
+            return Line(Strip(self).crop_extend(0, width, None))
+        return Line([*self, Segment(" " * left)]) if left else self
+
+
+def wrap(runs: Iterable[Run], width: int) -> list[Line]:
     """Runs of text as lines of at most ``width`` cells, broken at spaces where there are some."""
     width = max(1, width)
-    lines: list[Strip] = []
+    lines: list[Line] = []
     line: list[Run] = []
 
     def end() -> None:
         for piece in _fold(line, width):
-            lines.append(Strip([Segment(text, style) for text, style in piece]))
+            lines.append(Line([Segment(text, style) for text, style in piece]))
         line.clear()
 
     for text, style in runs:
@@ -71,15 +100,15 @@ def wrap(runs: Iterable[Run], width: int) -> list[Strip]:
     return lines
 
 
-def hanging(head: Sequence[Run], text: str, style: Style, width: int) -> list[Strip]:
+def hanging(head: Sequence[Run], text: str, style: Style, width: int) -> list[Line]:
     """``head`` before the first line of ``text``; the lines after it are indented as far."""
-    first = Strip([Segment(part, look) for part, look in head])
+    first = Line([Segment(part, look) for part, look in head])
     indent = first.cell_length
     if indent > width - 12:  # too narrow for a column of its own
         return wrap([*head, (text, style)], width)
     lines = wrap([(text, style)], width - indent)
-    made = [Strip([*first, *lines[0]])]
-    return made + [Strip([Segment(" " * indent), *line]) for line in lines[1:]]
+    made = [Line([*first, *lines[0]])]
+    return made + [Line([Segment(" " * indent), *line]) for line in lines[1:]]
 
 
 def _fold(line: Sequence[Run], width: int) -> Iterable[list[Run]]:
@@ -144,9 +173,12 @@ class LinesView(Widget, can_focus=True):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._layout_for: Callable[[int], list[Strip]] = lambda width: []
-        self._lines: list[Strip] = []
+        self._layout_for: Callable[[int], list[Line]] = lambda width: []
+        self._lines: list[Line] = []
         self._made_for = -1
+        self._characters = 0
+        self._to_end = False
+        self._wrapping = False
         self._look = PLAIN
         self.top = 0
         """The first line in sight."""
@@ -154,7 +186,7 @@ class LinesView(Widget, can_focus=True):
     @property
     def text_lines(self) -> list[str]:
         """The lines as they are wrapped now (for tests and for copying)."""
-        return [strip.text for strip in self._lines]
+        return [line.text for line in self._lines]
 
     def show(self, runs: Iterable[Run] | str, *, follow: bool = False) -> None:
         """Show runs, or one outside text as it is. ``follow``: keep the end in sight."""
@@ -162,23 +194,51 @@ class LinesView(Widget, can_focus=True):
         if isinstance(runs, str) and len(runs) > SHOWN_CHARACTERS:
             left = len(runs) - SHOWN_CHARACTERS
             pieces.append((f"\n… {left:,} more characters are not shown", QUIET))
-        self.show_layout(lambda width: wrap(pieces, width), follow=follow)
+        size = sum(len(text) for text, _ in pieces)
+        self.show_layout(lambda width: wrap(pieces, width), follow=follow, size=size)
 
-    def show_layout(self, layout: Callable[[int], list[Strip]], *, follow: bool = False) -> None:
-        """Show what ``layout`` makes for a width in cells; called again when the width changes."""
-        self._layout_for = layout
+    def show_layout(
+        self, layout: Callable[[int], list[Line]], *, follow: bool = False, size: int = 0
+    ) -> None:
+        """Show what ``layout`` makes for a width in cells; called again when the width changes.
+
+        ``size``: characters that it lays out; where they are many it is called in a thread.
+        """
+        self._layout_for, self._characters, self._to_end = layout, size, follow
         self._made_for = -1
+        if size > AT_ONCE and not follow:
+            self._put([])  # rather nothing than the text before this one
         self._make()
-        if follow:
-            self.top = self._last_top
 
     def _make(self) -> None:
         width = self.size.width - 1  # the last cell is the scroll bar's
         if width > 0 and width != self._made_for:
             self._made_for = width
-            self._lines = self._layout_for(width)
-            self.refresh()
+            if self._characters <= AT_ONCE:
+                self._put(self._layout_for(width))
+            elif not self._wrapping:
+                self._wrapping = True
+                self.run_worker(self._wrap_aside, group="wrap")
         self.top = min(self.top, self._last_top)
+
+    async def _wrap_aside(self) -> None:
+        """One layout at a time; of those wanted meanwhile only the last one is made."""
+        try:
+            made: object = None
+            while self._characters > AT_ONCE and made != (self._layout_for, self._made_for):
+                made = layout, width = self._layout_for, self._made_for
+                lines = await asyncio.to_thread(layout, width)
+                if self._to_end or made == (self._layout_for, self._made_for):
+                    self._put(lines)
+        finally:
+            self._wrapping = False
+
+    def _put(self, lines: list[Line]) -> None:
+        self._lines = lines
+        self.top = min(self.top, self._last_top)
+        if self._to_end and lines:
+            self.top = self._last_top
+        self.refresh()
 
     def on_resize(self, event: events.Resize) -> None:
         self._make()
@@ -235,7 +295,7 @@ class LinesView(Widget, can_focus=True):
         bar = scroll_bar(y, self.top, height, len(self._lines))
         if index >= len(self._lines):
             return Strip([Segment(" " * (width - 1)), bar]).apply_style(base)
-        strip = self._lines[index].crop_extend(0, width - 1, None)
+        strip = Strip(self._lines[index]).crop_extend(0, width - 1, None)
         return Strip([*strip, bar]).apply_style(base)
 
 

@@ -8,11 +8,11 @@ from textual.message import Message
 from textual.strip import Strip
 
 from tui.widgets.cursortable import MARKED, UNFOCUSED
-from tui.widgets.lines import LinesView, scroll_bar
+from tui.widgets.lines import Line, LinesView, scroll_bar
 
 __all__ = ["Named", "NamedLines"]
 
-Named = tuple[str, Strip]
+Named = tuple[str, Line]
 """What a line stands for, or "", and the line."""
 UNDERLINED = Style(underline=True)
 
@@ -52,11 +52,11 @@ class NamedLines(LinesView):
             self.top = 0
         self._keep_in_sight()
 
-    def _lay_out(self, width: int) -> list[Strip]:
+    def _lay_out(self, width: int) -> list[Line]:
         lines = self._named_for(width)
         self._names = [name for name, _ in lines]
         self.cursor = max(0, min(self.cursor, len(lines) - 1))
-        return [strip for _, strip in lines]
+        return [line for _, line in lines]
 
     @property
     def chosen(self) -> str:
@@ -118,7 +118,7 @@ class NamedLines(LinesView):
         index = self.top + y
         if index != self.cursor or not self.chosen or not (self.has_focus or self.KEEP_CURSOR):
             return super().render_line(y)
-        text = self._lines[index].crop_extend(0, self.size.width - 1, None).text
+        text = self._lines[index].fitted(self.size.width - 1).text
         # Seen without colour too: a mark in the gap before the number, and a line below.
         text = f"›{text[1:]}" if text.startswith(" ") else text.replace("  ", " ›", 1)
         look = MARKED if self.has_focus else UNFOCUSED

@@ -4,14 +4,13 @@ from collections.abc import Iterable
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.strip import Strip
 
 from engine.system.doctor import Check
 from engine.system.gpu import Gpu, GpuState
 from engine.system.host import Host, OurProcess
 from engine.text import clip, safe_line
 from tui import words as units
-from tui.widgets.lines import BAD, BOLD, GOOD, PLAIN, QUIET, WARM, Run, hanging, wrap
+from tui.widgets.lines import BAD, BOLD, GOOD, PLAIN, QUIET, WARM, Line, Run, hanging, wrap
 
 __all__ = ["doctor_lines", "gpu_lines", "host_lines", "process_lines", "version_lines"]
 
@@ -117,9 +116,7 @@ def _pair(used: float, total: float) -> str:
     return f"{used / 2**30:.1f}/{total / 2**30:.1f} GiB"
 
 
-def process_lines(
-    processes: Iterable[OurProcess], names: dict[str, str], width: int
-) -> list[Strip]:
+def process_lines(processes: Iterable[OurProcess], names: dict[str, str], width: int) -> list[Line]:
     """Our processes in at most ``width`` cells, grouped by run, or that there is none."""
     listed = sorted(processes, key=lambda process: (process.run, KINDS.index(process.kind)))
     if not listed:
@@ -131,7 +128,7 @@ def process_lines(
         memory = units.bytes_words(process.memory)
         facts = f" {process.kind:<10} {process.pid:>7} {memory:>9}"
         space = " " * max(0, room - Segment(name).cell_length)
-        lines.append(Strip([Segment(name, BOLD), Segment(space + facts)]))
+        lines.append(Line([Segment(name, BOLD), Segment(space + facts)]))
     return lines
 
 
@@ -147,9 +144,9 @@ KINDS = ("supervisor", "worker", "child", "playground")
 MARKS = {"fail": ("✗ ", BAD), "note": ("! ", WARM), "ok": ("✓ ", GOOD)}
 
 
-def doctor_lines(found: Iterable[Check], width: int) -> list[Strip]:
+def doctor_lines(found: Iterable[Check], width: int) -> list[Line]:
     """Problems first; what to do about each on lines of its own."""
-    lines: list[Strip] = []
+    lines: list[Line] = []
     for check in sorted(found, key=lambda check: list(MARKS).index(check.mark)):
         name = clip(check.name, 13)
         look = BAD if check.mark == "fail" else BOLD if check.mark == "note" else PLAIN
@@ -157,4 +154,4 @@ def doctor_lines(found: Iterable[Check], width: int) -> list[Strip]:
         lines += hanging(head, safe_line(check.words), PLAIN, width)
         if check.advice:
             lines += hanging([("  → ", WARM)], safe_line(check.advice), WARM, width)
-    return lines or [Strip([Segment("")])]
+    return lines or [Line([Segment("")])]

@@ -1,11 +1,10 @@
 """The cleaning rules in their order: which are on, and what each did to the first rows."""
 
 from rich.segment import Segment
-from textual.strip import Strip
 
 from tui.rulesheet import READING, RuleSheet
 from tui.ruletrial import Touch, Tryout
-from tui.widgets.lines import BOLD, PLAIN, QUIET, WARM
+from tui.widgets.lines import BOLD, PLAIN, QUIET, WARM, Line
 from tui.widgets.namedlines import Named, NamedLines
 
 __all__ = ["RuleList", "rule_lines"]
@@ -19,13 +18,13 @@ def rule_lines(sheet: RuleSheet, seen: Tryout | None, width: int) -> list[Named]
         lines.append(("", _spread(f"kept {kept:,}", f"of {rows:,}", BOLD, width)))
     lines.append((READING, _spread("    reading", _did(seen, READING), PLAIN, width)))
     for heading, rules in sheet.stages:
-        lines.append(("", Strip([Segment(heading, QUIET)])))
+        lines.append(("", Line([Segment(heading, QUIET)])))
         for rule in rules:
             on = rule in sheet.on
             words = f"[{'x' if on else ' '}] {rule}"
             did = _did(seen, rule) if on else ""
             lines.append((rule, _spread(words, did, PLAIN if on else QUIET, width)))
-    lines.append(("", Strip([Segment("~changed -dropped !found", QUIET)])))
+    lines.append(("", Line([Segment("~changed -dropped !found", QUIET)])))
     return lines
 
 
@@ -37,10 +36,10 @@ def _did(seen: Tryout | None, rule: str) -> str:
     return " ".join(f"{sign}{count:,}" for sign, count in parts if count) or "0"
 
 
-def _spread(words: str, number: str, look: object, width: int) -> Strip:
+def _spread(words: str, number: str, look: object, width: int) -> Line:
     space = " " * max(1, width - len(words) - len(number))
     numbers = WARM if "-" in number else QUIET
-    return Strip([Segment(words, look), Segment(space), Segment(number, numbers)])  # type: ignore[arg-type]
+    return Line([Segment(words, look), Segment(space), Segment(number, numbers)])  # type: ignore[arg-type]
 
 
 class RuleList(NamedLines):

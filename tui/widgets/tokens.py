@@ -9,16 +9,17 @@ from typing import Any
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.strip import Strip
 
 from engine.text import steady
-from tui.widgets.lines import ACCENT, PLAIN, QUIET, WARM, LinesView, wrap
+from tui.widgets.lines import ACCENT, PLAIN, QUIET, WARM, Line, LinesView, wrap
 
 __all__ = ["TokensView", "layout_tokens", "shown_token"]
 
 BOUNDARY = Segment("│", Style(color="#585858"))
 TRAINED = Style(color="#87d787", bold=True)
 SHOWN_TOKENS = 20_000
+TOKEN = 10
+"""Characters that take about as long to be laid out as one token."""
 
 
 def shown_token(text: str) -> str:
@@ -29,13 +30,13 @@ def shown_token(text: str) -> str:
 
 def layout_tokens(
     tokens: Sequence[Mapping[str, Any]], truncated_at: int | None, total: int | None, width: int
-) -> list[Strip]:
+) -> list[Line]:
     """Lines of at most ``width`` cells.
 
     ``tokens``: ``id``, ``text`` and ``trained`` of each; ``truncated_at``: tokens kept when the
     example was cut, else None; ``total``: tokens it had before, where that is known.
     """
-    lines: list[Strip] = []
+    lines: list[Line] = []
     start = 0
     kept = tokens[:SHOWN_TOKENS]
     while start < len(kept):
@@ -51,7 +52,7 @@ def layout_tokens(
             else f"{number} token{plural}, not trained: only read"
         )
         if lines:
-            lines.append(Strip([]))
+            lines.append(Line([]))
         lines += wrap([(words, ACCENT if trained else QUIET)], width)
         lines += _flow(kept[start:end], TRAINED if trained else PLAIN, width)
         start = end
@@ -62,14 +63,14 @@ def layout_tokens(
         words = f"✂ cut here at max_length {truncated_at}"
         if total is not None and total > truncated_at:
             words += f": {total - truncated_at:,} of {total:,} tokens are never seen"
-        lines.append(Strip([]))
+        lines.append(Line([]))
         lines += wrap([(words, WARM)], width)
     return lines
 
 
-def _flow(tokens: Sequence[Mapping[str, Any]], style: Style, width: int) -> list[Strip]:
+def _flow(tokens: Sequence[Mapping[str, Any]], style: Style, width: int) -> list[Line]:
     """Tokens one after the other, a boundary behind each; a line end in a token ends the line."""
-    lines: list[Strip] = []
+    lines: list[Line] = []
     line: list[Segment] = []
     used = 0
     for token in tokens:
@@ -77,7 +78,7 @@ def _flow(tokens: Sequence[Mapping[str, Any]], style: Style, width: int) -> list
         segment = Segment(shown_token(text), style)
         size = segment.cell_length + 1
         if used and used + size > width:
-            lines.append(Strip(line))
+            lines.append(Line(line))
             line, used = [], 0
         if size > width:  # one token wider than the pane
             lines += wrap([(segment.text, style)], width)
@@ -85,10 +86,10 @@ def _flow(tokens: Sequence[Mapping[str, Any]], style: Style, width: int) -> list
         line += [segment, BOUNDARY]
         used += size
         if text.endswith("\n"):
-            lines.append(Strip(line))
+            lines.append(Line(line))
             line, used = [], 0
     if line:
-        lines.append(Strip(line))
+        lines.append(Line(line))
     return lines
 
 
@@ -102,4 +103,7 @@ class TokensView(LinesView):
         total: int | None = None,
     ) -> None:
         """See :func:`layout_tokens`."""
-        self.show_layout(lambda width: layout_tokens(tokens, truncated_at, total, width))
+        self.show_layout(
+            lambda width: layout_tokens(tokens, truncated_at, total, width),
+            size=TOKEN * len(tokens),
+        )

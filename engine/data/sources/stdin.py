@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.home import Home
+from engine.whole import sync
 
 __all__ = ["check_standard_input", "spool"]
 
@@ -45,7 +46,9 @@ def spool(home: Home) -> Path:
         if not size:
             raise UserError("-: standard input is empty")
         path = folder / f"stdin-{digest.hexdigest()[:16]}"
+        sync(Path(name))
         os.replace(name, path)
+        sync(folder)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
