@@ -7,7 +7,7 @@ import time
 from engine.commands import following, group
 from engine.commands import queue as queue_commands
 from engine.commands.output import Output
-from engine.errors import UserError
+from engine.errors import UsageError, UserError
 from engine.history.follow import state_of
 from engine.home import open_home
 from engine.jobs import launch, queue
@@ -24,12 +24,15 @@ __all__ = ["resume", "stop", "tail", "train"]
 def train(args: argparse.Namespace, out: Output) -> int:
     """Make a run of a recipe and start it; follow it unless ``--detach``.
 
+    With ``--dry-run`` only the preflight; with ``--find-batch-size`` trains what that found.
     With ``--queue`` it is started when its turn comes; ``--sweep`` makes a group of such runs.
     With ``--dry-run`` only the preflight; with ``--find-batch-size`` trains what that found.
     """
     from engine.data.prepare import check_source
 
     if args.sweep:
+        if args.find_batch_size or args.probe is not None:
+            raise UsageError("--sweep: measure one recipe at a time, without --sweep")
         return group.train(args, out)
     recipe = load_recipe(args.recipe, args.settings)
     check_source(recipe)

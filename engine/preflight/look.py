@@ -8,7 +8,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,6 @@ class Preflight:
     """What :mod:`engine.preflight.probe` measured: its facts and its attempts."""
     finder: dict[str, Any] | None = None
     """A batch-size search: ``best``, ``fastest`` (attempts) and ``settings`` for the recipe."""
-    notes: list[str] = field(default_factory=list)
 
     @property
     def attempt(self) -> dict[str, Any] | None:

@@ -226,10 +226,9 @@ def _finder(seen: Preflight) -> list[str]:
             words += f"  {', '.join(chosen)}" if chosen else ""
         found.append(f"  {'batch' if not found else '':<{LABEL}}{size:>5} x {steps:<5}{words}")
     if best:
-        settings = " ".join(
-            f"--set {key}={value}" for key, value in seen.finder["settings"].items()
-        )
-        found.append(f"  {'':<{LABEL}}{settings}")
+        found += [
+            f"  {'':<{LABEL}}--set {key}={value}" for key, value in seen.finder["settings"].items()
+        ]
     return found
 
 
