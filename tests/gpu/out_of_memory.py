@@ -32,7 +32,7 @@ sys.stdin.read()
 
 CASES: dict[str, list[str]] = {
     "batch": [
-        "train.per_device_train_batch_size=1024",
+        "train.per_device_train_batch_size=256",
         "train.max_steps=2",
         "train.eval_steps=2",
         "train.save_steps=2",
