@@ -1,0 +1,85 @@
+"""Reads what the screens show of one run, in the feed's thread: numbers, words, files, kin."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import UserError
+from engine.history.row import ENDS
+from engine.home import Home
+from engine.jobs.folder import RunFolder
+from tui.feed import RunDetail
+
+if TYPE_CHECKING:
+    from engine.history.row import RunRow
+
+__all__ = ["DetailReader"]
+
+SERIES = ["loss", "learning_rate", "step_seconds"]
+LOG_LINES = 200
+EVENTS = 300
+
+
+class DetailReader:
+    """``queries``: the module :mod:`engine.history.queries`, imported by whoever has the time."""
+
+    def __init__(self, home: Home, queries: Any) -> None:
+        self.home, self._queries = home, queries
+        self._changes: dict[str, list[tuple[str, Any, Any]]] = {}
+
+    def read(self, store: Any, row: "RunRow") -> RunDetail:
+        """Everything of ``row``'s run; blocks for some milliseconds, or for more with a long run.
+
+        What cannot be read (a run deleted meanwhile) is empty.
+        """
+        queries, folder = self._queries, RunFolder(self.home.runs / row.id)
+        events = queries.events(store, row.id, EVENTS)
+        return RunDetail(
+            row,
+            queries.series(store, row.id, SERIES),
+            queries.evaluations(store, row.id),
+            queries.samples(store, row.id),
+            queries.checkpoints(store, row.id),
+            [
+                event
+                for event in events[-50:]
+                if event["type"] in ("warning", "error") and event["attempt"] == row.attempt
+            ],
+            _recipe(folder),
+            folder.log_tail(LOG_LINES),
+            events=events,
+            notes=queries.notes(store, row.id),
+            tags=queries.tags(store, row.id),
+            ending=_ending(row, folder),
+            changes=self._changes_of(row, folder),
+        )
+
+    def _changes_of(self, row: "RunRow", folder: RunFolder) -> list[tuple[str, Any, Any]]:
+        """What the recipe changes in its parent's; recipes are written once, so read once too."""
+        if row.parent is None:
+            return []
+        if row.id not in self._changes:
+            from engine.history.compare import differences
+
+            try:
+                found = differences([RunFolder(self.home.runs / row.parent), folder])
+            except UserError:  # the parent was deleted, or its recipe cannot be read any more
+                return []
+            self._changes[row.id] = [(key, old, new) for key, (old, new) in found.items()]
+        return self._changes[row.id]
+
+
+def _recipe(folder: RunFolder) -> str:
+    try:
+        return folder.recipe_file.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _ending(row: "RunRow", folder: RunFolder) -> list[tuple[str, str]]:
+    if row.state not in ENDS or not row.error:
+        return []
+    from engine.commands.endings import ending_lines, standing_checkpoints
+
+    standing = replace(row)
+    standing_checkpoints(standing, folder)
+    return ending_lines(standing, folder)
