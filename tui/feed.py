@@ -76,6 +76,10 @@ class Snapshot:
         return {sweep.id: sweep for sweep in sweeps_of(self.rows)}
 
     @cached_property
+    def by_id(self) -> "dict[str, RunRow]":
+        return {row.id: row for row in self.rows}
+
+    @cached_property
     def texts(self) -> list[str]:
         """What a filter looks into, in small letters, for each of :attr:`rows`."""
         texts = [
@@ -154,7 +158,7 @@ class StoreFeed:
             except Exception as error:  # a locked or broken store is shown, and tried again
                 snapshot = reader.failed(error)
             if snapshot is not None and not self._stopped:
-                snapshot.sweeps  # noqa: B018  # made here, not on the event loop
+                snapshot.sweeps, snapshot.by_id  # noqa: B018  # made here, not on the event loop
                 post(Changed(snapshot))
             if not reader.more:
                 self._wake.wait(max(0.05, TICK_SECONDS - (time.monotonic() - began)))

@@ -1,14 +1,13 @@
 """All that is known of one run, its events and its samples, as runs for a text pane."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.history.row import ENDS
 from engine.text import clip, safe
 from tui import keymap, words
-from tui.feed import RunDetail
+from tui.feed import RunDetail, Snapshot
 from tui.sweepwords import values_words
 from tui.widgets.lines import ACCENT, BAD, BOLD, PLAIN, QUIET, WARM, Run
 
@@ -42,9 +41,9 @@ class Kin:
     """Oldest first."""
 
 
-def kin_of(row: "RunRow", rows: Sequence["RunRow"]) -> Kin:
-    parent = next((one for one in rows if row.parent is not None and one.id == row.parent), None)
-    return Kin(parent, tuple(one for one in reversed(rows) if one.parent == row.id))
+def kin_of(row: "RunRow", snapshot: Snapshot) -> Kin:
+    children = tuple(one for one in reversed(snapshot.rows) if one.parent == row.id)
+    return Kin(snapshot.by_id.get(row.parent or ""), children)
 
 
 class _Text:
@@ -62,17 +61,22 @@ class _Text:
             self.runs.append((f"{clip(str(value), 400)}\n", PLAIN))
 
 
-def ending_runs(detail: RunDetail) -> list[Run]:
-    """How a run ended by an error, and what to do next; nothing for every other run."""
+def ending_runs(detail: RunDetail, *, reason: bool = False) -> list[Run]:
+    """How a run ended by an error, and what to do next; nothing for every other run.
+
+    ``reason``: with the reason itself, for a place where it does not stand already.
+    """
     row = detail.row
     if row.state not in ENDS or not row.error_kind or row.state == "finished":
         return []
-    kind = KINDS.get(row.error_kind, row.error_kind)
-    runs: list[Run] = [(clip(kind, 80), BAD)]
+    kind, why = KINDS.get(row.error_kind, row.error_kind), row.reason or ""
+    head = [] if kind in why.lower() else [kind]
+    head += [why] if reason and why else []
+    runs: list[Run] = [("\n".join(clip(one, 400) for one in head), BAD)]
     told = dict(detail.ending)
     for label in ("tried", "missing", "next"):
         if value := told.get(label):
-            runs += [(f"\n{label:<9}", QUIET), (clip(value, 400), PLAIN)]
+            runs += [(f"{_newline(runs)}{label:<9}", QUIET), (clip(value, 400), PLAIN)]
     if command := told.get("start it"):
         runs.append(("\n", PLAIN))
         if row.checkpoint and any("A" in one.keys for one in keymap.of_screen("runs")):
@@ -80,7 +84,11 @@ def ending_runs(detail: RunDetail) -> list[Run]:
         else:
             runs.append((f"{'or':<9}", QUIET))
         runs.append((clip(command, 400), PLAIN))
-    return runs
+    return runs if runs != [("", BAD)] else []
+
+
+def _newline(runs: list[Run]) -> str:
+    return "\n" if any(text for text, _ in runs) else ""
 
 
 def number_runs(detail: RunDetail, kin: Kin | None = None) -> list[Run]:
@@ -89,7 +97,8 @@ def number_runs(detail: RunDetail, kin: Kin | None = None) -> list[Run]:
     text = _Text()
     section, line = text.section, text.line
 
-    if ending := ending_runs(detail):
+    ending = ending_runs(detail, reason=True)
+    if ending:
         section("how it ended")
         text.runs.append(("  ", PLAIN))
         text.runs += [(part.replace("\n", "\n  "), look) for part, look in ending]
@@ -100,7 +109,8 @@ def number_runs(detail: RunDetail, kin: Kin | None = None) -> list[Run]:
     if row.sweep:
         line("sweep", f"{row.sweep}  {values_words(row)}")
     for label in ("state", "attempt", "reason", "exit_code", "signal_name"):
-        line(label, getattr(row, label))
+        if label != "reason" or not ending:
+            line(label, getattr(row, label))
     line("checkpoint", row.checkpoint)
     line("best_checkpoint", row.best_checkpoint)
     line("adapter", row.adapter)

@@ -186,7 +186,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
 @pytest.mark.parametrize(
     ("key", "what", "count", "words"),
     [
-        ("X", "stop_all", 4, ("Stop 4 runs of grid?", "1 run that runs", "3 runs that waits")),
+        ("X", "stop_all", 4, ("Stop 4 runs of grid?", "1 running:", "3 waiting:")),
         ("U", "take_off", 3, ("Take 3 runs of grid off the queue?",)),
     ],
 )

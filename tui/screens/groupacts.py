@@ -94,9 +94,9 @@ class GroupActions(RunActions):
         running = sum(one.state not in ENDS and one.state != "queued" for one in sweep.runs)
         lines = []
         if running:
-            lines.append(f"{_runs(running)} that runs: finishes its step, saves, ends.")
+            lines.append(f"{running} running: finishes its step, saves and ends.")
         if waiting:
-            lines.append(f"{_runs(waiting)} that waits: taken off the queue, never started.")
+            lines.append(f"{waiting} waiting: taken off the queue, not started.")
         lines.append("What has ended stays as it is.")
         ids = [one.id for one in sweep.runs if one.state not in ENDS]
         home = self.workbench.home

@@ -150,8 +150,7 @@ class QueueScreen(GroupActions):
 
     def chosen(self) -> "RunRow | None":
         entry = self.entry
-        rows = self.workbench.snapshot.rows
-        return next((row for row in rows if entry and row.id == entry.run), None)
+        return self.workbench.snapshot.by_id.get(entry.run) if entry else None
 
     def on_cursor_table_moved(self, message: Rows.Moved) -> None:
         waiting = self.seen.waiting if self.seen else ()

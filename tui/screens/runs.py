@@ -67,7 +67,7 @@ class RunsScreen(GroupActions):
 
     def chosen(self) -> "RunRow | None":
         if self._page == RUN:
-            return next((r for r in self.workbench.snapshot.rows if r.id == self._run), None)
+            return self.workbench.snapshot.by_id.get(self._run or "")
         line = self.list.line if self._page == TABLE and self.is_mounted else None
         return None if isinstance(line, Group) else line
 
@@ -250,7 +250,7 @@ class RunsScreen(GroupActions):
         from tui.screens.queue import QueueScreen
 
         def opened(run: str | None) -> None:
-            if run is not None and any(row.id == run for row in self.workbench.snapshot.rows):
+            if run is not None and run in self.workbench.snapshot.by_id:
                 self._sweep = None
                 self._show_whole(run)
                 self.receive(self.workbench.snapshot)

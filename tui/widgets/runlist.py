@@ -28,6 +28,8 @@ class RunList(Vertical):
         self._lines: list[RunRow | Group] = []
         self._key: tuple[str, str] | None = None
         """Of the line that the cursor is on."""
+        self.line: RunRow | Group | None = None
+        """That line itself: asked for with every key, by every action."""
         self._unfolded: set[str] = set()
         self._titles = ("", "")
 
@@ -49,11 +51,6 @@ class RunList(Vertical):
         focused = self.screen.focused
         return focused is not None and focused.id == "wanted"
 
-    @property
-    def line(self) -> "RunRow | Group | None":
-        """What the cursor is on."""
-        return next((line for line in self._lines if key_of(line) == self._key), None)
-
     def show(self, snapshot: Snapshot, width: int, now: float) -> None:
         """``width``: of the screen, which decides on the columns."""
         self._lines = lines(snapshot, self.filter, self._order, self._unfolded)
@@ -62,6 +59,7 @@ class RunList(Vertical):
         if at is None:
             at = min(table.cursor, max(0, len(self._lines) - 1))
             self._key = key_of(self._lines[at]) if self._lines else None
+        self.line = self._lines[at] if self._lines else None
         table.show(
             [column for least, column, _ in COLUMNS if width >= least],
             len(self._lines),
@@ -88,7 +86,8 @@ class RunList(Vertical):
 
     def moved(self, index: int) -> None:
         if index < len(self._lines):
-            self._key = key_of(self._lines[index])
+            self.line = self._lines[index]
+            self._key = key_of(self.line)
 
     # --- sweeps
 

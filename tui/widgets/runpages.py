@@ -97,7 +97,7 @@ class RunPages(Vertical):
         elif view == "log":
             self.query_one("#log", LogTail).show(detail.log)
         elif view == "numbers":
-            self._put(view, number_runs(detail, kin_of(detail.row, snapshot.rows)))
+            self._put(view, number_runs(detail, kin_of(detail.row, snapshot)))
         elif view == "samples":
             self._put(view, sample_runs(detail))
         elif view == "events":
