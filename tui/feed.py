@@ -48,7 +48,9 @@ class RunDetail:
     notes: list[dict[str, Any]] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     ending: list[tuple[str, str]] = field(default_factory=list)
-    """Of a run that ended by an error: what was tried, what was missing, what to do next."""
+    """Of a run that ended by an error: (label, words) of what was tried, missing, and is next."""
+    suggested: bool = False
+    """The end suggests another recipe to go on with."""
     changes: list[tuple[str, Any, Any]] = field(default_factory=list)
     """Key of the recipe, the parent's value, this run's value, where they differ."""
 

@@ -1,6 +1,5 @@
 """Reads what the screens show of one run, in the feed's thread: numbers, words, files, kin."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
@@ -31,8 +30,11 @@ class DetailReader:
 
         What cannot be read (a run deleted meanwhile) is empty.
         """
+        from engine.commands.endings import suggested, what_happened
+
         queries, folder = self._queries, RunFolder(self.home.runs / row.id)
         events = queries.events(store, row.id, EVENTS)
+        ended_badly = row.state in ENDS and row.state != "finished"
         return RunDetail(
             row,
             queries.series(store, row.id, SERIES),
@@ -41,15 +43,16 @@ class DetailReader:
             queries.checkpoints(store, row.id),
             [
                 event
-                for event in events[-50:]
+                for event in events
                 if event["type"] in ("warning", "error") and event["attempt"] == row.attempt
             ],
-            _recipe(folder),
-            folder.log_tail(LOG_LINES),
+            ending=what_happened(row) if ended_badly else [],
+            suggested=ended_badly and bool(suggested(row)),
+            recipe=_recipe(folder),
+            log=folder.log_tail(LOG_LINES),
             events=events,
             notes=queries.notes(store, row.id),
             tags=queries.tags(store, row.id),
-            ending=_ending(row, folder),
             changes=self._changes_of(row, folder),
         )
 
@@ -73,13 +76,3 @@ def _recipe(folder: RunFolder) -> str:
         return folder.recipe_file.read_text("utf-8", "replace")
     except OSError:
         return ""
-
-
-def _ending(row: "RunRow", folder: RunFolder) -> list[tuple[str, str]]:
-    if row.state not in ENDS or not row.error:
-        return []
-    from engine.commands.endings import ending_lines, standing_checkpoints
-
-    standing = replace(row)
-    standing_checkpoints(standing, folder)
-    return ending_lines(standing, folder)

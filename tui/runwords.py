@@ -14,7 +14,7 @@ from tui.widgets.lines import ACCENT, BAD, BOLD, PLAIN, QUIET, WARM, Run
 if TYPE_CHECKING:
     from engine.history.row import RunRow
 
-__all__ = ["Kin", "ending_runs", "event_runs", "kin_of", "number_runs", "sample_runs"]
+__all__ = ["Kin", "event_runs", "kin_of", "number_runs", "sample_runs"]
 
 KINDS = {
     "user": "something in the recipe or its data",
@@ -61,55 +61,20 @@ class _Text:
             self.runs.append((f"{clip(str(value), 400)}\n", PLAIN))
 
 
-def ending_runs(detail: RunDetail, *, reason: bool = False) -> list[Run]:
-    """How a run ended by an error, and what to do next; nothing for every other run.
-
-    ``reason``: with the reason itself, for a place where it does not stand already.
-    """
-    row = detail.row
-    if row.state not in ENDS or not row.error_kind or row.state == "finished":
-        return []
-    kind, why = KINDS.get(row.error_kind, row.error_kind), row.reason or ""
-    head = [] if kind in why.lower() else [kind]
-    head += [why] if reason and why else []
-    runs: list[Run] = [("\n".join(clip(one, 400) for one in head), BAD)]
-    told = dict(detail.ending)
-    for label in ("tried", "missing", "next"):
-        if value := told.get(label):
-            runs += [(f"{_newline(runs)}{label:<9}", QUIET), (clip(value, 400), PLAIN)]
-    if command := told.get("start it"):
-        runs.append(("\n", PLAIN))
-        if row.checkpoint and any("A" in one.keys for one in keymap.of_screen("runs")):
-            runs += [("A", ACCENT), (f"{'':<8}applies it and goes on; or ", QUIET)]
-        else:
-            runs.append((f"{'or':<9}", QUIET))
-        runs.append((clip(command, 400), PLAIN))
-    return runs if runs != [("", BAD)] else []
-
-
-def _newline(runs: list[Run]) -> str:
-    return "\n" if any(text for text, _ in runs) else ""
-
-
 def number_runs(detail: RunDetail, kin: Kin | None = None) -> list[Run]:
     """Every value of the run that is known, then its evaluations and checkpoints."""
     row = detail.row
     text = _Text()
     section, line = text.section, text.line
 
-    ending = ending_runs(detail, reason=True)
-    if ending:
-        section("how it ended")
-        text.runs.append(("  ", PLAIN))
-        text.runs += [(part.replace("\n", "\n  "), look) for part, look in ending]
-        text.runs.append(("\n", PLAIN))
+    told = _ending(text, detail)
     section("run")
     for label in ("id", "name"):
         line(label, getattr(row, label))
     if row.sweep:
         line("sweep", f"{row.sweep}  {values_words(row)}")
     for label in ("state", "attempt", "reason", "exit_code", "signal_name"):
-        if label != "reason" or not ending:
+        if label != "reason" or not told:
             line(label, getattr(row, label))
     line("checkpoint", row.checkpoint)
     line("best_checkpoint", row.best_checkpoint)
@@ -154,6 +119,28 @@ def number_runs(detail: RunDetail, kin: Kin | None = None) -> list[Run]:
         for one in detail.notices:
             line(str(one.get("type")), one.get("text"))
     return text.runs
+
+
+def _ending(text: _Text, detail: RunDetail) -> bool:
+    """How a run ended by an error, and what to do next; False for every other run."""
+    row = detail.row
+    if row.state not in ENDS or not row.error_kind or row.state == "finished":
+        return False
+    text.section("how it ended")
+    kind, why = KINDS.get(row.error_kind, row.error_kind), row.reason or ""
+    if kind not in why.lower():
+        text.runs.append((f"  {clip(kind, 400)}\n", BAD))
+    if why:
+        text.runs.append((f"  {clip(why, 400)}\n", BAD))
+    for label, words_of_it in detail.ending:
+        text.line(label, words_of_it)
+    if detail.suggested and row.checkpoint:
+        command = f"tunebench resume {row.name} --suggested"
+        if any("A" in action.keys for action in keymap.of_screen("runs")):
+            text.runs += [("  A goes on so; or ", ACCENT), (f"{clip(command, 200)}\n", PLAIN)]
+        else:
+            text.line("to go on so", command)
+    return True
 
 
 def _kin(text: _Text, detail: RunDetail, kin: Kin) -> None:

@@ -78,9 +78,8 @@ def out_of_memory() -> RunDetail:
             "1.3 GiB: 1.9 GiB more asked for, 0.6 GiB free of 15.8 GiB (this run 15.1)",
         ),
         ("next", suggestion["words"]),
-        ("start it", "tunebench resume tight --suggested"),
     ]
-    return detail(run, 12, ending=ending, events=events(reason))
+    return detail(run, 12, ending=ending, suggested=True, events=events(reason))
 
 
 def events(reason: str) -> list[dict[str, Any]]:

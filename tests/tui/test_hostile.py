@@ -48,7 +48,8 @@ def hostile_detail(state: str) -> RunDetail:
         events=[{"t": float("inf"), "attempt": HOSTILE, "type": HOSTILE, "text": HOSTILE}] * 3,
         notes=[{"id": "n", "t": NOW, "text": HOSTILE}],
         tags=[HOSTILE],
-        ending=[(label, HOSTILE) for label in ("tried", "missing", "next", "start it")],
+        ending=[(label, HOSTILE) for label in ("tried", "missing", "next")],
+        suggested=True,
         changes=[(HOSTILE, HOSTILE, [HOSTILE])],
     )
 

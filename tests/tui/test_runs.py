@@ -151,7 +151,7 @@ def texts(app: WorkbenchApp) -> str:
 def test_layout_of_an_end_by_an_error(frozen_app: MakeApp, snap_compare: Any) -> None:
     async def open_it(pilot: Any) -> None:
         await settle(pilot)
-        await pilot.press("enter")
+        await pilot.press("enter", "right_square_bracket")
         await settle(pilot)
 
     app = frozen_app(out_of_memory(), mode="runs")
@@ -162,12 +162,11 @@ async def test_the_end_of_a_run_says_what_to_do_next(frozen_app: MakeApp) -> Non
     app = frozen_app(out_of_memory(), mode="runs")
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
-        await pilot.press("enter")
+        await pilot.press("enter", "right_square_bracket")
         await settle(pilot)
-        assert "halve the batch" in texts(app) and "--suggested" in texts(app)
-        await pilot.press("right_square_bracket")
-        await settle(pilot)
-        assert "how it ended" in texts(app) and "1.3 GiB: 1.9 GiB more asked for" in texts(app)
+        shown = texts(app)
+        assert "halve the batch" in shown and "tunebench resume tight --suggested" in shown
+        assert "how it ended" in shown and "1.3 GiB: 1.9 GiB more asked for" in shown
 
 
 async def test_parent_and_child_name_each_other(frozen_app: MakeApp) -> None:

@@ -1,4 +1,4 @@
-"""Asks for one line of text."""
+"""Asks for one line: a note, a file's name."""
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -12,34 +12,24 @@ from tui.widgets.field import PlainInput
 __all__ = ["AskScreen"]
 
 
-class AskScreen(ModalScreen[str | None], inherit_bindings=False):
-    """Dismisses with what was typed, without spaces around it; None when nothing was."""
+class AskScreen(ModalScreen[str], inherit_bindings=False):
+    """Dismisses with the line on enter, with "" on esc or when nothing was written."""
 
-    BINDINGS = [("escape", "cancel", "cancel"), ("ctrl+c", "cancel", "cancel")]  # noqa: RUF012
+    BINDINGS = [("escape,ctrl+c", "cancel", "cancel")]  # noqa: RUF012
 
-    def __init__(self, title: str, lines: list[str], verb: str = "writes it down") -> None:
+    def __init__(self, title: str, words: str, value: str = "") -> None:
         super().__init__()
-        self._title, self._lines, self._verb = title, lines, verb
+        self._title, self._words, self._value = title, words, value
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog review") as box:
             box.border_title = Text(clip(self._title, 60))
-            for line in self._lines:
-                yield Static(Text(safe(line[:2000])), markup=False)
-            yield Static(
-                Text.assemble(
-                    ("enter", "bold #5fafff"),
-                    f" {self._verb}   ",
-                    ("esc", "bold #5fafff"),
-                    " goes back",
-                ),
-                markup=False,
-                classes="ask",
-            )
-            yield PlainInput(id="line")
+            yield Static(Text(safe(self._words[:2000])), markup=False)
+            yield PlainInput(self._value, id="line", select_on_focus=False)
+            yield Static(Text("enter takes it; esc goes back", "#9e9e9e"), markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        self.dismiss(event.value.strip() or None)
+        self.dismiss(event.value.strip())
 
     def action_cancel(self) -> None:
-        self.dismiss(None)
+        self.dismiss("")

@@ -151,18 +151,18 @@ class GroupActions(RunActions):
     def action_note(self) -> None:
         ids = [row.id for row in self._them]
 
-        def answered(text: str | None) -> None:
+        def written(text: str | None) -> None:
             if text:
                 self.do(partial(_annotated, partial(queueacts.annotate, home, ids, text), "noted"))
 
         home = self.workbench.home
-        lines = ["One line; it is kept with the run and shown among its numbers."]
-        self.app.push_screen(AskScreen(f"Note on {self._whom()}", lines), answered)
+        words = "One line, kept with the run and shown among its numbers."
+        self.app.push_screen(AskScreen(f"A note on {self._whom()}", words), written)
 
     def action_tag(self) -> None:
         ids = [row.id for row in self._them]
 
-        def answered(text: str | None) -> None:
+        def written(text: str | None) -> None:
             if text:
                 tags = text.split()
                 what = partial(queueacts.annotate, home, ids, "", tags)
@@ -170,9 +170,9 @@ class GroupActions(RunActions):
 
         home = self.workbench.home
         there = " ".join(self.workbench.snapshot.tags.get(ids[0], ())) if len(ids) == 1 else ""
-        lines = ["Words between spaces; TAG- takes one away. / finds runs by their tags."]
-        lines += [f"There are: {there}"] if there else []
-        self.app.push_screen(AskScreen(f"Tags of {self._whom()}", lines), answered)
+        words = "Words between spaces; TAG- takes one away. / finds runs by their tags."
+        words += f"\nThere are: {there}" if there else ""
+        self.app.push_screen(AskScreen(f"Tags of {self._whom()}", words), written)
 
     def _whom(self) -> str:
         sweep = self.group()

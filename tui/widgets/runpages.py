@@ -8,7 +8,7 @@ from textual.widgets import ContentSwitcher, Static
 
 from engine.text import safe
 from tui.feed import RunDetail, Snapshot
-from tui.runwords import ending_runs, event_runs, kin_of, number_runs, sample_runs
+from tui.runwords import event_runs, kin_of, number_runs, sample_runs
 from tui.widgets.chart import Chart
 from tui.widgets.curves import loss_colours, loss_lines, metric_line, next_weight, weight_for
 from tui.widgets.lines import PLAIN, LinesView, Run
@@ -37,7 +37,6 @@ class RunPages(Vertical):
 
     DEFAULT_CSS = """
     RunPages #views { height: 1; }
-    RunPages #ending { height: auto; max-height: 6; padding: 0 1; display: none; }
     """
 
     def __init__(self, *, id: str) -> None:
@@ -49,7 +48,6 @@ class RunPages(Vertical):
     def compose(self) -> ComposeResult:
         yield RunState(id="state")
         yield Static("", id="views", markup=False)
-        yield Static("", id="ending", markup=False)
         with ContentSwitcher(initial="curves", id="pages"):
             with Vertical(id="curves"):
                 yield Chart("loss", id="loss")
@@ -88,10 +86,6 @@ class RunPages(Vertical):
         self.query_one("#views", Static).update(view_line(VIEWS, self.view))
         view = VIEWS[self.view]
         self.query_one("#pages", ContentSwitcher).current = view
-        ending = ending_runs(detail) if view == "curves" else []
-        words = Text.assemble(*((safe(part), look) for part, look in ending))
-        self.query_one("#ending", Static).update(words)
-        self.query_one("#ending").display = bool(ending)
         if view == "curves":
             self._show_curves(detail)
         elif view == "log":
