@@ -38,7 +38,15 @@ class RunDetail:
     samples: list[dict[str, Any]] = field(default_factory=list)
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     notices: list[dict[str, Any]] = field(default_factory=list)
-    """The attempt's latest warnings and errors: dicts with ``type`` and ``text``."""
+    """The attempt's latest warnings and errors: dicts with ``type``, ``text`` and ``event``."""
+    controls: list[dict[str, Any]] = field(default_factory=list)
+    """The attempt's latest requests that were taken, or came too late: ``control`` events."""
+    memory: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Device -> its latest reading by the attempt: ``used_bytes``, ``total_bytes``, ..."""
+    ending: list[tuple[str, str]] = field(default_factory=list)
+    """Of a run that ended by an error: (label, words) of what was tried, missing, and is next."""
+    suggested: bool = False
+    """The end suggests another recipe to go on with."""
     recipe: str = ""
     """recipe.toml as it is in the run's folder."""
     log: list[str] = field(default_factory=list)
@@ -47,10 +55,6 @@ class RunDetail:
     """The last states, warnings, ..., of all attempts: dicts with ``t``, ``type``, ``text``."""
     notes: list[dict[str, Any]] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
-    ending: list[tuple[str, str]] = field(default_factory=list)
-    """Of a run that ended by an error: (label, words) of what was tried, missing, and is next."""
-    suggested: bool = False
-    """The end suggests another recipe to go on with."""
     changes: list[tuple[str, Any, Any]] = field(default_factory=list)
     """Key of the recipe, the parent's value, this run's value, where they differ."""
 

@@ -16,6 +16,8 @@ __all__ = ["DetailReader"]
 SERIES = ["loss", "learning_rate", "step_seconds"]
 LOG_LINES = 200
 EVENTS = 300
+MEMORY_READINGS = 16
+"""So many latest ones hold one of each of eight devices."""
 
 
 class DetailReader:
@@ -34,6 +36,7 @@ class DetailReader:
 
         queries, folder = self._queries, RunFolder(self.home.runs / row.id)
         events = queries.events(store, row.id, EVENTS)
+        latest = [event for event in events if event["attempt"] == row.attempt]
         ended_badly = row.state in ENDS and row.state != "finished"
         return RunDetail(
             row,
@@ -41,11 +44,13 @@ class DetailReader:
             queries.evaluations(store, row.id),
             queries.samples(store, row.id),
             queries.checkpoints(store, row.id),
-            [
-                event
-                for event in events
-                if event["type"] in ("warning", "error") and event["attempt"] == row.attempt
-            ],
+            [event for event in latest if event["type"] in ("warning", "error")],
+            [event["event"] for event in latest if event["type"] == "control"],
+            {
+                one["device"]: one
+                for one in queries.memory(store, row.id, MEMORY_READINGS)
+                if isinstance(one["device"], str)
+            },
             ending=what_happened(row) if ended_badly else [],
             suggested=ended_badly and bool(suggested(row)),
             recipe=_recipe(folder),

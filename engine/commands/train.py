@@ -7,7 +7,7 @@ import time
 from engine.commands import following, group
 from engine.commands import queue as queue_commands
 from engine.commands.output import Output
-from engine.errors import UserError
+from engine.errors import UsageError, UserError
 from engine.history.follow import state_of
 from engine.home import open_home
 from engine.jobs import launch, queue
@@ -29,6 +29,8 @@ def train(args: argparse.Namespace, out: Output) -> int:
     from engine.data.prepare import check_source
 
     if args.sweep:
+        if args.find_batch_size or args.probe is not None:
+            raise UsageError("--sweep: measure one recipe at a time, without --sweep")
         return group.train(args, out)
     recipe = load_recipe(args.recipe, args.settings)
     check_source(recipe)

@@ -7,7 +7,7 @@ answer, and some ordinary steps for the speed. Everything is written to a scratc
 removed at the end; ``runs/`` is left alone.
 """
 
-import gc
+import os
 import shutil
 import statistics
 import sys
@@ -16,8 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.data.dataset import open_dataset
-from engine.data.tokens import Formatter
 from engine.generate.errand import Answers, serve_errand
 from engine.home import Home
 from engine.jobs import ends
@@ -25,13 +23,8 @@ from engine.jobs.context import RunContext
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import Journal, read_all
 from engine.preflight.finder import Search
-from engine.preflight.spec import (
-    ACCUMULATED,
-    LONGEST_STEPS,
-    ORDINARY_STEPS,
-    ProbeSpec,
-    probe_recipe,
-)
+from engine.preflight.peaks import Peaks
+from engine.preflight.spec import LONGEST_STEPS, ProbeSpec, probe_recipe
 from engine.recipe import Recipe
 from engine.train.environment import set_environment
 
@@ -61,13 +54,17 @@ class _Probe:
         """Bytes and seconds: see the keys below; ``attempts`` has one item a batch size tried.
 
         Keys: backend, device, gpu, dtype, optim, versions, total_parameters,
-        trainable_parameters, loaded_bytes, limit_bytes, device_total_bytes, others_bytes, attempts.
+        trainable_parameters, loaded_bytes, load_peak_bytes, limit_bytes, device_total_bytes,
+        others_bytes, attempts.
         """
         recipe = self.recipe
         set_environment(self.home, recipe.model.model_name_or_path)
+        if recipe.train.full_determinism:  # as for a run: cuBLAS reads it when it is first used
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self.tell("importing torch")
         import torch  # noqa: F401
 
+        from engine.preflight.probe_rows import ProbeRows
         from engine.train.arguments import resolve_optim
         from engine.train.backend import choose_backend
         from engine.train.facts import count_parameters, gpu_name, versions
@@ -82,6 +79,8 @@ class _Probe:
         loaded = backend.load(recipe)
         self.loaded = loaded
         self.memory = MemoryReader(loaded.device)
+        self.peaks = Peaks(loaded.device)
+        self.load_peak, _ = self.peaks.take()
         self.limit = self.spec.limit_bytes or before["free_bytes"]
         total, trainable = count_parameters(loaded.model)
         facts = {
@@ -94,62 +93,15 @@ class _Probe:
             "total_parameters": total,
             "trainable_parameters": trainable,
             "loaded_bytes": self.memory.own()[0],
+            "load_peak_bytes": self.load_peak,
             "device_total_bytes": before["total_bytes"],
             "others_bytes": before["used_bytes"],
             "limit_bytes": self.limit,
         }
         self.tell("tokenising the longest rows")
-        self._encode()
+        self.rows = ProbeRows(self.home, recipe, self.spec)
         self._attempts()
         return facts | {"attempts": self.attempts}
-
-    # ---- rows -------------------------------------------------------------------------------
-
-    def _encode(self) -> None:
-        from engine.train.rows import encode
-        from engine.train.samples import Sampling, sample_prompts
-
-        recipe, spec = self.recipe, self.spec
-        dataset = open_dataset(self.home, spec.dataset)
-        self.formatter = Formatter.of(recipe)
-        self.fingerprint = dataset.fingerprint
-        self.sampling = Sampling(
-            sample_prompts(recipe, self.formatter, dataset.split("validation"), dataset.shape),
-            sorted(self.formatter.stop_ids),
-            self.formatter.pad_id,
-        )
-
-        def rows(split: str, numbers: list[int], packing: bool) -> Any:
-            encoded = encode(
-                dataset.split(split).take(numbers),
-                self.formatter,
-                completion_only_loss=recipe.train.completion_only_loss,
-                shape=dataset.shape,
-                longest_first=not packing,
-                packing=packing,
-            )
-            return encoded.dataset
-
-        packing = recipe.train.packing
-        self.longest = rows("train", spec.longest, packing)
-        self.ordinary = rows("train", spec.ordinary, packing)
-        self.evaluation = rows(spec.evaluation_split, spec.evaluation, False)
-
-    def _train_rows(self, batch: int, accumulation: int) -> Any:
-        """The longest rows for the first steps, then ordinary ones; repeated where too few.
-
-        Of the second step every batch ends with the shortest row: it has the same size, but only
-        with padding does attention need a mask, and copies of keys and values.
-        """
-        from datasets import concatenate_datasets
-
-        step = batch * min(accumulation, ACCUMULATED)
-        count = max(1, len(self.longest) - 1)  # the last one is the shortest row
-        first = [number % count for number in range(step * LONGEST_STEPS)]
-        if batch > 1:
-            first[step + batch - 1 :: batch] = [len(self.longest) - 1] * (step // batch)
-        rest = [number % len(self.ordinary) for number in range(step * ORDINARY_STEPS)]
-        return concatenate_datasets([self.longest.select(first), self.ordinary.select(rest)])
 
     # ---- measuring --------------------------------------------------------------------------
 
@@ -194,12 +146,14 @@ class _Probe:
             result["out_of_memory"] = {"during": self.during, "message": _first_line(error)}
             self._phase_end()
             self.trainer = None  # it may hold half a step
-        _free(self.loaded)
+        self._free()
         peaks = [phase["reserved_bytes"] for phase in self.phases.values()]
-        result["peak_bytes"] = max(peaks, default=0)
+        result["peak_bytes"] = max(self.load_peak, *peaks) if peaks else self.load_peak
         return result
 
     def _measure(self, batch: int, accumulation: int, result: dict[str, Any]) -> None:
+        from engine.train.saving import trained_bytes
+
         recipe = probe_recipe(self.recipe, batch, accumulation)
         name = f"batch-{batch}"
         folder = RunFolder(self.scratch / "runs" / name)
@@ -215,22 +169,20 @@ class _Probe:
             stop_requested=lambda: False,
             take_controls=lambda: [],
         )
-        from engine.train.saving import trained_bytes
-
         words = f"batch {batch}"
         try:
             trainer = self._trainer(context, batch, accumulation)
             self._phase("evaluation", f"{words}: evaluating the longest rows")
-            trainer.measure(self.evaluation, "validation", "before")
+            trainer.measure(self.rows.evaluation, "validation", "before")
             self._phase("training", f"{words}: training on the longest rows")
             trainer.fit(None)
             self._phase("evaluation", f"{words}: evaluating after training")
-            trainer.measure(self.evaluation, "validation", "after")
+            trainer.measure(self.rows.evaluation, "validation", "after")
             result["checkpoint_bytes"] = trainer.checkpoint_bytes
             result["device_used_bytes"] = self.memory.whole()["used_bytes"]
             result["trained_bytes"] = trained_bytes(trainer.model, None)
             result["ends_masked"] = trainer.ends_masked
-            if self.sampling.prompts:
+            if self.rows.sampling.prompts:
                 self._phase("generation", f"{words}: answering")
                 trainer.sample("during")
             self._phase_end()
@@ -257,20 +209,20 @@ class _Probe:
         """A trainer of this batch size: a new one, or the one that is there, made to begin anew."""
         from engine.preflight.probe_trainer import ProbeTrainer
 
-        rows = self._train_rows(batch, accumulation)
+        rows = self.rows.for_steps(batch, accumulation)
         if self.trainer is None:
             self.trainer = ProbeTrainer(
                 context,
                 self.loaded,
                 train_dataset=rows,
-                eval_dataset=self.evaluation,
-                sampling=self.sampling,
-                fingerprint=self.fingerprint,
+                eval_dataset=self.rows.evaluation,
+                sampling=self.rows.sampling,
+                fingerprint=self.rows.fingerprint,
                 on_start=lambda trainer: None,
             )
         else:
             self.trainer.begin_again(context, rows)
-        self.trainer.ends = {*self.formatter.stop_ids}
+        self.trainer.ends = self.rows.ends
         self.trainer.prepare(self.spec.timing_seconds, lambda: self._phase("speed", "timing steps"))
         return self.trainer
 
@@ -283,36 +235,20 @@ class _Probe:
 
     def _phase_end(self) -> None:
         """Note the peaks since the last phase; of a phase that comes twice the higher ones."""
+        reserved, allocated = self.peaks.take()
         if self.during:
-            _, reserved = self.memory.own()
-            allocated = _take_peak(self.loaded.device)
             found = self.phases.setdefault(self.during, {"reserved_bytes": 0, "allocated_bytes": 0})
             found["reserved_bytes"] = max(found["reserved_bytes"], reserved)
-            found["allocated_bytes"] = max(found["allocated_bytes"], allocated or reserved)
+            found["allocated_bytes"] = max(found["allocated_bytes"], allocated)
         self.during = ""
 
-
-def _take_peak(device: str) -> int:
-    """Peak of the allocated bytes since the last call; 0 on a CPU, where nobody counts them."""
-    if not device.startswith("cuda"):
-        return 0
-    import torch
-
-    peak = torch.cuda.max_memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    return int(peak)
-
-
-def _free(loaded: Any) -> None:
-    """Between two batch sizes: gradients and the allocator's cache go, the model stays."""
-    for parameter in loaded.model.parameters():
-        parameter.grad = None
-    gc.collect()
-    if loaded.device.startswith("cuda"):
-        import torch
-
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(loaded.device)
+    def _free(self) -> None:
+        """Between two batch sizes: gradients and what the allocator keeps go, the model stays."""
+        for parameter in self.loaded.model.parameters():
+            parameter.grad = None
+        if self.trainer is not None:
+            self.trainer.optimizer = None
+        self.peaks.free()
 
 
 def _device_memory(recipe: Recipe) -> dict[str, int]:

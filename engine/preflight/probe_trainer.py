@@ -19,7 +19,7 @@ class ProbeTrainer(RunTrainer):
     """Trains the given rows one after the other; a checkpoint is weighed, not written."""
 
     checkpoint_bytes = 0
-    ends: frozenset[int] | set[int] = frozenset()
+    ends: frozenset[int] = frozenset()
     ends_masked: int | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -74,9 +74,8 @@ def test_what_was_measured_takes_the_place_of_what_was_estimated(
 
 
 def test_the_finder_keeps_the_effective_batch_and_heeds_the_limit(
-    home: Home, tiny_recipe: Make, tiny_model: Path
+    home: Home, tiny_recipe: Make
 ) -> None:
-    """A limit just above what the process takes for the smallest batch's model."""
     recipe = tiny_recipe(
         "train.per_device_train_batch_size=2", "train.gradient_accumulation_steps=6"
     )
@@ -108,18 +107,18 @@ def test_the_finder_keeps_the_effective_batch_and_heeds_the_limit(
     assert seen.warnings[-1].key == "no_batch_fits"
 
 
-def test_a_limit_that_nothing_fits_ends_the_search(
-    tmp_path: Path, tiny_recipe: Make, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+def test_where_nothing_fits_nothing_is_started(
+    tmp_path: Path,
+    tiny_recipe: Make,
+    probed: tuple[dict[str, Any], list[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By the command: the worker goes down to a batch of one, and gives up."""
-    from engine.preflight import look as module
-
-    probe = module.run_probe
-    monkeypatch.setattr(
-        module, "run_probe", lambda *a, **k: probe(*a, **k | {"limit_bytes": 1 << 20})
-    )
+    """The command, on what was measured, as if the device were smaller."""
+    small = probed[0] | {"limit_bytes": 1 << 20}
+    monkeypatch.setattr("engine.preflight.look.run_probe", lambda *args, **kwargs: small)
     file = tmp_path / "r.toml"
-    file.write_text(tiny_recipe("train.per_device_train_batch_size=4").to_toml())
+    file.write_text(tiny_recipe().to_toml())
     words = ["train", str(file), "--find-batch-size", "--home", str(tmp_path / "home"), "--json"]
     assert main(words) == 1
     assert "no batch fits" in capsys.readouterr().err

@@ -46,7 +46,7 @@ def engine_modules() -> list[str]:
             "preflight",
         )
         for path in sorted((ROOT / "engine" / room).glob("*.py"))
-        if path.name not in ("__init__.py", "probe_trainer.py")
+        if path.name not in ("__init__.py", "probe_trainer.py", "probe_rows.py")
     ]
 
 

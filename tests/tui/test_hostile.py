@@ -138,7 +138,8 @@ async def test_through_notices_review_and_errors_of_the_form(frozen_app: MakeApp
         form.load(HOSTILE[:300])  # type: ignore[attr-defined]
         await settle(pilot)
         assert "EVIL" in check(app)
-        app.push_screen(ReviewScreen(HOSTILE, [(HOSTILE[:40], HOSTILE), ("data", HOSTILE)]))
+        rows = [(HOSTILE[:40], HOSTILE), ("data", HOSTILE)]
+        app.push_screen(ReviewScreen(HOSTILE, load_recipe("demo"), rows))
         await settle(pilot)
         assert "EVIL" in check(app)
 

@@ -169,6 +169,29 @@ async def test_the_end_of_a_run_says_what_to_do_next(frozen_app: MakeApp) -> Non
         assert "how it ended" in shown and "1.3 GiB: 1.9 GiB more asked for" in shown
 
 
+async def test_a_goes_on_as_the_end_suggests(
+    frozen_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.jobs.branch import Change
+
+    change = Change("train.per_device_train_batch_size", "32", "16", "smaller")
+    begun: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(acts, "recipe_suggested", lambda home, id: ("recipe", [change]))
+    monkeypatch.setattr(acts, "branch_run", lambda home, *what: begun.append(what) or "id")
+    app = frozen_app(out_of_memory(), finished(), mode="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert "A as suggested" in texts(app)
+        await pilot.press("A")
+        await settle(pilot)
+        assert isinstance(app.screen, ConfirmScreen) and "batch_size: 32 → 16" in texts(app)
+        await pilot.press("y", "enter")
+        await settle(pilot)
+        assert begun == [(out_of_memory().row.id, "recipe")]
+
+
 async def test_parent_and_child_name_each_other(frozen_app: MakeApp) -> None:
     parent = out_of_memory()
     feed = FrozenFeed(snapshot_of(child(parent), parent))

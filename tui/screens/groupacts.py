@@ -8,9 +8,9 @@ from textual import work
 
 from engine.history.row import ENDS
 from tui import acts, queueacts
-from tui.screens.acting import RunActions
 from tui.screens.ask import AskScreen
 from tui.screens.confirm import ConfirmScreen
+from tui.screens.goingon import GoingOn, Started
 from tui.words import bytes_words
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["GroupActions"]
 
 
-class GroupActions(RunActions):
+class GroupActions(GoingOn):
     """A screen with one run chosen, or one sweep."""
 
     def group(self) -> "SweepRow | None":
@@ -79,6 +79,9 @@ class GroupActions(RunActions):
                 self.do(then)
 
         self.app.push_screen(ConfirmScreen(title, lines), answered)
+
+    def on_started(self, message: Started) -> None:
+        self.workbench.say(message.words)
 
     # --- ending, deleting
 

@@ -20,7 +20,7 @@ __all__ = [
 WEIGHTS = (0.0, 0.6, 0.9, 0.99)
 """What ``S`` cycles through: the share of the past in the moving average."""
 
-RAW, SMOOTH, VALIDATION, TEST = "#5f87af", "#5fafff", "#ffd75f", "#87d787"
+RAW, SMOOTH, VALIDATION, WARNED = "#5f87af", "#5fafff", "#ffd75f", "#ff8787"
 
 
 def weight_for(points: int) -> float:
@@ -51,15 +51,38 @@ def loss_lines(detail: RunDetail, weight: float) -> "list[Line]":
             lines.append(Line(f"smoothed {weight:g}", x, ema(y, weight)))
     if points := points_of(detail, "validation", ("during", "asked", "after", "before")):
         lines.append(Line("validation", *points, "points"))
+    if points := _warned(detail):
+        lines.append(Line("warnings", *points, "points"))
     return lines
 
 
 def loss_colours(lines: "list[Line]") -> list[str]:
     """Their colours: the raw line steps back when there is a smoothed one."""
     chosen = {"loss": RAW if len(lines) > 1 and "smoothed" in lines[1].name else SMOOTH}
-    return [
-        chosen.get(line.name, VALIDATION if line.name == "validation" else SMOOTH) for line in lines
-    ]
+    chosen |= {"validation": VALIDATION, "warnings": WARNED}
+    return [chosen.get(line.name, SMOOTH) for line in lines]
+
+
+def _warned(detail: RunDetail) -> tuple[Any, Any] | None:
+    """Where the run warned, as when the watchdog lowered the rate: on the last loss before it."""
+    import numpy as np
+
+    steps = sorted(
+        {
+            step
+            for one in detail.notices
+            if one.get("type") == "warning"
+            and isinstance(one.get("event"), dict)
+            and isinstance(step := one["event"].get("step"), int)
+        }
+    )
+    x, y = detail.series.get("loss", (np.empty(0), np.empty(0)))
+    finite = np.isfinite(y)
+    x, y = x[finite], y[finite]
+    if not steps or not len(x):
+        return None
+    places = np.clip(np.searchsorted(x, steps, side="right") - 1, 0, len(x) - 1)
+    return np.array(steps, dtype=np.float64), y[places]
 
 
 def metric_line(detail: RunDetail, name: str) -> "list[Line]":
