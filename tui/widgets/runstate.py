@@ -107,6 +107,8 @@ def state_lines(detail: RunDetail, width: int, now: float) -> list[Text]:
         _pair(best, "checkpoint", clip(_checkpoint(row.checkpoint), 24), False)
     lines.append(best)
     lines += _end_lines(detail, width)
+    for line in lines:  # joined they would wrap
+        line.truncate(width, overflow="ellipsis")
     return lines
 
 
@@ -144,7 +146,8 @@ def _end_lines(detail: RunDetail, width: int) -> list[Text]:
         end = Text(no_wrap=True, overflow="ellipsis", end="")
         if row.state != "finished" or row.exit_code:
             code = words.NOTHING if row.exit_code is None else str(row.exit_code)
-            if row.exit_code is not None or row.signal is None:
+            # What is said below tells more than a number.
+            if not detail.ending and (row.exit_code is not None or row.signal is None):
                 _pair(end, "exit code", code)
             if row.signal is not None:
                 _pair(end, "signal", _signal(row.signal))
