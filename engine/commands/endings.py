@@ -1,7 +1,6 @@
 """How a run ended badly, on a terminal: what was tried, what was missing, what to run next."""
 
 import json
-import shlex
 from typing import Any
 
 from engine.history.row import RunRow
@@ -21,12 +20,8 @@ def ending_lines(row: RunRow, folder: RunFolder) -> list[tuple[str, str]]:
     lines = what_happened(row)
     if settings := suggested(row):
         options = settings_words(settings)
-        if row.checkpoint:
-            lines.append(("start it", f"tunebench resume {row.name} --suggested"))
-            lines.append(("that is", f"tunebench resume {row.name} {options}"))
-        else:  # nothing to go on from: a run of its own
-            recipe = shlex.quote(str(folder.recipe_file))
-            lines.append(("start it", f"tunebench train {recipe} {options}"))
+        lines.append(("start it", f"tunebench resume {row.name} --suggested"))
+        lines.append(("that is", f"tunebench resume {row.name} {options}"))
     return lines
 
 

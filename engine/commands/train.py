@@ -13,6 +13,7 @@ from engine.home import open_home
 from engine.jobs import launch, queue
 from engine.jobs.branch import branch, changes, suggested_settings
 from engine.jobs.check import check_model, check_packages
+from engine.jobs.checkpoints import latest_whole
 from engine.jobs.folder import RunFolder
 from engine.jobs.lock import is_alive
 from engine.recipe import load_recipe
@@ -57,6 +58,8 @@ def resume(args: argparse.Namespace, out: Output) -> int:
     home = open_home(args.home)
     folder = launch.find_run(home, args.ref)
     settings = [*(suggested_settings(folder) if args.suggested else []), *args.settings]
+    if not settings and args.suggested:
+        out.note("the suggestion changes no key: the same recipe goes on")
     if not settings and args.queue:
         return queue_commands.enter_again(home, folder, out)
     if not settings:
@@ -65,7 +68,8 @@ def resume(args: argparse.Namespace, out: Output) -> int:
     before = folder.read_recipe()
     recipe = before.with_settings(settings)
     check_packages(recipe)
-    found = changes(before, recipe)
+    fresh = latest_whole(folder) is None
+    found = changes(before, recipe, from_beginning=fresh)
     if not found:
         raise UserError(f"resume {args.ref}: {', '.join(settings)} changes nothing")
     for change in found:
@@ -73,7 +77,10 @@ def resume(args: argparse.Namespace, out: Output) -> int:
     if not args.yes:
         if not sys.stdin.isatty():
             raise UserError(f"resume {args.ref}: nobody to ask; add --yes to go on so")
-        if not out.ask(f"Go on with {folder.name} from its last checkpoint, as a new run?"):
+        whence = (
+            "from its beginning (it has saved nothing)" if fresh else "from its last checkpoint"
+        )
+        if not out.ask(f"Go on with {folder.name} {whence}, as a new run?"):
             out.note("nothing started")
             return 1
     if args.queue:

@@ -83,16 +83,20 @@ def _rows_a_step(recipe: Recipe) -> int:
     )
 
 
-def changes(before: Recipe, after: Recipe) -> list[Change]:
-    """What differs, in the recipe's order.
+def changes(before: Recipe, after: Recipe, *, from_beginning: bool = False) -> list[Change]:
+    """What differs, in the recipe's order, and what that means for going on.
 
-    Raises UserError naming the first key with which the run cannot go on.
+    Raises UserError naming the first key with which the run cannot go on; ``from_beginning``:
+    there is no checkpoint, so that everything may change and nothing has gone before.
     """
     old, new = before.flat(), after.flat()
     rows, now = _rows_a_step(before), _rows_a_step(after)
     found = []
     for key in new:
         if old[key] == new[key] or key in ("name", "description"):
+            continue
+        if from_beginning:
+            found.append(Change(key, old[key], new[key], ""))
             continue
         section = key.partition(".")[0]
         why = REFUSED.get(key) or (OTHER_ROWS if section in ("data", "clean", "split") else "")
@@ -117,15 +121,16 @@ def changes(before: Recipe, after: Recipe) -> list[Change]:
 def suggested_settings(folder: RunFolder) -> list[str]:
     """The settings that the run's last error suggests, as of ``--set``.
 
-    Raises UserError when it suggests none.
+    Empty: the same recipe once more, after what the suggestion's words say is done. Raises
+    UserError when it suggests nothing.
     """
     suggestion: dict[str, Any] = {}
     for event in read_all(folder.journal):
         if event["type"] == "error":
             found = event.get("suggestion")
             suggestion = found if isinstance(found, dict) else {}
-    settings = suggestion.get("settings") or {}
-    if not isinstance(settings, dict) or not settings:
+    settings = suggestion.get("settings")
+    if not isinstance(settings, dict):
         raise UserError(f"run {folder.name}: its end suggests no other recipe; give one with --set")
     return [f"{key}={_toml(value)}" for key, value in settings.items()]
 
@@ -139,16 +144,14 @@ def _toml(value: Any) -> str:
 def branch(home: Home, parent: RunFolder, recipe: Recipe, name: str | None = None) -> RunFolder:
     """Make (not start) the run that goes on from ``parent``'s last whole checkpoint.
 
-    Raises UserError when the parent is alive, has nothing whole saved, or ``recipe`` does not fit
-    its checkpoint.
+    From its beginning when the parent has none: it ran out of memory in its first step, say. Raises
+    UserError when the parent is alive, or ``recipe`` does not fit its checkpoint.
     """
     refuse_alive(parent)
-    changes(parent.read_recipe(), recipe)
     last = checkpoints.latest_whole(parent)
     if last is None:
-        raise UserError(
-            f"run {parent.name} has no whole checkpoint to go on from; train a new run instead"
-        )
+        return create_run(home, recipe, name, parent=parent.id)
+    changes(parent.read_recipe(), recipe)
     best = _best(parent, last)
     kept = [last] if best in (None, last) else [best, last]
 

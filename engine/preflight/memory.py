@@ -17,8 +17,14 @@ CHUNK_TOKENS = 256
 """TRL's ``chunked_nll`` projects so many tokens to the vocabulary at a time."""
 CHUNK_BYTES_PER_LOGIT = 18
 """bf16 logits, their float32 copy, log-softmax, and what its backward pass and the entropy take."""
-UNSLOTH_LOGIT_BYTES = 1 << 30
+UNSLOTH_LOGIT_BYTES = 400 << 20
 """Unsloth's fused loss: at most about this much for logits at a time."""
+UNSLOTH_WORKING = 13
+"""Bytes a token and element of the MLP's width that Unsloth's backward pass works with; fitted."""
+UNSLOTH_COMPILED = 1
+"""Likewise what its compiled layers keep besides what the kernels are given; fitted."""
+UNSLOTH_SHORT = 128
+"""Up to this length its attention was measured to repeat keys and values for every head."""
 LIBRARY_BYTES = 600 << 20
 """Measured: torch, Transformers, TRL and PEFT in a process on a CPU."""
 
@@ -83,21 +89,7 @@ def estimate(
     trained = shape.trainable(recipe)
     wide = _padded(recipe, setup, tokens)
     rows = train.per_device_train_batch_size
-    layer = layer_bytes(recipe, shape, setup, rows, wide)
     item = _item(setup)
-    hidden = rows * wide * shape.hidden
-    if train.gradient_checkpointing:
-        # Each layer keeps its input; one layer at a time is computed again.
-        activations = shape.layers * hidden * (item if recipe.lora.enabled else 4) + layer
-    else:
-        activations = shape.layers * layer
-    activations += hidden * (4 + 2 * item)  # the last norm, and the rows that the loss gathers
-    biggest = max((out * into for out, into in shape.linears().values()), default=0)
-    passing = rows * wide * (3 * shape.intermediate + 2 * shape.hidden) * item
-    unpacked = biggest * item if recipe.model.load_in_4bit else 0
-    working = passing + unpacked
-    if not recipe.lora.enabled:
-        working += biggest * 4
     gradient = trained * 4
     if item < 4:
         gradient += trained * item  # autocast's copies, kept for the backward pass
@@ -106,12 +98,43 @@ def estimate(
         adapters=trained * 4 if recipe.lora.enabled else 0,
         gradients=gradient,
         optimizer=optimizer_bytes(recipe, shape, setup),
-        activations=activations,
-        logits=_logits(shape, setup, rows * wide, training=True),
-        working=working,
+        activations=_activations(recipe, shape, setup, rows, wide),
+        logits=_logits(recipe, shape, setup, rows * wide, training=True),
+        working=_working(recipe, shape, setup, rows * wide),
         libraries=LIBRARY_BYTES if setup.device == "cpu" else 0,
         evaluation=_evaluation(recipe, shape, setup, _padded(recipe, setup, evaluated_tokens)),
     )
+
+
+def _activations(recipe: Recipe, shape: ModelShape, setup: Setup, rows: int, wide: int) -> int:
+    """What a batch keeps for its backward pass, all layers together."""
+    layer = layer_bytes(recipe, shape, setup, rows, wide)
+    item = _item(setup)
+    hidden = rows * wide * shape.hidden
+    last = hidden * (4 + 2 * item)  # the last norm, and the rows that the loss gathers
+    if not recipe.train.gradient_checkpointing:
+        return shape.layers * layer + last
+    if setup.backend == "unsloth":
+        return layer + last  # each layer's input lies in the host's memory meanwhile
+    # Each layer keeps its input; one layer at a time is computed again.
+    return shape.layers * hidden * (item if recipe.lora.enabled else 4) + layer + last
+
+
+def _working(recipe: Recipe, shape: ModelShape, setup: Setup, tokens: int) -> int:
+    """What one layer takes at its turn, and gives back."""
+    item = _item(setup)
+    biggest = max((out * into for out, into in shape.linears().values()), default=0)
+    if setup.backend == "unsloth":
+        return tokens * UNSLOTH_WORKING * shape.intermediate
+    passing = tokens * (3 * shape.intermediate + 2 * shape.hidden) * item
+    if not recipe.lora.enabled:
+        return passing + biggest * 4
+    if recipe.model.load_in_4bit:
+        return passing + biggest * item
+    if item < 4 and recipe.train.gradient_checkpointing:
+        # PEFT's copies of down_proj's input in float32, beside the layer that is computed again.
+        passing += tokens * 4 * shape.intermediate * (2 if recipe.lora.lora_dropout else 1)
+    return passing
 
 
 def _item(setup: Setup) -> int:
@@ -166,7 +189,7 @@ def layer_bytes(recipe: Recipe, shape: ModelShape, setup: Setup, rows: int, wide
     item = _item(setup)
     tokens = rows * wide
     if setup.backend == "unsloth":
-        per_token = _unsloth_layer(recipe, h, f, q, kv, item)
+        per_token = _unsloth_layer(recipe, h, f, q, kv, item, wide)
         attention_mask = 0
     else:
         per_token = _transformers_layer(recipe, setup, h, f, q, kv, item)
@@ -219,22 +242,38 @@ def _lora_inputs(recipe: Recipe, h: int, f: int, q: int, item: int) -> int:
     return size
 
 
-def _unsloth_layer(recipe: Recipe, h: int, f: int, q: int, kv: int, item: int) -> int:
-    """Bytes a token of Unsloth's fused layer: inputs of norms and of LoRA, q, k, v, gate, up."""
+def _unsloth_layer(recipe: Recipe, h: int, f: int, q: int, kv: int, item: int, wide: int) -> int:
+    """Bytes a token of Unsloth's fused layer: inputs of norms and of LoRA, q, k, v, gate, up.
+
+    Its layers are compiled, so what they keep is the compiler's choice: see the constants.
+    """
     norms = 2 * item * h
     inputs = 2 * item * h
     attention = item * (q + 2 * kv + q)
-    mlp = 2 * item * f
-    masks = (5 * h + q + f) if recipe.lora.lora_dropout else 0
+    if wide <= UNSLOTH_SHORT:
+        attention += item * (2 * (q - kv) + q)  # and a copy of the output in another order
+    mlp = 2 * item * f + UNSLOTH_COMPILED * f
+    masks = (3 * h + q + f) if recipe.lora.lora_dropout else 0
     return norms + inputs + attention + mlp + masks
 
 
-def _logits(shape: ModelShape, setup: Setup, tokens: int, training: bool) -> int:
+def _logits(recipe: Recipe, shape: ModelShape, setup: Setup, tokens: int, training: bool) -> int:
     """The loss on top of the last hidden states."""
     if setup.backend == "unsloth":
         return min(tokens * shape.vocabulary * 16, UNSLOTH_LOGIT_BYTES)
     per_logit = CHUNK_BYTES_PER_LOGIT if training else 14
+    if _all_logits(recipe):
+        return tokens * shape.vocabulary * per_logit
     return min(tokens, CHUNK_TOKENS) * shape.vocabulary * per_logit
+
+
+def _all_logits(recipe: Recipe) -> bool:
+    """Whether the loss is computed over all logits at a time, as ``engine.train.arguments`` says:
+    where the output projection is trained itself, or labels are smoothed."""
+    lora = recipe.lora
+    trained = (*lora.modules_to_save, *lora.target_modules)
+    head = lora.enabled and (bool(recipe.model.add_tokens) or "lm_head" in trained)
+    return head or recipe.train.label_smoothing_factor > 0
 
 
 def _evaluation(recipe: Recipe, shape: ModelShape, setup: Setup, wide: int) -> int:
@@ -247,4 +286,4 @@ def _evaluation(recipe: Recipe, shape: ModelShape, setup: Setup, wide: int) -> i
     if not recipe.model.load_in_4bit:
         unpacked = 0
     last = tokens * shape.hidden * 3 * item
-    return max(layer + unpacked, last + _logits(shape, setup, tokens, training=False))
+    return max(layer + unpacked, last + _logits(recipe, shape, setup, tokens, training=False))

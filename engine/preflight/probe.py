@@ -2,9 +2,9 @@
 
 ``python -m engine.preflight.probe --answers FD SPEC.json``
 
-Two steps on the longest rows of train, an evaluation of the longest rows of validation or test, one
-answer, and some ordinary steps for the speed. Everything is written to a scratch folder that is
-removed at the end; ``runs/`` is left alone.
+Two steps on the longest rows of train, an evaluation of the longest rows of validation or test, the
+run's sample prompts, another step, and some ordinary ones for the speed. Everything is written to a
+scratch folder that is removed at the end; ``runs/`` is left alone.
 """
 
 import os
@@ -24,7 +24,7 @@ from engine.jobs.folder import RunFolder
 from engine.jobs.journal import Journal, read_all
 from engine.preflight.finder import Search
 from engine.preflight.peaks import Peaks
-from engine.preflight.spec import LONGEST_STEPS, ProbeSpec, probe_recipe
+from engine.preflight.spec import AGAIN_STEPS, LONGEST_STEPS, ProbeSpec, probe_recipe
 from engine.recipe import Recipe
 from engine.train.environment import set_environment
 
@@ -176,22 +176,17 @@ class _Probe:
             trainer.measure(self.rows.evaluation, "validation", "before")
             self._phase("training", f"{words}: training on the longest rows")
             trainer.fit(None)
-            self._phase("evaluation", f"{words}: evaluating after training")
-            trainer.measure(self.rows.evaluation, "validation", "after")
             result["checkpoint_bytes"] = trainer.checkpoint_bytes
             result["device_used_bytes"] = self.memory.whole()["used_bytes"]
             result["trained_bytes"] = trained_bytes(trainer.model, None)
             result["ends_masked"] = trainer.ends_masked
-            if self.rows.sampling.prompts:
-                self._phase("generation", f"{words}: answering")
-                trainer.sample("during")
             self._phase_end()
         finally:
             journal.close()
         events = list(read_all(folder.journal))
         steps = [event for event in events if event["type"] == "metrics"]
         result["steps"] = len(steps)
-        ordinary = steps[LONGEST_STEPS:] or steps[-1:]
+        ordinary = steps[LONGEST_STEPS + AGAIN_STEPS :] or steps[-1:]
         # The first ordinary step is the first of its shapes; compiled kernels settle by halves.
         settled = ordinary[len(ordinary) // 2 :]
         used = recipe.train.gradient_accumulation_steps
@@ -223,8 +218,20 @@ class _Probe:
         else:
             self.trainer.begin_again(context, rows)
         self.trainer.ends = self.rows.ends
-        self.trainer.prepare(self.spec.timing_seconds, lambda: self._phase("speed", "timing steps"))
+        self.trainer.prepare(
+            self.spec.timing_seconds,
+            lambda: self._evaluate(batch),
+            lambda: self._phase("speed", f"batch {batch}: timing ordinary steps"),
+        )
         return self.trainer
+
+    def _evaluate(self, batch: int) -> None:
+        """In the middle of training, as in a run: what comes after finds memory in other pieces."""
+        self._phase("evaluation", f"batch {batch}: evaluating while training")
+        self.trainer.measure(self.rows.evaluation, "validation", "during")
+        self._phase("generation", f"batch {batch}: answering")
+        self.trainer.sample("during")
+        self._phase("training", f"batch {batch}: training on the longest rows again")
 
     # ---- phases -----------------------------------------------------------------------------
 

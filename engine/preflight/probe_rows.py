@@ -5,7 +5,7 @@ from typing import Any
 from engine.data.dataset import open_dataset
 from engine.data.tokens import Formatter
 from engine.home import Home
-from engine.preflight.spec import ACCUMULATED, LONGEST_STEPS, ORDINARY_STEPS, ProbeSpec
+from engine.preflight.spec import ACCUMULATED, AGAIN_STEPS, LONGEST_STEPS, ORDINARY_STEPS, ProbeSpec
 from engine.recipe import Recipe
 from engine.train.rows import encode
 from engine.train.samples import Sampling, sample_prompts
@@ -47,15 +47,17 @@ class ProbeRows:
     def for_steps(self, batch: int, accumulation: int) -> Any:
         """The longest rows for the first steps, then ordinary ones; repeated where too few.
 
-        Of the second step every batch ends with the shortest row: it has the same size, but only
-        with padding does attention need a mask, and copies of keys and values.
+        From the second step on every batch of the longest ends with the shortest row: it has the
+        same size, but only with padding does attention need a mask, and copies of keys and values.
         """
         from datasets import concatenate_datasets
 
         step = batch * min(accumulation, ACCUMULATED)
         count = max(1, len(self._longest) - 1)  # the last one is the shortest row
-        first = [number % count for number in range(step * LONGEST_STEPS)]
+        steps = LONGEST_STEPS + AGAIN_STEPS
+        first = [number % count for number in range(step * steps)]
         if batch > 1:
-            first[step + batch - 1 :: batch] = [len(self._longest) - 1] * (step // batch)
+            padded = (step // batch) * (steps - 1)
+            first[step + batch - 1 :: batch] = [len(self._longest) - 1] * padded
         rest = [number % len(self._ordinary) for number in range(step * ORDINARY_STEPS)]
         return concatenate_datasets([self._longest.select(first), self._ordinary.select(rest)])

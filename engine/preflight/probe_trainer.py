@@ -8,7 +8,7 @@ from torch.utils.data import SequentialSampler
 from transformers import TrainerCallback
 
 from engine.jobs.context import RunContext
-from engine.preflight.spec import LONGEST_STEPS
+from engine.preflight.spec import AGAIN_STEPS, LONGEST_STEPS
 from engine.train.saving import trained_bytes
 from engine.train.trainer import RunTrainer
 
@@ -26,9 +26,13 @@ class ProbeTrainer(RunTrainer):
         super().__init__(*args, **kwargs)
         self.add_callback(_Timed(self))
 
-    def prepare(self, seconds: float, on_ordinary: Callable[[], None]) -> None:
-        """``on_ordinary`` is called after the longest rows; ``seconds`` later training ends."""
+    def prepare(
+        self, seconds: float, on_evaluation: Callable[[], None], on_ordinary: Callable[[], None]
+    ) -> None:
+        """``on_evaluation`` is called when the first evaluation is due, ``on_ordinary`` after the
+        longest rows; ``seconds`` later training ends."""
         self.ordinary_seconds = seconds
+        self.on_evaluation: Callable[[], None] | None = on_evaluation
         self.on_ordinary = on_ordinary
         self.look_at_labels()
 
@@ -56,7 +60,10 @@ class ProbeTrainer(RunTrainer):
         return SequentialSampler(train_dataset or self.train_dataset)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        return {"eval_loss": 0.0}  # the probe evaluates by itself, its memory counted apart
+        if self.on_evaluation is not None:  # once is enough
+            evaluate, self.on_evaluation = self.on_evaluation, None
+            evaluate()
+        return {"eval_loss": 0.0}
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         return False
@@ -71,11 +78,11 @@ class _Timed(TrainerCallback):
         self.began = 0.0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        if state.global_step == LONGEST_STEPS:
+        if state.global_step == LONGEST_STEPS + AGAIN_STEPS:
             self.trainer.on_ordinary()
             self.began = time.monotonic()
         elif (
-            state.global_step > LONGEST_STEPS + 1
+            state.global_step > LONGEST_STEPS + AGAIN_STEPS + 1
             and time.monotonic() - self.began > self.trainer.ordinary_seconds
         ):
             control.should_training_stop = control.should_save = True

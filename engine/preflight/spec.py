@@ -11,6 +11,8 @@ __all__ = ["LONGEST_STEPS", "ProbeSpec", "probe_recipe"]
 
 LONGEST_STEPS = 2
 """Optimiser steps on the longest rows: the second one has the optimiser's state in memory."""
+AGAIN_STEPS = 1
+"""Further ones after an evaluation and an answer, which leave memory in other pieces."""
 ORDINARY_STEPS = 8
 """At most so many further steps on ordinary rows: they tell the speed."""
 ACCUMULATED = 2
@@ -58,8 +60,8 @@ def probe_recipe(recipe: Recipe, batch: int, accumulation: int) -> Recipe:
     tree["train"] |= {
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": min(accumulation, ACCUMULATED),
-        "max_steps": LONGEST_STEPS + ORDINARY_STEPS,
-        "eval_steps": NEVER,
+        "max_steps": LONGEST_STEPS + AGAIN_STEPS + ORDINARY_STEPS,
+        "eval_steps": LONGEST_STEPS,
         "save_steps": NEVER,
         "early_stopping_patience": 0,
         "loss_watchdog": "off",

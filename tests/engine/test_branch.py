@@ -118,10 +118,13 @@ def test_every_change_is_told(parent: Attempt) -> None:
     assert "2 rows instead of 8" in found[1].words
 
 
-def test_nothing_saved_nothing_to_go_on_from(tmp_path: Path, tiny_recipe: Make) -> None:
+def test_nothing_saved_begins_anew_with_any_change(tmp_path: Path, tiny_recipe: Make) -> None:
     bare = Attempt(open_home(tmp_path), tiny_recipe(), "bare")
-    with pytest.raises(UserError, match="run bare has no whole checkpoint"):
-        branch(bare.home, bare.folder, bare.recipe.with_settings(["train.seed=1"]))
+    recipe = bare.recipe.with_settings(["lora.r=4", "train.max_length=64"])
+    child = branch(bare.home, bare.folder, recipe)
+    assert child.read_identity()["parent"] == bare.folder.id and not child.checkpoints.exists()
+    found = changes(bare.recipe, recipe, from_beginning=True)
+    assert [change.key for change in found] == ["lora.r", "train.max_length"]
 
 
 def test_the_suggestion_is_taken_by_one_word(

@@ -1,5 +1,6 @@
 """The arithmetic of memory against models that are really built, and what torch really keeps."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,7 @@ def test_the_configuration_alone_tells_the_same_shapes(tiny_recipe: Make, tiny_m
 
 def test_llama_3_2_has_its_published_sizes(tiny_recipe: Make) -> None:
     recipe = tiny_recipe("lora.r=8")
-    shape = ModelShape(3072, 8192, 28, 24, 8, 128, 128_256, tied=True)
-    shape.matrices = _by_config(shape, {})
+    shape = llama("3b")
     assert shape.parameters == 3_212_749_824
     assert shape.trainable(recipe) == 12_156_928
 
@@ -178,10 +178,39 @@ def test_the_optimiser_holds_about_these_bytes(tiny_recipe: Make, optim: str) ->
     assert guessed == pytest.approx(held, rel=0.05, abs=4096)
 
 
-def llama_3b() -> ModelShape:
-    shape = ModelShape(3072, 8192, 28, 24, 8, 128, 128_256, tied=True)
+def llama(size: str) -> ModelShape:
+    """The shapes of Llama 3.2."""
+    shape = {
+        "3b": ModelShape(3072, 8192, 28, 24, 8, 128, 128_256, tied=True),
+        "1b": ModelShape(2048, 8192, 16, 32, 8, 64, 128_256, tied=True),
+    }[size]
     shape.matrices = _by_config(shape, {})
     return shape
+
+
+MEASURED = json.loads((Path(__file__).parent / "fixtures" / "measured_memory.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "point",
+    MEASURED["points"],
+    ids=lambda p: "-".join(str(p[key]) for key in ("shape", "backend", "batch", "max_length")),
+)
+def test_the_estimate_is_near_what_a_gpu_measured(tiny_recipe: Make, point: dict[str, Any]) -> None:
+    """``tests/gpu/measure_memory.py`` on an H200; where the run itself failed, its probe."""
+    recipe = tiny_recipe(
+        "lora.r=8",
+        f"lora.lora_dropout={point['dropout']}",
+        f"model.load_in_4bit={str(point['load_in_4bit']).lower()}",
+        f"train.max_length={point['max_length']}",
+        f"train.per_device_train_batch_size={point['batch']}",
+        f"train.per_device_eval_batch_size={point['batch']}",
+        f"train.gradient_checkpointing={str(point['checkpointing']).lower()}",
+    )
+    setup = Setup(point["backend"], "cuda", "bfloat16")
+    length = point["max_length"]
+    guessed = estimate(recipe, llama(point["shape"]), setup, length, length).peak
+    assert guessed == pytest.approx(point["true_bytes"] or point["probe_bytes"], rel=0.1)
 
 
 def test_what_takes_less_memory_is_estimated_to(tiny_recipe: Make) -> None:
@@ -190,7 +219,7 @@ def test_what_takes_less_memory_is_estimated_to(tiny_recipe: Make) -> None:
 
     def peak(where: Setup, *settings: str, tokens: int = 128) -> int:
         recipe = tiny_recipe("train.per_device_train_batch_size=32", "lora.r=8", *settings)
-        return estimate(recipe, llama_3b(), where, tokens, tokens).peak
+        return estimate(recipe, llama("3b"), where, tokens, tokens).peak
 
     usual = peak(setup)
     assert peak(setup, "train.per_device_train_batch_size=16") < usual

@@ -44,7 +44,7 @@ def test_a_probe_measures_every_phase(
     (attempt,) = found["attempts"]
     assert set(attempt["phases"]) == {"evaluation", "training", "speed", "generation"}
     assert attempt["peak_bytes"] > 100e6  # of a process with torch in it
-    assert len(attempt["longest_step_seconds"]) == 2 and attempt["steps"] == 10
+    assert len(attempt["longest_step_seconds"]) == 2 and attempt["steps"] == 11
     assert attempt["per_device_train_batch_size"] == 8
     assert attempt["gradient_accumulation_steps"] == 4
     # A step of the run is four batches; the probe made steps of two.
@@ -86,7 +86,7 @@ def test_the_finder_keeps_the_effective_batch_and_heeds_the_limit(
     for attempt in found["attempts"]:
         product = attempt["per_device_train_batch_size"] * attempt["gradient_accumulation_steps"]
         assert product == 12
-        assert attempt["steps"] == 10
+        assert attempt["steps"] == 11
     seen = measure(home, look(home, resolved), found, search=True)
     assert seen.finder and seen.finder["settings"] == {
         "train.per_device_train_batch_size": 12,
@@ -141,7 +141,7 @@ def test_dry_run_with_a_probe_is_one_document(
     words = ["train", str(file), "--dry-run", "--probe", "--json"]
     assert main([*words, "--home", str(tmp_path / "home")]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["probe"]["attempts"][0]["steps"] == 10
+    assert found["probe"]["attempts"][0]["steps"] == 11
     assert found["data"]["train"]["sequences"] < found["data"]["train"]["rows"] / 2
     assert found["hours"] > 0 and found["memory"]["measured_bytes"] > 0
     assert found["model"]["trainable"] == found["probe"]["trainable_parameters"]

@@ -264,7 +264,7 @@ def test_asked_from_outside(tmp_path: Path, tiny_recipe: Make) -> None:
         (["model.backend=unsloth"], "model.backend"),
         (["model.dtype=float16"], "model.dtype"),
         (["train.max_length=40"], "train.max_length"),
-        (['lora.target_modules=["no_such_proj"]'], "lora"),
+        (['lora.target_modules=["no_such_proj"]'], "lora.target_modules"),
     ],
 )
 def test_what_cannot_be_is_said_with_its_key(

@@ -102,18 +102,17 @@ def main() -> int:
     results = {number: dict(points[number]) for number in chosen}
     everything = {"machine": machine(), "command": " ".join(sys.argv), "points": results}
     room = Room(args.device)
-    # The biggest first: what is left over at the end is small.
-    jobs = [
-        (number, what)
-        for number in sorted(chosen, key=lambda n: -points[n]["batch"] * points[n]["max_length"])
-        for what in ("probe", "run")
-    ]
+    # As asked for; else the biggest first: what is left over at the end is small.
+    order = list(chosen)
+    if not args.only:
+        order.sort(key=lambda number: -points[number]["batch"] * points[number]["max_length"])
+    jobs = [(number, what) for number in order for what in ("probe", "run")]
 
     def work(item: tuple[int, str]) -> None:
         number, what = item
         recipe = recipe_of(points[number], args.work, args.device)
         need = estimated(recipe, args.work, args.device)["peak"]
-        with room.take(int(need * 1.3) + (1 << 30)):
+        with room.take(int(need * 1.2) + (2 << 30)):
             if time.monotonic() - began > args.seconds:
                 found: dict[str, Any] = {"error": "no time left"}
             else:
@@ -137,6 +136,7 @@ class Room:
 
         gpus = list(read_gpus()) if device == "cuda" else []
         self.free = int(0.93 * (gpus[0].memory_free or 0)) if gpus else 1 << 62
+        self.whole = self.free
         self.changed = threading.Condition()
 
     def take(self, size: int) -> "Room._Taken":
@@ -148,7 +148,7 @@ class Room:
 
         def __enter__(self) -> None:
             with self.room.changed:
-                self.size = min(self.size, self.room.free) if self.room.free > 0 else self.size
+                self.size = min(self.size, self.room.whole)
                 self.room.changed.wait_for(lambda: self.room.free >= self.size)
                 self.room.free -= self.size
 

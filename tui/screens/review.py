@@ -143,8 +143,8 @@ class ReviewScreen(ModalScreen[Decision], inherit_bindings=False):
             busy = "◍ looking at data, model and device"
         self._put("#busy", Text(busy))
         keys = Text()
-        told = [("enter", "starts"), ("Q", "queues"), ("p", "measures"), ("b", "finds a batch")]
-        for key, words in [*told, ("esc", "cancels" if job else "back"), ("j k", "scroll")]:
+        told = [("enter", "start"), ("Q", "queue"), ("p", "measure"), ("b", "batch size")]
+        for key, words in [*told, ("esc", "cancel" if job else "back"), ("j k", "scroll")]:
             keys.append(key, "bold #5fafff")
             keys.append(f" {words}  ")
         self._put("#keys", keys)
