@@ -7,18 +7,26 @@ from typing import TYPE_CHECKING
 from engine.home import Home
 
 if TYPE_CHECKING:
+    from engine.jobs.branch import Change
     from engine.jobs.folder import RunFolder
     from engine.recipe import Recipe
 
 __all__ = [
     "Reading",
+    "ask_run",
+    "branch_run",
     "delete_run",
     "folder_bytes",
     "kill_run",
+    "note_run",
+    "queue_run",
     "read_system",
+    "recipe_going_on",
+    "recipe_suggested",
     "resume_run",
     "start_run",
     "stop_run",
+    "write_recipe",
 ]
 
 
@@ -43,6 +51,20 @@ def start_run(home: Home, recipe: "Recipe", name: str | None) -> str:
     return begin(home, recipe, name).id
 
 
+def queue_run(home: Home, recipe: "Recipe", name: str | None) -> str:
+    """Make a run that the queue starts when its turn comes, maybe at once; returns its id."""
+    from engine.jobs import leases
+    from engine.jobs.create import Plan, create_queued
+    from engine.jobs.dispatch import dispatch
+
+    visible = leases.visible_here()
+    gpus = leases.wanted(recipe.model.device, recipe.train.num_processes, visible)
+    plan = Plan(recipe, gpus, name)
+    _, [folder] = create_queued(home, [plan], visible, exact=name is not None)
+    dispatch(home)
+    return folder.id
+
+
 def _folder(home: Home, id: str) -> "RunFolder":
     from engine.jobs.folder import RunFolder
 
@@ -61,6 +83,70 @@ def kill_run(home: Home, id: str) -> None:
     from engine.commands.following import request
 
     request(_folder(home, id), "kill")
+
+
+def ask_run(home: Home, id: str, action: str) -> int:
+    """Ask a living run to evaluate, save or sample after its step.
+
+    Returns the request's number: a ``control`` event of the journal acknowledges it.
+    """
+    from engine.commands.following import request
+
+    return request(_folder(home, id), action)
+
+
+def note_run(home: Home, id: str, text: str) -> None:
+    """Write a note on a run, alive or not."""
+    from engine.history.notes import add_note
+
+    add_note(home, id, text)
+
+
+def recipe_suggested(home: Home, id: str) -> "tuple[Recipe, list[Change]]":
+    """The recipe that the run's end suggests to go on with, and what it changes."""
+    from engine.jobs.branch import changes, suggested_settings
+
+    folder = _folder(home, id)
+    before = folder.read_recipe()
+    recipe = before.with_settings(suggested_settings(folder))
+    return recipe, changes(before, recipe)
+
+
+def recipe_going_on(home: Home, id: str, recipe: "Recipe") -> "tuple[Recipe, list[Change]]":
+    """``recipe`` as a run would keep it that goes on from this one, and what it changes.
+
+    Raises UserError naming the key with which the run cannot go on.
+    """
+    from engine.jobs.branch import changes
+    from engine.jobs.create import as_kept
+
+    before, kept = _folder(home, id).read_recipe(), as_kept(recipe)
+    if not recipe.format.date:  # "the day on which the run is made" was that of the first one
+        form = kept.format.model_copy(update={"date": before.format.date})
+        kept = kept.model_copy(update={"format": form})
+    return kept, changes(before, kept)
+
+
+def branch_run(home: Home, id: str, recipe: "Recipe") -> str:
+    """Start a run that goes on from this one's last whole checkpoint; returns its id."""
+    from engine.jobs import launch
+    from engine.jobs.branch import branch
+
+    with launch.reserve(home, recipe) as devices:
+        child = branch(home, _folder(home, id), recipe)
+        launch.launch(child, devices=devices)
+    return child.id
+
+
+def write_recipe(path: Path, recipe: "Recipe", replace: bool) -> None:
+    """Write the whole recipe as TOML. Without ``replace`` a file that is there is an error."""
+    from engine.errors import UserError
+
+    try:
+        with path.open("w" if replace else "x", encoding="utf-8") as file:
+            file.write(recipe.to_toml())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
 
 
 def resume_run(home: Home, id: str) -> int:

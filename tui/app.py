@@ -159,11 +159,11 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             self.screen.receive(message.snapshot)
 
     def live_words(self) -> tuple[str, str] | None:
-        """(state, words) of the newest run that has not ended, for the header."""
+        """(state, words) of the newest run that runs, or else waits, for the header."""
         live = self.snapshot.live
         if not live:
             return None
-        row = live[0]
+        row = next((row for row in live if row.state != "queued"), live[0])
         words = f"{row.name} {row.state}"
         if row.state == "running" and row.max_steps:
             words += f" {100 * (row.step or 0) // row.max_steps} %"

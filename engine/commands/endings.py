@@ -9,7 +9,7 @@ from engine.jobs.folder import RunFolder
 from engine.jobs.suggestions import settings_words
 from engine.words import bytes_words
 
-__all__ = ["ending_lines", "standing_checkpoints"]
+__all__ = ["ending_lines", "standing_checkpoints", "suggested", "what_happened"]
 
 
 def ending_lines(row: RunRow, folder: RunFolder) -> list[tuple[str, str]]:
@@ -17,24 +17,33 @@ def ending_lines(row: RunRow, folder: RunFolder) -> list[tuple[str, str]]:
 
     ``row.checkpoint`` is one that is there: see :func:`standing_checkpoints`.
     """
+    lines = what_happened(row)
+    if settings := suggested(row):
+        options = settings_words(settings)
+        lines.append(("start it", f"tunebench resume {row.name} --suggested"))
+        lines.append(("that is", f"tunebench resume {row.name} {options}"))
+    return lines
+
+
+def what_happened(row: RunRow) -> list[tuple[str, str]]:
+    """(label, words) of the latest attempt's error: what was tried, what was missing, what next."""
     event = _error(row)
-    if not event:
-        return []
     lines = []
     if tried := event.get("tried"):
         lines.append(("tried", str(tried)))
     if event.get("kind") == "out_of_memory" and (missing := _missing(event)):
         lines.append(("missing", missing))
     suggestion = event.get("suggestion")
-    if not isinstance(suggestion, dict):
-        return lines
-    lines.append(("next", str(suggestion.get("words"))))
-    settings = suggestion.get("settings")
-    if isinstance(settings, dict) and settings:
-        options = settings_words(settings)
-        lines.append(("start it", f"tunebench resume {row.name} --suggested"))
-        lines.append(("that is", f"tunebench resume {row.name} {options}"))
+    if isinstance(suggestion, dict):
+        lines.append(("next", str(suggestion.get("words"))))
     return lines
+
+
+def suggested(row: RunRow) -> dict[str, Any]:
+    """Key of the recipe -> value that the latest attempt's error suggests; empty: none."""
+    suggestion = _error(row).get("suggestion")
+    settings = suggestion.get("settings") if isinstance(suggestion, dict) else None
+    return settings if isinstance(settings, dict) else {}
 
 
 def _error(row: RunRow) -> dict[str, Any]:

@@ -36,13 +36,16 @@ def exit_status(row: RunRow) -> int:
     return {"finished": 0, "stopped": 3}.get(row.state, 1)
 
 
-def request(folder: RunFolder, action: str) -> None:
-    """Ask a living run for ``action``, giving it a supervisor first when it has lost its own."""
+def request(folder: RunFolder, action: str) -> int:
+    """Ask a living run for ``action``, giving it a supervisor first when it has lost its own.
+
+    Returns the request's number, which the journal acknowledges it by.
+    """
     if not is_alive(folder):
         raise UserError(f"run {folder.id} is not running; 'tunebench runs show {folder.id}'")
     if not has_supervisor(folder):
         adopt(folder)
-    control.request(folder, action)
+    return control.request(folder, action)
 
 
 @contextmanager

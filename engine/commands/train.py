@@ -24,7 +24,6 @@ __all__ = ["resume", "stop", "tail", "train"]
 def train(args: argparse.Namespace, out: Output) -> int:
     """Make a run of a recipe and start it; follow it unless ``--detach``.
 
-    With ``--dry-run`` only the preflight; with ``--find-batch-size`` trains what that found.
     With ``--queue`` it is started when its turn comes; ``--sweep`` makes a group of such runs.
     With ``--dry-run`` only the preflight; with ``--find-batch-size`` trains what that found.
     """

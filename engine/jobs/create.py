@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # pydantic: 20 MB that a dispatcher has no use for
 
 __all__ = [
     "Plan",
+    "as_kept",
     "create_queued",
     "create_run",
     "numbered",
@@ -65,7 +66,7 @@ def create_run(
     folder what else belongs there, before it appears under its name. Raises UserError when an
     explicit ``name`` is taken, or the folder cannot be written.
     """
-    recipe = _self_contained(_absolute(recipe))
+    recipe = as_kept(recipe)
     try:
         home.runs.mkdir(mode=0o700, exist_ok=True)
         with locked(home.runs / ".lock"):
@@ -124,7 +125,7 @@ def _write_all(
 ) -> list[RunFolder]:
     found: list[RunFolder] = []
     for place, plan in enumerate(plans, 1):
-        recipe = _self_contained(_absolute(plan.recipe))
+        recipe = as_kept(plan.recipe)
         if exact and plan.name:
             _refuse_taken(taken, plan.name)
         name = numbered(plan.name or recipe.name, taken)
@@ -214,6 +215,11 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def as_kept(recipe: "Recipe") -> "Recipe":
+    """The recipe as a run made of it now would keep it."""
+    return _self_contained(_absolute(recipe))
 
 
 def _absolute(recipe: "Recipe") -> "Recipe":

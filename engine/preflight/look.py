@@ -148,11 +148,13 @@ def run_probe(
     *,
     search: bool = False,
     limit_bytes: int | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Measure in a worker process; see :mod:`engine.preflight.probe`. Takes from 20 s on.
 
     ``search``: the batch sizes that leave the effective batch as it is, until the largest one that
-    fits is found. Ctrl+C ends the worker. Raises :class:`UserError` with the worker's words.
+    fits is found. Ctrl+C ends the worker, and so does ``cancelled()``. Raises :class:`UserError`
+    with the worker's words.
     """
     from engine.generate.errand import run_errand
 
@@ -163,7 +165,7 @@ def run_probe(
     with tempfile.TemporaryDirectory(prefix="tunebench-probe-") as folder:
         file = Path(folder) / "spec.json"
         spec.write(file)
-        return run_errand("engine.preflight.probe", [str(file)], on_status)
+        return run_errand("engine.preflight.probe", [str(file)], on_status, cancelled=cancelled)
 
 
 def _fits(attempt: dict[str, Any], limit: int) -> bool:

@@ -8,11 +8,11 @@ from engine.preflight.look import Preflight, hours
 from engine.preflight.memory import MemoryEstimate
 from engine.words import bytes_words, duration
 
-__all__ = ["document", "lines"]
+__all__ = ["PARTS", "attempt_words", "document", "facts", "lines", "memory_words"]
 
 WIDE = 80
 LABEL = 11
-_PARTS = {
+PARTS = {
     "libraries": "libraries",
     "weights": "weights",
     "adapters": "adapters",
@@ -23,6 +23,7 @@ _PARTS = {
     "working": "one layer's work",
     "evaluation": "evaluation",
 }
+"""The parts of a memory estimate, in its order, as people call them."""
 _MARKS = {"note": "note", "warning": "warning", "error": "error"}
 
 
@@ -111,25 +112,38 @@ def lines(seen: Preflight) -> list[str]:
     found = [
         *_wrapped(f"{recipe.name}: {name}, {bits}, {how}; {place.setup.backend} on {place.name}", 0)
     ]
-    if seen.shape:
-        total, trained = seen.shape.parameters, seen.shape.trainable(recipe)
-        share = 100 * trained / total
-        found += _row("model", f"{total:,} parameters, {trained:,} of them trained ({share:.3g} %)")
-    found += _row("data", _data(seen))
-    found += _row("tokens", _tokens(seen))
-    found += _row("steps", _steps(seen))
-    found += _row("time", _time(seen))
-    found += _memory(seen)
-    if disk := seen.disk:
-        found += _row(
-            "disk",
-            f"{disk.kept} checkpoints of {bytes_words(disk.checkpoint_bytes)} at a time; "
-            f"{bytes_words(disk.free_bytes)} free",
-        )
+    for label, words in facts(seen):
+        found += _row(label, words)
+        if label == "memory" and seen.estimate:
+            found += _parts(seen.estimate)
     if seen.finder:
         found += _finder(seen)
     for warning in seen.warnings:
         found += _row(_MARKS[warning.severity], warning.words)
+    return found
+
+
+def facts(seen: Preflight) -> list[tuple[str, str]]:
+    """(label, words) of what the run comes to, one line each."""
+    found = []
+    if seen.shape:
+        total, trained = seen.shape.parameters, seen.shape.trainable(seen.resolved.recipe)
+        share = 100 * trained / total
+        words = f"{total:,} parameters, {trained:,} of them trained ({share:.3g} %)"
+        found.append(("model", words))
+    found += [
+        ("data", _data(seen)),
+        ("tokens", _tokens(seen)),
+        ("steps", _steps(seen)),
+        ("time", _time(seen)),
+        ("memory", memory_words(seen)),
+    ]
+    if disk := seen.disk:
+        words = (
+            f"{disk.kept} checkpoints of {bytes_words(disk.checkpoint_bytes)} at a time; "
+            f"{bytes_words(disk.free_bytes)} free"
+        )
+        found.append(("disk", words))
     return found
 
 
@@ -178,18 +192,17 @@ def _time(seen: Preflight) -> str:
     )
 
 
-def _memory(seen: Preflight) -> list[str]:
+def memory_words(seen: Preflight) -> str:
+    """What the run takes of its device's memory, measured or estimated, and what is free."""
     place, memory, attempt = seen.place, seen.estimate, seen.attempt
     where = f"{bytes_words(place.free_bytes)} of {bytes_words(place.total_bytes)} free"
     measured = attempt.get("peak_bytes") if attempt and "out_of_memory" not in attempt else None
     if measured is not None:
         guessed = f"; estimated {bytes_words(memory.peak)}" if memory else ""
-        found = _row("memory", f"{bytes_words(measured)} measured{guessed}; {where}")
-    elif memory is not None:
-        found = _row("memory", f"about {bytes_words(memory.peak)}, estimated; {where}")
-    else:
-        return _row("memory", f"not known; {where}")
-    return found + (_parts(memory) if memory else [])
+        return f"{bytes_words(measured)} measured{guessed}; {where}"
+    if memory is not None:
+        return f"about {bytes_words(memory.peak)}, estimated; {where}"
+    return f"not known; {where}"
 
 
 def _parts(memory: MemoryEstimate) -> list[str]:
@@ -197,7 +210,7 @@ def _parts(memory: MemoryEstimate) -> list[str]:
     values = memory.as_json()
     cells = [
         f"{words:<18}{bytes_words(values[name]):>9}"
-        for name, words in _PARTS.items()
+        for name, words in PARTS.items()
         if values[name]
     ]
     pairs = [cells[place : place + 2] for place in range(0, len(cells), 2)]
@@ -205,6 +218,18 @@ def _parts(memory: MemoryEstimate) -> list[str]:
 
 
 def _finder(seen: Preflight) -> list[str]:
+    assert seen.finder and seen.probe
+    tried = attempt_words(seen)
+    found = [f"  {'' if place else 'batch':<{LABEL}}{words}" for place, words in enumerate(tried)]
+    if seen.finder["best"]:
+        found += [
+            f"  {'':<{LABEL}}--set {key}={value}" for key, value in seen.finder["settings"].items()
+        ]
+    return found
+
+
+def attempt_words(seen: Preflight) -> list[str]:
+    """A line a batch size that a search tried, the smallest first."""
     assert seen.finder and seen.probe
     found: list[str] = []
     best, fastest = seen.finder["best"], seen.finder["fastest"]
@@ -224,11 +249,7 @@ def _finder(seen: Preflight) -> list[str]:
                 *(["fastest"] if attempt is fastest else []),
             ]
             words += f"  {', '.join(chosen)}" if chosen else ""
-        found.append(f"  {'batch' if not found else '':<{LABEL}}{size:>5} x {steps:<5}{words}")
-    if best:
-        found += [
-            f"  {'':<{LABEL}}--set {key}={value}" for key, value in seen.finder["settings"].items()
-        ]
+        found.append(f"{size:>5} x {steps:<5}{words}")
     return found
 
 

@@ -6,9 +6,12 @@ for other screens' tests: ``frozen_app`` (an app over frozen data), ``HOSTILE`` 
 
 import asyncio
 import contextlib
+import json
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +150,80 @@ def failed() -> RunDetail:
     return detail(run, 83, log=log)
 
 
+OUT_OF_MEMORY = {
+    "type": "error",
+    "kind": "out_of_memory",
+    "message": "out of memory on the GPU while training",
+    "tried": "training, batch 64 x 512 tokens, at step 42",
+    "during": "training",
+    "needed_bytes": 12 << 30,
+    "free_bytes": 3 << 30,
+    "total_bytes": 80 << 30,
+    "used_bytes": 61 << 30,
+    "others_bytes": 16 << 30,
+    "suggestion": {
+        "words": "halve the batch and double accumulation: 32 x 2 rows a step instead of 64 x 1",
+        "settings": {
+            "train.per_device_train_batch_size": 32,
+            "train.gradient_accumulation_steps": 2,
+        },
+    },
+}
+"""The ``error`` event of a run that wanted more than there is."""
+
+
+def out_of_memory(**fields: Any) -> RunDetail:
+    """A run that ended so, with a checkpoint to go on from."""
+    from engine.commands.endings import suggested, what_happened
+
+    run = row(
+        "large", "failed", step=42, max_steps=120, epoch=0.35, loss=loss_at(42),
+        learning_rate=2e-3, tokens_per_second=5200.0, step_seconds=1.4, eval_loss=3.0,
+        best_eval_loss=3.0, best_step=40, ended=NOW - 60, exit_code=1,
+        checkpoint="checkpoints/step-40", reason=OUT_OF_MEMORY["message"],
+        error_kind="out_of_memory", error=json.dumps(OUT_OF_MEMORY), **fields,
+    )  # fmt: skip
+    return detail(run, 42, ending=what_happened(run), suggested=bool(suggested(run)))
+
+
+def on_gpus(count: int) -> RunDetail:
+    """The running run on so many GPUs, the fuller the higher their number."""
+    shown = running()
+    memory = {
+        f"cuda:{number}": {
+            "device": f"cuda:{number}",
+            "used_bytes": (20 + 15 * number) << 30,
+            "total_bytes": 140 << 30,
+            "utilisation": 90 + number,
+        }
+        for number in range(count)
+    }
+    return replace(shown, memory=memory, row=replace(shown.row, num_processes=count))
+
+
+SAMPLES: list[dict[str, Any]] = [
+    {"step": step, "t": NOW + step, "prompt": prompt, "text": text, "reference": reference}
+    for prompt, reference, texts in (
+        (
+            "Oak bench, 120 cm",
+            "This oak bench seats two people.",
+            {
+                20: "A bench bench of oak.",
+                40: "A bench of oak that seats people.",
+                60: "A bench of solid oak that seats two people.",
+            },
+        ),
+        (
+            "Copper kettle",
+            "",
+            {20: "A kettle.", 40: "A kettle.", 60: "A copper kettle for the stove."},
+        ),
+    )
+    for step, text in texts.items()
+]
+"""Two prompts, answered three times."""
+
+
 STATES: dict[str, Callable[[], RunDetail] | None] = {
     "empty": None,
     "running": running,
@@ -230,6 +307,8 @@ def _same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
     assert os.environ["TEXTUAL_ANIMATIONS"] == "none"
     yield
 

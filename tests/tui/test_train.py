@@ -126,7 +126,7 @@ async def test_starting_shows_a_review_and_enter_launches(
         await pilot.press("escape", "s")
         await settle(pilot)
         assert isinstance(app.screen, ReviewScreen)
-        rows = dict(app.screen._rows)
+        rows = dict(app.screen.basics)
         assert "7 steps" in rows["steps"] and rows["changed"] == "train.max_steps: 120 → 7"
         await pilot.press("escape")
         await settle(pilot)

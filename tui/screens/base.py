@@ -71,6 +71,8 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
 
     def receive(self, snapshot: Snapshot) -> None:
         """Hand on a snapshot and bring header and footer up to date."""
+        if not self.is_attached:  # the workbench is being left
+            return
         self.show_snapshot(snapshot)
         self.workbench.feed.watch(self.watched_runs())
         self.refresh_bars()

@@ -1,121 +1,257 @@
-"""What will run, before it runs: enter starts it."""
+"""What will run, before it runs: the preflight, filled in as it becomes known."""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
 
 from rich.text import Text
+from textual import work
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.text import clip
+from tui import lookahead
+from tui.reviewlines import review_lines
+from tui.widgets.lines import LinesView
+from tui.words import duration
 
 if TYPE_CHECKING:
-    from engine.home import Home
+    from engine.preflight.look import Preflight
     from engine.recipe import Recipe
-    from tui.acts import Reading
+    from tui.app import WorkbenchApp
 
-__all__ = ["ReviewScreen", "review_rows"]
+__all__ = ["Decision", "ReviewScreen"]
+
+TICK_SECONDS = 0.5
+NOT_CLEANED = (
+    "Tokens, memory and time are known once the data is cleaned: p does that now, enter as the "
+    "run's first phase."
+)
 
 
-class ReviewScreen(ModalScreen[bool], inherit_bindings=False):
-    """Dismisses with True on enter."""
+@dataclass(frozen=True)
+class Decision:
+    """What to do with the recipe, which a search for the batch size may have changed."""
+
+    what: Literal["start", "queue", ""]
+    recipe: "Recipe"
+    settings: dict[str, int]
+    """The keys that were changed by the search."""
+
+
+@dataclass
+class Job:
+    """A measurement in a thread."""
+
+    search: bool
+    began: float
+    words: str = "starting"
+    cancelled: bool = False
+
+
+@dataclass
+class Seen(Message):
+    """The preflight is there, or why not. ``job``: by which measurement, None: without."""
+
+    seen: "Preflight | None"
+    note: str
+    job: Job | None
+
+
+class ReviewScreen(ModalScreen[Decision], inherit_bindings=False):
+    """Dismisses with a :class:`Decision`. ``probe``: measure at once when there is a GPU."""
 
     BINDINGS = [  # noqa: RUF012
         ("enter", "start", "start"),
+        ("Q", "queue", "put it in the queue"),
+        ("p", "measure(False)", "measure"),
+        ("b", "measure(True)", "find the batch size"),
         ("escape,ctrl+c,q", "cancel", "cancel"),
+        ("j,down", "scroll('scroll_down')", "down"),
+        ("k,up", "scroll('scroll_up')", "up"),
+        ("ctrl+d,pagedown", "scroll('page_down')", "page down"),
+        ("ctrl+u,pageup", "scroll('page_up')", "page up"),
+        ("g,home", "scroll('first')", "first"),
+        ("G,end", "scroll('last')", "last"),
     ]
+    DEFAULT_CSS = """
+    ReviewScreen #busy, ReviewScreen #keys {
+        height: 1; text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    ReviewScreen #busy { color: $accent; }
+    """
 
-    def __init__(self, title: str, rows: list[tuple[str, str]]) -> None:
+    def __init__(
+        self, title: str, recipe: "Recipe", basics: list[tuple[str, str]], *, probe: bool = False
+    ) -> None:
         super().__init__()
-        self._title, self._rows = title, rows
+        self._title, self.recipe, self.basics = title, recipe, basics
+        self._probe = probe
+        self.settings: dict[str, int] = {}
+        self.seen: Preflight | None = None
+        self.note = ""
+        self.job: Job | None = None
+        self._looking = True
+        self._then: Literal["start", "queue", ""] | None = None
+
+    @property
+    def workbench(self) -> "WorkbenchApp":
+        return cast("WorkbenchApp", self.app)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog review") as box:
             box.border_title = Text(clip(self._title, 60))
-            width = max((len(label) for label, _ in self._rows), default=0)
-            text = Text()
-            for label, value in self._rows:
-                text.append(f"{label:<{width}}  ", "#9e9e9e")
-                text.append(clip(value, 200) + "\n")
-            text.right_crop(1)
-            yield Static(text, markup=False)
-            yield Static(
-                Text.assemble(
-                    ("enter", "bold #5fafff"),
-                    " starts it   ",
-                    ("esc", "bold #5fafff"),
-                    " goes back",
-                ),
-                markup=False,
-                classes="ask",
-            )
+            yield LinesView(id="what")
+            yield Static("", id="busy", markup=False)
+            yield Static("", id="keys", markup=False)
+
+    def on_mount(self) -> None:
+        self.set_interval(TICK_SECONDS, self._say)
+        self._show()
+        self._look()
+
+    def on_unmount(self) -> None:
+        if self.job is not None:
+            self.job.cancelled = True  # its process ends with this screen
+
+    # --- what is shown
+
+    def _show(self) -> None:
+        basics, seen, note = self.basics, self.seen, self.note
+        failed = note != NOT_CLEANED
+        view = self.query_one("#what", LinesView)
+        cells = min(100, int(self.app.size.width * 0.96)) - 5
+        lines = review_lines(basics, seen, note, failed, cells)
+        # As high as its lines, as far as there is room: five more lines are the dialog's own.
+        view.styles.height = max(3, min(len(lines), int(self.app.size.height * 0.96) - 4))
+        view.show_layout(lambda width: review_lines(basics, seen, note, failed, width))
+        self._say()
+
+    def on_resize(self) -> None:
+        self._show()
+
+    def _say(self) -> None:
+        """The line of what is being done, and the keys."""
+        busy, job = "", self.job
+        if job is not None:
+            spent = duration(self.workbench.clock() - job.began)
+            doing = "cancelling" if job.cancelled else clip(job.words, 60)
+            busy = f"◍ {doing}  ·  {spent}" + ("" if job.cancelled else "  ·  esc cancels")
+        elif self._looking:
+            busy = "◍ looking at data, model and device"
+        self._put("#busy", Text(busy))
+        keys = Text()
+        told = [("enter", "start"), ("Q", "queue"), ("p", "measure"), ("b", "batch size")]
+        for key, words in [*told, ("esc", "cancel" if job else "back"), ("j k", "scroll")]:
+            keys.append(key, "bold #5fafff")
+            keys.append(f" {words}  ")
+        self._put("#keys", keys)
+
+    def _put(self, id: str, words: Text) -> None:
+        static = self.query_one(id, Static)
+        if getattr(static, "_said", None) != words:
+            static._said = words  # type: ignore[attr-defined]
+            static.update(words)
+
+    # --- looking and measuring
+
+    @work(thread=True, group="look", exit_on_error=False)
+    def _look(self) -> None:
+        self.post_message(self._answer(None))
+
+    @work(thread=True, group="measure", exit_on_error=False)
+    def _measure(self, job: Job) -> None:
+        self.post_message(self._answer(job))
+
+    def _answer(self, job: Job | None) -> Seen:
+        """In a thread: the preflight with or without measuring, or words why there is none."""
+        from engine.data.progress import Cancelled
+        from engine.errors import UserError
+
+        home = self.workbench.home
+
+        def say(words: str) -> None:
+            assert job is not None
+            job.words = words  # shown at the next tick
+
+        try:
+            if job is None:
+                return Seen(lookahead.glance(home, self.recipe), "", None)
+            seen = lookahead.measured(home, self.recipe, job.search, say, lambda: job.cancelled)
+            return Seen(seen, "", job)
+        except Cancelled:
+            return Seen(None, "", job)
+        except UserError as error:
+            return Seen(None, str(error), job)
+        except Exception as error:
+            return Seen(None, f"{type(error).__name__}: {error}", job)
+
+    def on_seen(self, message: Seen) -> None:
+        if message.job is None:
+            self._looking = False
+            if self.job is not None:
+                return  # a measurement was asked for meanwhile: it tells more
+            self.note = message.note or ("" if message.seen else NOT_CLEANED)
+            self.seen = message.seen
+            if self._probe and not message.note:
+                self._begin(search=False)
+        else:
+            self.job = None
+            self.note = message.note
+            if message.seen is not None:
+                self.seen = message.seen
+                self._take_found()
+        self._show()
+        if self._then is not None and self.job is None:
+            self._dismiss(self._then)
+
+    def _take_found(self) -> None:
+        """The batch that a search found is in the recipe from now on."""
+        settings = (self.seen.finder or {}).get("settings") if self.seen else None
+        if settings:
+            before = self.recipe.flat()
+            self.recipe = self.recipe.with_settings([f"{k}={v}" for k, v in settings.items()])
+            for key, value in settings.items():
+                if before[key] != value:
+                    self.settings[key] = value
+                    self.basics.append(("changed", f"{key}: {before[key]} → {value}"))
+
+    def _begin(self, search: bool) -> None:
+        self.job = Job(search, self.workbench.clock())
+        self._measure(self.job)
+        self._say()
+
+    # --- actions
+
+    def action_measure(self, search: bool) -> None:
+        if self.job is None:
+            self._begin(search)
+
+    def action_scroll(self, how: str) -> None:
+        getattr(self.query_one("#what"), f"action_{how}")()
 
     def action_start(self) -> None:
-        self.dismiss(True)
+        self._end("start")
+
+    def action_queue(self) -> None:
+        self._end("queue")
 
     def action_cancel(self) -> None:
-        self.dismiss(False)
+        if self.job is not None:
+            self.job.cancelled = True
+            self._say()
+        else:
+            self._dismiss("")
 
+    def _end(self, what: Literal["start", "queue"]) -> None:
+        """Once the measurement is over: it holds memory that the run wants."""
+        if self.job is None:
+            self._dismiss(what)
+            return
+        self._then, self.job.cancelled = what, True
+        self._say()
 
-def review_rows(
-    home: "Home",
-    recipe: "Recipe",
-    name: str | None,
-    changes: list[tuple[str, str, str]],
-    machine: "Reading",
-) -> list[tuple[str, str]]:
-    """(label, words) of what would run: data, model, steps, where. Checks that the source is there.
-
-    Blocks for some milliseconds; raises UserError when the run could not even begin.
-    """
-    train, lora = recipe.train, recipe.lora
-    _check_source(recipe)
-    split = recipe.split
-    sizes = f"{split.train:g} / {split.validation:g} / {split.test:g}"
-    model = recipe.model.model_name_or_path + (", in 4 bits" if recipe.model.load_in_4bit else "")
-    batch = f"{train.per_device_train_batch_size}"
-    if train.gradient_accumulation_steps > 1:
-        batch += f" x {train.gradient_accumulation_steps} accumulated"
-    length = f"{train.max_steps} steps" if train.max_steps > 0 else ""
-    length = length or f"{train.num_train_epochs:g} epoch(s) over the train split"
-    rows = [
-        ("run", name or f"{recipe.name} (a number is added when that is taken)"),
-        (
-            "data",
-            f"{recipe.data.source}  ({recipe.data.prompt_column} → "
-            f"{recipe.data.completion_column})",
-        ),
-        ("split", f"{sizes}  train / validation / test"),
-        ("model", model),
-        (
-            "trains",
-            f"LoRA r={lora.r} on {len(lora.target_modules)} modules"
-            if lora.enabled
-            else "every weight",
-        ),
-        ("steps", f"{length}, batch {batch}, at most {train.max_length} tokens a row"),
-        ("learning rate", f"{train.learning_rate:g}, {train.lr_scheduler_type}"),
-        ("evaluates", f"every {train.eval_steps} steps, saves every {train.save_steps}"),
-        ("where", f"{_device(recipe, machine)}; files in {home.runs}/"),
-    ]
-    for key, before, now in changes:
-        rows.append(("changed", f"{key}: {before} → {now}"))
-    return rows
-
-
-def _check_source(recipe: "Recipe") -> None:
-    try:
-        from engine.data.prepare import check_source
-    except ModuleNotFoundError:
-        return
-    check_source(recipe)
-
-
-def _device(recipe: "Recipe", machine: "Reading") -> str:
-    wanted = recipe.model.device
-    if wanted == "cpu" or (wanted == "auto" and not machine.gpus):
-        return "this machine's CPU"
-    if not machine.gpus:
-        return f"CUDA, but {machine.reason or 'no GPU is there'}"
-    return machine.gpus[0][1]
+    def _dismiss(self, what: Literal["start", "queue", ""]) -> None:
+        self.dismiss(Decision(what, self.recipe, self.settings))

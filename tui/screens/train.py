@@ -1,7 +1,6 @@
 """Train: a recipe and its start on one side, the live run on the other."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import work
@@ -14,20 +13,22 @@ from engine.history.row import ENDS
 from engine.text import clip
 from tui import acts, keymap
 from tui.feed import RunDetail, Snapshot
-from tui.screens.acting import RunActions
+from tui.machine import machine_bars
 from tui.screens.base import block
+from tui.screens.starting import Started
+from tui.screens.trainviews import TrainViews
 from tui.widgets.bars import tail
 from tui.widgets.chart import Chart
 from tui.widgets.curves import loss_colours, loss_lines, metric_line, next_weight, weight_for
-from tui.widgets.gauge import Bar, Gauge
+from tui.widgets.gauge import Gauge
+from tui.widgets.keylist import KeysView
 from tui.widgets.log import LogTail
 from tui.widgets.recipeform import RecipeForm
 from tui.widgets.runstate import RunState
-from tui.words import bytes_words, of_bytes
+from tui.widgets.samples import SamplesView
 
 if TYPE_CHECKING:
     from engine.history.row import RunRow
-    from engine.recipe import Recipe
 
 __all__ = ["TrainScreen"]
 
@@ -42,23 +43,7 @@ class Read(Message):
     reading: acts.Reading
 
 
-@dataclass
-class Reviewed(Message):
-    """What would run, in words; ``recipe`` as it will be launched."""
-
-    recipe: "Recipe"
-    name: str | None
-    rows: list[tuple[str, str]]
-
-
-@dataclass
-class Started(Message):
-    """A run was launched."""
-
-    id: str
-
-
-class TrainScreen(RunActions):
+class TrainScreen(TrainViews):
     """Follows the newest run; ``n`` and ``N`` show another one."""
 
     SCREEN = "train"
@@ -72,19 +57,20 @@ class TrainScreen(RunActions):
         self._weight: float | None = None
         self._log_y = False
         self._paused = False
-        self._detail: RunDetail | None = None
         self._reading = False
         self._machine: acts.Reading | None = None
 
     def compose_body(self) -> ComposeResult:
-        with Horizontal(id="train", classes="-live -none"):
-            yield RecipeForm(id="form")
+        with Horizontal(id="train"):
+            yield KeysView(id="all")
+            yield self.form
             with Vertical(id="live"):
                 yield RunState(id="state")
                 yield Chart("loss", id="loss")
                 yield Chart("learning rate", id="rate", y_zero=True)
                 yield Gauge(id="memory")
                 yield LogTail(id="log", classes="pane", empty="no log yet")
+            yield SamplesView(id="samples")
             yield Static("", id="none", classes="empty", markup=False)
 
     def on_mount(self) -> None:
@@ -108,11 +94,12 @@ class TrainScreen(RunActions):
         return frozenset({row.id}) if row else frozenset()
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
+        self.settle_requests(snapshot.details)
         row = self._row()
-        body = self.query_one("#train")
-        body.set_class(row is None, "-none")
+        self._arrange()
         if row is None:
             self._detail = None
+            self.query_one(SamplesView).show_detail(None)
             self._show_none(snapshot)
             return
         detail = snapshot.details.get(row.id) or RunDetail(row)
@@ -129,6 +116,7 @@ class TrainScreen(RunActions):
                 f"{tail(self.workbench.home_words, 28)} holds no run yet.\n\n"
                 "s   reviews and starts the recipe\n"
                 "e   edits it\n"
+                "a   shows every key of it\n"
                 "r   takes the next built-in recipe"
             )
         )
@@ -141,7 +129,7 @@ class TrainScreen(RunActions):
         if detail is None:
             return
         row = detail.row
-        self.query_one("#state", RunState).show(detail, self.workbench.clock())
+        self._show_state()
         count = len(detail.series["loss"][0]) if "loss" in detail.series else 0
         key = (row.id, row.attempt, row.step, count, len(detail.evaluations))
         weight = weight_for(count) if self._weight is None else self._weight
@@ -155,12 +143,22 @@ class TrainScreen(RunActions):
         )
         self.query_one("#rate", Chart).show(metric_line(detail, "learning_rate"), key)
         self.query_one("#log", LogTail).show(detail.log)
+        if self._view == "samples":
+            self.query_one(SamplesView).show_detail(detail)
         self._show_machine()
+
+    def _show_state(self) -> None:
+        if self._detail is not None:
+            asked = self.asked_words(self._detail.row.id)
+            self.query_one("#state", RunState).show(self._detail, self.workbench.clock(), asked)
+
+    def requests_changed(self) -> None:
+        self._show_state()
 
     def _tick(self) -> None:
         """Once a second: elapsed times of a live run; repaints only if a word changed."""
         if self.is_current and self._detail is not None and self._detail.row.state not in ENDS:
-            self.query_one("#state", RunState).show(self._detail, self.workbench.clock())
+            self._show_state()
 
     # --- the machine
 
@@ -181,53 +179,22 @@ class TrainScreen(RunActions):
         self._show_machine()
 
     def _show_machine(self) -> None:
-        reading = self._machine
-        if reading is None:
-            return
-        bars, title = [], "GPU"
-        for index, name, used, total, busy in reading.gpus[:2]:
-            title = f"GPU {index} {name}" if len(reading.gpus) == 1 else "GPUs"
-            share = used / total if used is not None and total else None
-            bars.append(Bar("memory", share, of_bytes(used, total)))
-            busy_words = f"{busy} %" if busy is not None else "not told"
-            bars.append(Bar("busy", busy / 100 if busy is not None else None, busy_words))
-        if not reading.gpus:
-            title = "no GPU: host memory"
-            if reading.host_total and reading.host_used is not None:
-                bars.append(
-                    Bar(
-                        "memory",
-                        reading.host_used / reading.host_total,
-                        of_bytes(reading.host_used, reading.host_total),
-                    )
-                )
-            if reading.cpu is not None:
-                bars.append(Bar("CPU", reading.cpu / 100, f"{reading.cpu:.0f} %"))
-        row = self._detail.row if self._detail else None
-        if row is not None and (row.memory_bytes or row.peak_memory_bytes):
-            peak = f", peak {bytes_words(row.peak_memory_bytes)}" if row.peak_memory_bytes else ""
-            bars.append(Bar("run", None, f"{bytes_words(row.memory_bytes)}{peak}"))
-        self.query_one("#memory", Gauge).show(title, bars)
+        if self._machine is not None:
+            self.query_one("#memory", Gauge).show(*machine_bars(self._machine, self._detail))
 
     # --- actions
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        form = self.query(RecipeForm)
-        if action == "start":
-            return bool(form) and form.first().recipe is not None
         if action in ("edit", "next_recipe"):
-            return bool(form) and form.first().ready
+            return self.form.ready
         if action in ("log_y", "smoothing", "pause"):
             return self._detail is not None
         if action in ("next_run", "previous_run"):
-            return len(self.workbench.snapshot.rows) > 1
+            return len(self.workbench.snapshot.rows) > 1 or self._view == "samples"
         return super().check_action(action, parameters)
 
     def on_recipe_form_edited(self, message: RecipeForm.Edited) -> None:
         self.refresh_bars()
-
-    def _view(self, live: bool) -> None:
-        self.query_one("#train").set_class(live, "-live")
 
     def action_maximise(self) -> None:
         """The loss, unless something else has the focus."""
@@ -236,27 +203,25 @@ class TrainScreen(RunActions):
         else:
             super().action_maximise()
 
-    def action_next_view(self) -> None:
-        self._view(not self.query_one("#train").has_class("-live"))
-
-    def action_previous_view(self) -> None:
-        self.action_next_view()
-
     def action_edit(self) -> None:
-        self._view(False)
-        self.query_one(RecipeForm).focus_name()
+        self._show_view("recipe")
+        self.form.focus_name()
 
     def action_next_recipe(self) -> None:
-        self._view(False)
-        self.query_one(RecipeForm).next_recipe()
+        self._show_view("recipe")
+        self.form.next_recipe()
 
     def action_back(self) -> None:
+        if self._in_keys:
+            if not self.query_one(KeysView).back():
+                self._close_keys()
+            return
         was_typing = self.focused is not None and self.focused in self.query("#form *")
         super().action_back()
         if was_typing:
             self.set_focus(None)
         else:
-            self._view(True)
+            self._show_view("run")
         self.refresh_bars()
 
     def _pick(self, by: int) -> None:
@@ -272,11 +237,17 @@ class TrainScreen(RunActions):
         self._picked, self._paused = id, False
         self.receive(self.workbench.snapshot)
 
+    def _next(self, by: int) -> None:
+        if self._view == "samples" and not self._in_keys:
+            self.query_one(SamplesView).turn(by)
+        else:
+            self._pick(by)
+
     def action_next_run(self) -> None:
-        self._pick(1)
+        self._next(1)
 
     def action_previous_run(self) -> None:
-        self._pick(-1)
+        self._next(-1)
 
     def action_log_y(self) -> None:
         self._log_y = not self._log_y
@@ -291,54 +262,8 @@ class TrainScreen(RunActions):
         self.show_snapshot(self.workbench.snapshot)
         self._show_detail()
 
-    # --- starting a run
-
-    def action_start(self) -> None:
-        form = self.query_one(RecipeForm)
-        if form.recipe is not None:
-            self._review(form.recipe, form.name_given, form.changes())
-
-    @work(thread=True, group="start", exclusive=True, exit_on_error=False)
-    def _review(
-        self, recipe: "Recipe", name: str | None, changes: list[tuple[str, str, str]]
-    ) -> None:
-        from engine.errors import UserError
-        from tui.screens.review import review_rows
-
-        try:
-            machine = self.workbench.read_system()
-            rows = review_rows(self.workbench.home, recipe, name, changes, machine)
-        except UserError as error:
-            self.app.call_from_thread(self.workbench.say, str(error), "error")
-            return
-        self.post_message(Reviewed(recipe, name, rows))
-
-    def on_reviewed(self, message: Reviewed) -> None:
-        from tui.screens.review import ReviewScreen
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._launch(message.recipe, message.name)
-
-        title = f"Start {message.name or message.recipe.name}?"
-        self.app.push_screen(ReviewScreen(title, message.rows), answered)
-
-    @work(thread=True, group="start", exclusive=True, exit_on_error=False)
-    def _launch(self, recipe: "Recipe", name: str | None) -> None:
-        from engine.errors import UserError
-
-        say = partial(self.app.call_from_thread, self.workbench.say)
-        try:
-            id = acts.start_run(self.workbench.home, recipe, name)
-        except UserError as error:
-            say(str(error), "error")
-        except Exception as error:
-            say(f"{type(error).__name__}: {error}", "error")
-        else:
-            self.post_message(Started(id))
-
     def on_started(self, message: Started) -> None:
         self._picked, self._paused = message.id, False
-        self._view(True)
+        self._show_view("run")
         self.set_focus(None)
-        self.workbench.say("started; it goes on when the workbench is closed")
+        self.workbench.say(message.words)

@@ -7,12 +7,20 @@ from tui.feed import RunDetail
 if TYPE_CHECKING:
     from tui.raster import Line
 
-__all__ = ["WEIGHTS", "loss_colours", "loss_lines", "metric_line", "next_weight", "weight_for"]
+__all__ = [
+    "WEIGHTS",
+    "loss_colours",
+    "loss_lines",
+    "metric_line",
+    "next_weight",
+    "points_of",
+    "weight_for",
+]
 
 WEIGHTS = (0.0, 0.6, 0.9, 0.99)
 """What ``S`` cycles through: the share of the past in the moving average."""
 
-RAW, SMOOTH, VALIDATION, TEST = "#5f87af", "#5fafff", "#ffd75f", "#87d787"
+RAW, SMOOTH, VALIDATION, WARNED = "#5f87af", "#5fafff", "#ffd75f", "#ff8787"
 
 
 def weight_for(points: int) -> float:
@@ -41,17 +49,40 @@ def loss_lines(detail: RunDetail, weight: float) -> "list[Line]":
         lines.append(Line("loss", x, y, "dots" if weight else "solid"))
         if weight:
             lines.append(Line(f"smoothed {weight:g}", x, ema(y, weight)))
-    if points := _points(detail, "validation", ("during", "asked", "after", "before")):
+    if points := points_of(detail, "validation", ("during", "asked", "after", "before")):
         lines.append(Line("validation", *points, "points"))
+    if points := _warned(detail):
+        lines.append(Line("warnings", *points, "points"))
     return lines
 
 
 def loss_colours(lines: "list[Line]") -> list[str]:
     """Their colours: the raw line steps back when there is a smoothed one."""
     chosen = {"loss": RAW if len(lines) > 1 and "smoothed" in lines[1].name else SMOOTH}
-    return [
-        chosen.get(line.name, VALIDATION if line.name == "validation" else SMOOTH) for line in lines
-    ]
+    chosen |= {"validation": VALIDATION, "warnings": WARNED}
+    return [chosen.get(line.name, SMOOTH) for line in lines]
+
+
+def _warned(detail: RunDetail) -> tuple[Any, Any] | None:
+    """Where the run warned, as when the watchdog lowered the rate: on the last loss before it."""
+    import numpy as np
+
+    steps = sorted(
+        {
+            step
+            for one in detail.notices
+            if one.get("type") == "warning"
+            and isinstance(one.get("event"), dict)
+            and isinstance(step := one["event"].get("step"), int)
+        }
+    )
+    x, y = detail.series.get("loss", (np.empty(0), np.empty(0)))
+    finite = np.isfinite(y)
+    x, y = x[finite], y[finite]
+    if not steps or not len(x):
+        return None
+    places = np.clip(np.searchsorted(x, steps, side="right") - 1, 0, len(x) - 1)
+    return np.array(steps, dtype=np.float64), y[places]
 
 
 def metric_line(detail: RunDetail, name: str) -> "list[Line]":
@@ -62,7 +93,8 @@ def metric_line(detail: RunDetail, name: str) -> "list[Line]":
     return [Line(name, *found)] if found is not None and len(found[0]) else []
 
 
-def _points(detail: RunDetail, split: str, whiches: tuple[str, ...]) -> tuple[Any, Any] | None:
+def points_of(detail: RunDetail, split: str, whiches: tuple[str, ...]) -> tuple[Any, Any] | None:
+    """Steps and losses of the evaluations of one split, in order; None where there are none."""
     import numpy as np
 
     found = sorted(

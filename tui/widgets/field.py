@@ -179,6 +179,7 @@ class Field(Widget):
         else:
             self.box = PlainInput(select_on_focus=False, placeholder=placeholder)
         self.box.styles.margin = (0, 0, 0, len(self._label))
+        self._said = ""
 
     def compose(self) -> ComposeResult:
         yield self.box
@@ -197,6 +198,9 @@ class Field(Widget):
 
     def wrong(self, message: str) -> None:
         """Say what is wrong with the value; empty: nothing."""
+        if message == self._said:  # said at every key typed, and a layout is 5 ms
+            return
+        self._said = message
         told = Text(clip(f"✗ {message}", 400) if message else "")
         if (line := next(iter(self.query(".wrong").results(Static)), None)) is not None:
             line.update(told)

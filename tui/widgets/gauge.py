@@ -1,6 +1,7 @@
 """Bars for memory and utilisation; the numbers stand beside them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from rich.text import Text
 from textual.app import RenderResult
@@ -9,6 +10,11 @@ from textual.widget import Widget
 from engine.text import clip
 
 __all__ = ["Bar", "Gauge"]
+
+
+COLUMN, WORDS = 12, 30
+"""Cells that one device needs at least when they stand in two columns, and from which its words
+are said instead of its share."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +50,41 @@ class Gauge(Widget):
             self.refresh()
 
     def render(self) -> RenderResult:
-        width = self.size.width
+        width, height = self.size
+        bars = self._shown[1]
+        if len(bars) <= height or width < 2 * COLUMN:
+            return Text("\n").join(_line(bar, _label(bars), width) for bar in bars)
+        # More devices than lines: two columns.
+        half, room = (len(bars) + 1) // 2, (width - 2) // 2
+        short = [bar if room >= WORDS else _shorter(bar) for bar in bars]
         lines = []
-        label = max((len(bar.label) for bar in self._shown[1]), default=0)
-        for bar in self._shown[1]:
-            line = Text(no_wrap=True, overflow="ellipsis")
-            if bar.share is None:
-                line.append(clip(f"{bar.label:<{label}} {bar.words}".strip(), width))
-                lines.append(line)
-                continue
-            room = width - label - 2 - len(bar.words)
-            line.append(f"{bar.label:<{label}} ")
-            if room >= 4:
-                colour = "#87d787" if bar.share < 0.85 else "#ffaf5f"
-                line.append_text(bar_text(bar.share, room, colour))
-                line.append(" ")
-            line.append(clip(bar.words, max(1, width - line.cell_len)), "bold")
+        for left, right in zip_longest(short[:half], short[half:]):
+            line = _line(left, _label(bars), room)
+            if right is not None:
+                line.append(" " * (room + 2 - line.cell_len))
+                line.append_text(_line(right, _label(bars), room))
             lines.append(line)
         return Text("\n").join(lines)
+
+
+def _shorter(bar: Bar) -> Bar:
+    return bar if bar.share is None else replace(bar, words=f"{100 * bar.share:3.0f} %")
+
+
+def _label(bars: tuple[Bar, ...]) -> int:
+    return max((len(bar.label) for bar in bars), default=0)
+
+
+def _line(bar: Bar, label: int, width: int) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis")
+    if bar.share is None:
+        line.append(clip(f"{bar.label:<{label}} {bar.words}".strip(), width))
+        return line
+    room = width - label - 2 - len(bar.words)
+    line.append(f"{bar.label:<{label}} ")
+    if room >= 4:
+        colour = "#87d787" if bar.share < 0.85 else "#ffaf5f"
+        line.append_text(bar_text(bar.share, room, colour))
+        line.append(" ")
+    line.append(clip(bar.words, max(1, width - line.cell_len)), "bold")
+    return line

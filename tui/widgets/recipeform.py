@@ -1,6 +1,5 @@
 """The recipe form: choose a recipe, edit what matters most, see at once what is wrong."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +17,7 @@ from tui.widgets.field import Field, Toggle
 if TYPE_CHECKING:
     from engine.recipe import Recipe
     from tui.app import WorkbenchApp
+    from tui.recipesheet import RecipeSheet
 
 __all__ = ["FIELDS", "RecipeForm"]
 
@@ -42,9 +42,8 @@ FIELDS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
 )
-"""Heading -> keys. Everything else is edited in a recipe file."""
+"""Heading -> keys: the short list that the form begins with."""
 
-TEXTS = frozenset({"data.source", "model.model_name_or_path"})
 TOGGLES = frozenset({"model.load_in_4bit"})
 
 
@@ -53,7 +52,7 @@ class Loaded(Message):
     """A recipe was read (or not) in the thread."""
 
     name: str
-    recipe: "Recipe | None"
+    sheet: "RecipeSheet | None"
     error: str
     builtins: tuple[str, ...]
 
@@ -76,16 +75,33 @@ class RecipeForm(VerticalScroll, can_focus=False):
     def __init__(self, start: str = "demo", **options: Any) -> None:
         super().__init__(classes="pane", **options)
         self._start = start
-        self.base: Recipe | None = None
-        """The recipe as it was read."""
-        self.recipe: Recipe | None = None
-        self.name_given: str | None = None
-        """A name for the run, when it was changed by hand."""
+        self.sheet: RecipeSheet | None = None
+        """All keys, as edited; None before a recipe was read."""
+        self.read = ""
+        """What the recipe was read from, as it was asked for."""
+        self._failed = False
+        self._fields: dict[str, Field] = {}
         self._builtins: tuple[str, ...] = ()
 
     def on_mount(self) -> None:
         self.border_title = "Recipe"
         cast("WorkbenchApp", self.app).when_painted(lambda: self.load(self._start))
+
+    @property
+    def recipe(self) -> "Recipe | None":
+        """The recipe as edited; None while anything in it is wrong."""
+        return self.sheet.recipe if self.sheet and not self._failed else None
+
+    @property
+    def name_given(self) -> str | None:
+        """A name for the run, when it was changed by hand."""
+        if self.sheet is None or self.sheet.name == self.sheet.base.name:
+            return None
+        return self.sheet.name
+
+    def changes(self) -> list[tuple[str, str, str]]:
+        """(key, value in the recipe, value now) of what was edited."""
+        return self.sheet.changes() if self.sheet else []
 
     def _parts(self) -> Iterator[Widget]:
         """The fields; made with the first recipe, because their 60 widgets slow the first paint."""
@@ -101,12 +117,12 @@ class RecipeForm(VerticalScroll, can_focus=False):
         yield Static("", id="crosswise")
 
     def field(self, key: str) -> Field:
-        return next(field for field in self.query(Field) if field.key == key)
+        return self._fields[key]
 
     @property
     def ready(self) -> bool:
         """There are fields to edit."""
-        return bool(self.query(Field))
+        return bool(self._fields)
 
     def focus_name(self) -> None:
         self.screen.set_focus(self.field("name").box)
@@ -118,31 +134,36 @@ class RecipeForm(VerticalScroll, can_focus=False):
         """Read a recipe in a thread: importing pydantic takes 150 ms the first time."""
         from engine.errors import UserError
         from engine.recipe import builtin_recipes, load_recipe
+        from tui.recipesheet import RecipeSheet
 
         names = tuple(builtin_recipes())
         try:
-            self.post_message(Loaded(name, load_recipe(name), "", names))
+            self.post_message(Loaded(name, RecipeSheet(load_recipe(name)), "", names))
         except UserError as error:
             self.post_message(Loaded(name, None, str(error), names))
 
+    @work(thread=True, group="recipe", exclusive=True, exit_on_error=False)
+    def take(self, words: str, recipe: "Recipe") -> None:
+        """Edit this recipe from now on; ``words`` say whose it is."""
+        from engine.recipe import builtin_recipes
+        from tui.recipesheet import RecipeSheet
+
+        self.post_message(Loaded(words, RecipeSheet(recipe), "", tuple(builtin_recipes())))
+
     async def on_loaded(self, message: Loaded) -> None:
-        if not self.query(Field):
+        if not self._fields:
             await self.mount_all(self._parts())
+            self._fields = {field.key: field for field in self.query(Field)}
         self._builtins = message.builtins
         listed = " · ".join(message.builtins)
         self.query_one("#builtins", Static).update(Text(f"{listed} · or a TOML file"))
         self.field("recipe").wrong(message.error)
-        if message.recipe is None:
-            self.recipe = None
-            self.post_message(self.Edited())
-            return
-        self.base, self.name_given = message.recipe, None
-        self.field("recipe").put(message.name)
-        self.field("name").put(message.recipe.name)
-        for _, keys in FIELDS:
-            for key in keys:
-                self.field(key).put(_value(message.recipe, key))
-        self._check()
+        self._failed = message.sheet is None
+        if message.sheet is not None:
+            self.sheet, self.read = message.sheet, message.name
+            self.field("recipe").put(message.name)
+            self.field("name").put(message.sheet.name)
+        self.show_sheet()
 
     def next_recipe(self) -> None:
         """Take the built-in recipe after this one."""
@@ -153,15 +174,55 @@ class RecipeForm(VerticalScroll, can_focus=False):
 
     # --- editing
 
+    def show_sheet(self) -> None:
+        """Bring the fields up to date with the sheet, and say under them what is wrong."""
+        if self.sheet is None:
+            return
+        for _, keys in FIELDS:
+            for key in keys:
+                field = self.field(key)
+                if field.value != self.sheet.text(key):
+                    field.put(self.sheet.text(key))
+        self._say_wrong()
+
+    def _say_wrong(self) -> None:
+        sheet = self.sheet
+        assert sheet is not None
+        shown = {"name"}
+        self.field("name").wrong(sheet.wrong.get("name", ""))
+        for _, keys in FIELDS:
+            for key in keys:
+                shown.add(key)
+                self.field(key).wrong(sheet.wrong.get(key, ""))
+        # What has no field here, and what does not fit together, is said below all.
+        others = [f"{key}: {words}" for key, words in sheet.wrong.items() if key not in shown]
+        below = sheet.crosswise or next(iter(others), "")
+        note = self.query_one("#crosswise", Static)
+        note.update(Text(f"✗ {safe_line(below)}" if below else ""))
+        note.set_class(bool(below), "-wrong")
+        more = sum(key not in shown for key, _, _ in sheet.changes())
+        self.border_subtitle = f"a: all keys{f', {more} changed there' if more else ''}"
+        self.post_message(self.Edited())
+
+    def _take(self, box: Widget, value: str) -> None:
+        sheet = self.sheet
+        field = next((one for one in self._fields.values() if one.box is box), None)
+        if sheet is None or field is None:
+            return
+        if field.key == "name":
+            sheet.rename(value.strip())
+        else:
+            sheet.put(field.key, value)
+        self._say_wrong()
+
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        if self._is_recipe(event.input):
-            return
-        self._check()
+        if not self._is_recipe(event.input):
+            self._take(event.input, event.value)
 
     def on_toggle_changed(self, event: Toggle.Changed) -> None:
         event.stop()
-        self._check()
+        self._take(event.toggle, event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -173,85 +234,8 @@ class RecipeForm(VerticalScroll, can_focus=False):
     def on_input_blurred(self, event: Input.Blurred) -> None:
         event.stop()
         wanted = event.value.strip()
-        if self._is_recipe(event.input) and self.base is not None and wanted != self._read_name:
+        if self._is_recipe(event.input) and self.sheet is not None and wanted != self.read:
             self.load(wanted)
-
-    @property
-    def _read_name(self) -> str:
-        return getattr(self, "_loaded_name", "")
 
     def _is_recipe(self, box: Input) -> bool:
         return box is self.field("recipe").box
-
-    def _check(self) -> None:
-        """Say under every field what is wrong with it; below all what does not fit together."""
-        from engine.errors import UserError
-
-        if self.base is None:
-            return
-        self._loaded_name = self.field("recipe").value
-        settings, fine = [], True
-        for key, setting in self._settings():
-            try:
-                self.base.with_settings([setting])
-                self.field(key).wrong("")
-                settings.append(setting)
-            except UserError as error:
-                message = _bare(str(error), key)
-                # A rule about two values is said at the end, unless one alone breaks it.
-                self.field(key).wrong(message)
-                fine = False
-        crosswise = ""
-        self.recipe = None
-        if fine:
-            try:
-                self.recipe = self.base.with_settings(settings)
-            except UserError as error:
-                crosswise = _bare(str(error), "")
-        name = self.field("name").value.strip()
-        self.name_given = name if name != self.base.name else None
-        note = self.query_one("#crosswise", Static)
-        note.update(Text(f"✗ {safe_line(crosswise)}" if crosswise else ""))
-        note.set_class(bool(crosswise), "-wrong")
-        self.post_message(self.Edited())
-
-    def _settings(self) -> list[tuple[str, str]]:
-        """(key, setting) of every value that is not the recipe's own."""
-        assert self.base is not None
-        found = [("name", f"name={json.dumps(self.field('name').value.strip())}")]
-        for _, keys in FIELDS:
-            for key in keys:
-                value = self.field(key).value.strip()
-                if value == _value(self.base, key):
-                    self.field(key).wrong("")
-                    continue
-                found.append((key, f"{key}={json.dumps(value) if key in TEXTS else value}"))
-        return found
-
-    def changes(self) -> list[tuple[str, str, str]]:
-        """(key, value in the recipe, value now) of what was edited."""
-        if self.base is None:
-            return []
-        return [
-            (key, _value(self.base, key), self.field(key).value.strip())
-            for _, keys in FIELDS
-            for key in keys
-            if self.field(key).value.strip() != _value(self.base, key)
-        ]
-
-
-def _value(recipe: "Recipe", key: str) -> str:
-    value: Any = recipe
-    for part in key.split("."):
-        value = getattr(value, part)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value)
-
-
-def _bare(message: str, key: str) -> str:
-    """The engine's words without what the form shows already: where it was set, and the key."""
-    message = message.split(": ", 1)[1] if message.startswith("--set") else message
-    return message.removeprefix(f"{key}: ")

@@ -1,26 +1,29 @@
-"""What a run is doing, or how it ended, in at most six lines."""
+"""What a run is doing, or how it ended and what to do then, in a few lines."""
 
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.app import RenderResult
+from textual.geometry import Size
 from textual.widget import Widget
 
 from engine.history.pace import RECENT_STEPS, seconds_left
 from engine.history.row import ENDS, seconds
-from engine.text import clip
+from engine.text import clip, safe_line
 from tui import words
 from tui.feed import RunDetail
 from tui.theme import STATES
 from tui.widgets.gauge import bar_text
 
 if TYPE_CHECKING:
-    from engine.history.pace import RECENT_STEPS, seconds_left
-from engine.history.row import RunRow
+    from engine.history.row import RunRow
 
 __all__ = ["RunState", "eta", "state_lines"]
 
+ENDING_LINES = 2
+"""Lines that each of what was tried, what was missing and what is next may take."""
 SILENT_SECONDS = 60
 """A live run that wrote nothing for so long is said to be silent."""
 
@@ -56,7 +59,7 @@ class _Head:
         if row.state == "starting" and row.phase:
             rest.append(row.phase)
         elif row.state == "queued":
-            rest.append("waiting for its worker")
+            rest.append("waits to be started")
         elif row.state == "stopping":
             rest.append("finishing its step, saving")
         spent = seconds(row, self.now)
@@ -104,6 +107,8 @@ def state_lines(detail: RunDetail, width: int, now: float) -> list[Text]:
         _pair(best, "checkpoint", clip(_checkpoint(row.checkpoint), 24), False)
     lines.append(best)
     lines += _end_lines(detail, width)
+    for line in lines:  # joined they would wrap
+        line.truncate(width, overflow="ellipsis")
     return lines
 
 
@@ -140,10 +145,12 @@ def _end_lines(detail: RunDetail, width: int) -> list[Text]:
     if row.state in ENDS:
         end = Text(no_wrap=True, overflow="ellipsis", end="")
         if row.state != "finished" or row.exit_code:
-            _pair(
-                end, "exit code", str(row.exit_code) if row.exit_code is not None else words.NOTHING
-            )
-            _pair(end, "signal", _signal(row.signal))
+            code = words.NOTHING if row.exit_code is None else str(row.exit_code)
+            # What is said below tells more than a number.
+            if not detail.ending and (row.exit_code is not None or row.signal is None):
+                _pair(end, "exit code", code)
+            if row.signal is not None:
+                _pair(end, "signal", _signal(row.signal))
         elif row.reason:
             _pair(end, "ended by", clip(row.reason, 30))
         if row.checkpoint:
@@ -152,10 +159,15 @@ def _end_lines(detail: RunDetail, width: int) -> list[Text]:
             _pair(end, "checkpoint", "none whole")
         if row.state != "finished":
             end.append("R ", "bold #5fafff")
-            end.append("goes on")
+            end.append("goes on   ")
+            if detail.suggested:
+                end.append("A ", "bold #5fafff")
+                end.append("as suggested")
         lines.append(end)
         if row.state != "finished" and row.reason:
             lines.append(Text(clip(row.reason, width), "#ff8787", no_wrap=True, end=""))
+        for label, told in detail.ending:
+            lines += _labelled(label, told, width)
     elif detail.notices:
         notice = detail.notices[-1]
         mark, colour = ("✗", "#ff8787") if notice.get("type") == "error" else ("!", "#ffaf5f")
@@ -164,9 +176,20 @@ def _end_lines(detail: RunDetail, width: int) -> list[Text]:
     return lines
 
 
-def _signal(number: int | None) -> str:
-    if number is None:
-        return "none"
+def _labelled(label: str, told: str, width: int) -> list[Text]:
+    """Words under a label, wrapped; what is too long for :data:`ENDING_LINES` is cut."""
+    head = f"{clip(label, 10):<8}"
+    room = max(20, width - len(head))
+    parts = textwrap.wrap(safe_line(told[:1000]), room) or [""]
+    if len(parts) > ENDING_LINES:
+        parts = [*parts[: ENDING_LINES - 1], " ".join(parts[ENDING_LINES - 1 :])]
+    return [
+        Text.assemble((" " * len(head) if place else head, "#9e9e9e"), clip(part, room), end="")
+        for place, part in enumerate(parts)
+    ]
+
+
+def _signal(number: int) -> str:
     import signal
 
     try:
@@ -185,20 +208,26 @@ class RunState(Widget):
         self._detail: RunDetail | None = None
         self._lines: list[Text] = []
         self._now = 0.0
+        self._asked = ""
 
-    def show(self, detail: RunDetail | None, now: float) -> None:
-        """``now``: seconds since the epoch, for "silent for" and "ago"."""
-        self._detail, self._now = detail, now
+    def show(self, detail: RunDetail | None, now: float, asked: str = "") -> None:
+        """``now``: seconds since the epoch, for "silent for" and "ago"; ``asked``: what was asked
+        of the run and not taken yet."""
+        self._detail, self._now, self._asked = detail, now, asked
         lines = self._make(self.content_size.width or 80)
         if [line.markup for line in lines] != [line.markup for line in self._lines]:
             self.refresh(layout=len(lines) != len(self._lines))
             self._lines = lines
 
     def _make(self, width: int) -> list[Text]:
-        return state_lines(self._detail, width, self._now) if self._detail else []
+        lines = state_lines(self._detail, width, self._now) if self._detail else []
+        if self._asked and lines:
+            lines.append(Text(clip(f"… {self._asked}", width), "#ffd75f", no_wrap=True, end=""))
+        return lines
 
-    def get_content_height(self, container: object, viewport: object, width: int) -> int:
-        return max(4, len(self._make(width)))
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        # A grid asks with the width of one column, though it spans them all.
+        return max(4, len(self._make(max(width, container.width - 2))))
 
     def render(self) -> RenderResult:
         return Text("\n").join(self._make(self.content_size.width))

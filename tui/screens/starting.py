@@ -1,0 +1,147 @@
+"""Beginning runs from the recipe form: new ones, queued ones, and ones that go on with a run."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import work
+from textual.message import Message
+
+from engine.history.row import ENDS
+from tui import acts
+from tui.screens.ask import AskScreen
+from tui.screens.goingon import GoingOn, Started
+from tui.screens.requests import RunRequests
+from tui.widgets.recipeform import RecipeForm
+
+if TYPE_CHECKING:
+    from engine.history.row import RunRow
+    from engine.recipe import Recipe
+
+__all__ = ["Started", "Starting"]
+
+
+@dataclass
+class Reviewed(Message):
+    """What is known at once of what would run; ``recipe`` as it will be launched."""
+
+    recipe: "Recipe"
+    name: str | None
+    rows: list[tuple[str, str]]
+    probe: bool
+
+
+class Starting(GoingOn, RunRequests):
+    """A screen with a recipe form and a chosen run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.form = RecipeForm(id="form")
+        """Held, not queried: the footer asks about 20 actions at every key, 3 ms each."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        form, row = self.form, self.chosen()
+        if action in ("start", "write_recipe"):
+            return form.recipe is not None
+        if action == "go_on":
+            ended = row is not None and row.state in ENDS and row.checkpoint is not None
+            return ended and form.recipe is not None
+        if action == "take_recipe":
+            return form.ready and row is not None
+        return super().check_action(action, parameters)
+
+    # --- a new run
+
+    def action_start(self) -> None:
+        form = self.form
+        if form.recipe is not None:
+            probe = not self.workbench.snapshot.live
+            self._review(form.recipe, form.name_given, form.changes(), probe)
+
+    @work(thread=True, group="start", exclusive=True, exit_on_error=False)
+    def _review(
+        self,
+        recipe: "Recipe",
+        name: str | None,
+        changes: list[tuple[str, str, str]],
+        probe: bool,
+    ) -> None:
+        from engine.errors import UserError
+        from tui import lookahead
+
+        try:
+            machine = self.workbench.read_system()
+            rows = lookahead.basics(self.workbench.home, recipe, name, changes, machine)
+        except UserError as error:
+            self.app.call_from_thread(self.workbench.say, str(error), "error")
+            return
+        on_gpu = bool(machine.gpus) and recipe.model.device != "cpu"
+        self.post_message(Reviewed(recipe, name, rows, probe and on_gpu))
+
+    def on_reviewed(self, message: Reviewed) -> None:
+        from tui.screens.review import Decision, ReviewScreen
+
+        def decided(decision: Decision | None) -> None:
+            if decision is None:
+                return
+            form = self.form
+            if form.sheet is not None and decision.settings:
+                for key, value in decision.settings.items():
+                    form.sheet.put(key, str(value))
+                form.show_sheet()
+            if decision.what == "start":
+                begin = partial(acts.start_run, self.workbench.home, decision.recipe, message.name)
+                self.begin(begin, "started; it goes on when the workbench is closed")
+            elif decision.what == "queue":
+                begin = partial(acts.queue_run, self.workbench.home, decision.recipe, message.name)
+                self.begin(begin, "in the queue; it starts when its turn comes")
+
+        title = f"Start {message.name or message.recipe.name}?"
+        screen = ReviewScreen(title, message.recipe, message.rows, probe=message.probe)
+        self.app.push_screen(screen, decided)
+
+    # --- going on with a run under another recipe
+
+    def action_go_on(self) -> None:
+        row, form = self.chosen(), self.form
+        if row is not None and form.recipe is not None:
+            self.compare(row, form.recipe)
+
+    # --- recipes
+
+    @work(thread=True, group="start", exclusive=True, exit_on_error=False)
+    def _take_recipe(self, row: "RunRow") -> None:
+        from engine.errors import UserError
+        from tui.answers import recipe_of
+
+        try:
+            recipe = recipe_of(self.workbench.home, row.id)
+        except UserError as error:
+            self.app.call_from_thread(self.workbench.say, str(error), "error")
+            return
+        self.app.call_from_thread(self.form.take, f"run {row.name}", recipe)
+
+    def action_take_recipe(self) -> None:
+        if row := self.chosen():
+            self._take_recipe(row)
+
+    def action_write_recipe(self) -> None:
+        recipe = self.form.recipe
+        if recipe is None:
+            return
+
+        def named(name: str | None) -> None:
+            if not name:
+                return
+            path = Path(name).expanduser()
+            write = partial(acts.write_recipe, path, recipe)
+            said = f"written: {path}; tunebench train {path} trains it"
+            if not path.exists():
+                self.act(partial(write, False), said)
+                return
+            lines = [f"{path} is there already.", "Its text is replaced by this recipe."]
+            self._ask("Replace the file?", lines, "y", partial(write, True), said)
+
+        words = "The whole recipe with every value, as TOML. Name the file:"
+        self.app.push_screen(AskScreen("Write the recipe", words, f"{recipe.name}.toml"), named)
