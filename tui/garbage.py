@@ -1,4 +1,4 @@
-"""Full passes of the garbage collector while nobody types: each stops the screen for 20 to 70 ms."""
+"""Full passes of the garbage collector while nobody types: each stops the screen, 20 to 70 ms."""
 
 import gc
 import time
