@@ -84,6 +84,13 @@ class Recipe(Section):
             _put(tree, key.strip(), _toml_value(value.strip()), f"--set {setting}")
         return _validate(tree, "--set")
 
+    def with_values(self, values: Mapping[str, Any]) -> "Recipe":
+        """A copy with these values, by ``section.key``."""
+        tree = self.model_dump()
+        for key, value in values.items():
+            _put(tree, key, value, key)
+        return _validate(tree, "recipe")
+
     def flat(self) -> dict[str, Any]:
         """Every key as ``section.key`` with its value, in order."""
         found: dict[str, Any] = {}

@@ -22,12 +22,14 @@ from tui import acts, keymap
 from tui.acts import Reading
 from tui.feed import Changed, Feed, Snapshot, StoreFeed
 from tui.filters import UnsafeText
+from tui.garbage import IdleCollector, collect_rarely
 from tui.screens.base import WorkbenchScreen, available
 from tui.theme import PLAIN
 
 __all__ = ["WorkbenchApp", "run_app"]
 
 LEAVE_SECONDS = 2.0
+COLLECT_SECONDS = 3.0
 """A second ctrl+c within this time leaves."""
 
 
@@ -103,6 +105,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self.presented = False
         """The first screen has got what it shows; painting it is next."""
         self._painted = False
+        self._idle = IdleCollector()
         self._waiting: list[Callable[[], Any]] = []
         self._unsafe = UnsafeText()
         self._interrupted = float("-inf")
@@ -114,6 +117,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         an input: what was typed after it belongs there and is no command. An input stops the
         printable keys it gets, so one that comes back here beside a focused input never was in it.
         """
+        if isinstance(event, events.InputEvent):
+            self._idle.typed()
         if isinstance(event, events.Key) and event.is_forwarded and event.is_printable:
             focused = self.focused
             if isinstance(focused, Input | TextArea):
@@ -128,6 +133,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         return []
 
     def on_mount(self) -> None:
+        self.set_interval(COLLECT_SECONDS, self._idle.look)
         self.when_painted(lambda: self.feed.start(self.post_message))
         self.when_painted(lambda: threading.Thread(target=_import_screens, daemon=True).start())
 
@@ -159,11 +165,11 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             self.screen.receive(message.snapshot)
 
     def live_words(self) -> tuple[str, str] | None:
-        """(state, words) of the newest run that has not ended, for the header."""
+        """(state, words) of the newest run that runs, or else waits, for the header."""
         live = self.snapshot.live
         if not live:
             return None
-        row = live[0]
+        row = next((row for row in live if row.state != "queued"), live[0])
         words = f"{row.name} {row.state}"
         if row.state == "running" and row.max_steps:
             words += f" {100 * (row.step or 0) // row.max_steps} %"
@@ -251,6 +257,7 @@ def run_app(home: str | None, mouse: bool = True) -> int:
         os.environ.pop(name, None)
     allocate_frugally()
     gc.freeze()
+    collect_rarely()
     app = WorkbenchApp(opened)
     app.run(mouse=mouse)
     return app.return_code or 0  # 1 after a crash, when run() itself returns None

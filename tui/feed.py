@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,19 +16,15 @@ from textual.message import Message
 
 from engine.history.row import ENDS
 from engine.home import Home
-from engine.jobs.folder import RunFolder
 
 if TYPE_CHECKING:
+    from engine.history.queries import SweepRow
     from engine.history.row import RunRow
+    from tui.rundetail import DetailReader
 
 __all__ = ["Changed", "Feed", "RunDetail", "Snapshot", "StoreFeed"]
 
 TICK_SECONDS = 0.5
-SERIES = ["loss", "learning_rate", "step_seconds"]
-LOG_LINES = 200
-EVENTS = 100
-MEMORY_READINGS = 16
-"""So many latest ones hold one of each of eight devices."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,12 @@ class RunDetail:
     """recipe.toml as it is in the run's folder."""
     log: list[str] = field(default_factory=list)
     """Last lines of worker.log, progress bars collapsed; not yet made safe."""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """The last states, warnings, ..., of all attempts: dicts with ``t``, ``type``, ``text``."""
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    changes: list[tuple[str, Any, Any]] = field(default_factory=list)
+    """Key of the recipe, the parent's value, this run's value, where they differ."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,32 @@ class Snapshot:
     """False before the first look at the store."""
     error: str = ""
     """Why the store cannot be read."""
+    tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Run's id -> its tags."""
+
+    @cached_property
+    def sweeps(self) -> "dict[str, SweepRow]":
+        """The groups of runs that were made together, by name."""
+        from engine.history.queries import sweeps_of
+
+        return {sweep.id: sweep for sweep in sweeps_of(self.rows)}
+
+    @cached_property
+    def by_id(self) -> "dict[str, RunRow]":
+        return {row.id: row for row in self.rows}
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """What a filter looks into, in small letters, for each of :attr:`rows`."""
+        texts = [
+            f"{row.name} {row.id} {row.state} {row.model} {row.dataset} {row.sweep or ''}".lower()
+            for row in self.rows
+        ]
+        if self.tags:
+            for at, row in enumerate(self.rows):
+                if row.id in self.tags:
+                    texts[at] += " " + " ".join(self.tags[row.id]).lower()
+        return texts
 
     @property
     def live(self) -> list["RunRow"]:
@@ -122,10 +151,11 @@ class StoreFeed:
     def _run(self, post: Callable[[Message], Any]) -> None:
         try:
             from engine.history import ingest, queries, store
+            from tui.rundetail import DetailReader
         except ImportError:
             post(Changed(Snapshot(loaded=True)))
             return
-        reader = _Reader(self.home, store, ingest, queries)
+        reader = _Reader(self.home, store, ingest, queries, DetailReader(self.home, queries))
         while not self._stopped:
             began = time.monotonic()
             self._wake.clear()
@@ -134,6 +164,7 @@ class StoreFeed:
             except Exception as error:  # a locked or broken store is shown, and tried again
                 snapshot = reader.failed(error)
             if snapshot is not None and not self._stopped:
+                snapshot.sweeps, snapshot.by_id  # noqa: B018  # made here, not on the event loop
                 post(Changed(snapshot))
             if not reader.more:
                 self._wake.wait(max(0.05, TICK_SECONDS - (time.monotonic() - began)))
@@ -142,7 +173,10 @@ class StoreFeed:
 class _Reader:
     """One look at the store after the other; says None when nothing changed."""
 
-    def __init__(self, home: Home, store: Any, ingest: Any, queries: Any) -> None:
+    def __init__(
+        self, home: Home, store: Any, ingest: Any, queries: Any, details: "DetailReader"
+    ) -> None:
+        self._details = details
         self.home, self._ingest, self._queries, self._open = home, ingest, queries, store.open_store
         self._store: Any = None
         self._last = Snapshot()
@@ -154,15 +188,18 @@ class _Reader:
         if self._store is None:
             self._store = self._open(self.home)
         changed = set(self._ingest.ingest(self.home, self._store))
-        self._stale |= {id for id in watched if id in changed or self._log_changed(id)}
+        annotated = "" in changed  # notes and tags, of whichever run
+        self._stale |= {id for id in watched if annotated or id in changed or self._log_changed(id)}
         new = {id for id in watched if id not in self._last.details}
         now = time.monotonic()
         wanted = new | {id for id in self._stale & watched if now >= self._not_before.get(id, 0)}
         if self._last.loaded and not self._last.error and not changed and not wanted:
             return None
-        rows = self._last.rows
+        rows, tags = self._last.rows, self._last.tags
         if changed or not self._last.loaded:
             rows = self._queries.list_runs(self._store)
+        if annotated or not self._last.loaded:
+            tags = self._queries.tags_of_runs(self._store)
         known = {row.id: row for row in rows}
         details = {
             id: self._timed_detail(known[id]) if id in wanted else self._last.details[id]
@@ -170,7 +207,7 @@ class _Reader:
             if id in known
         }
         self._stale -= wanted | (self._stale - watched)
-        self._last = Snapshot(rows, details, loaded=True)
+        self._last = Snapshot(rows, details, loaded=True, tags=tags)
         return self._last
 
     @property
@@ -183,7 +220,8 @@ class _Reader:
         if self._last.error == words:
             return None
         self._store = None
-        self._last = Snapshot(self._last.rows, self._last.details, loaded=True, error=words)
+        last = self._last
+        self._last = Snapshot(last.rows, last.details, loaded=True, error=words, tags=last.tags)
         return self._last
 
     def _folder(self, id: str) -> Path:
@@ -202,37 +240,7 @@ class _Reader:
     def _timed_detail(self, row: "RunRow") -> RunDetail:
         """A long run's curves are read less often: at most a tenth of the time goes there."""
         began = time.monotonic()
-        found = self._detail(row)
+        found = self._details.read(self._store, row)
         now = time.monotonic()
         self._not_before[row.id] = now + 9 * (now - began)
         return found
-
-    def _detail(self, row: "RunRow") -> RunDetail:
-        from engine.commands.endings import suggested, what_happened
-
-        queries, store = self._queries, self._store
-        recipe = self._folder(row.id) / "recipe.toml"
-        events = [
-            event
-            for event in queries.events(store, row.id, EVENTS)
-            if event["attempt"] == row.attempt
-        ]
-        ended_badly = row.state in ENDS and row.state != "finished"
-        return RunDetail(
-            row,
-            queries.series(store, row.id, SERIES),
-            queries.evaluations(store, row.id),
-            queries.samples(store, row.id),
-            queries.checkpoints(store, row.id),
-            [event for event in events if event["type"] in ("warning", "error")],
-            [event["event"] for event in events if event["type"] == "control"],
-            {
-                one["device"]: one
-                for one in queries.memory(store, row.id, MEMORY_READINGS)
-                if isinstance(one["device"], str)
-            },
-            what_happened(row) if ended_badly else [],
-            ended_badly and bool(suggested(row)),
-            recipe.read_text("utf-8", "replace") if recipe.exists() else "",
-            RunFolder(self._folder(row.id)).log_tail(LOG_LINES),
-        )

@@ -23,7 +23,7 @@ __all__ = [
 
 SCREENS = {"data": "Data", "train": "Train", "runs": "Runs", "play": "Play", "system": "System"}
 """The five screens in the order of their keys: id -> title."""
-OVER = {"rules": ("data", "Rules")}
+OVER = {"rules": ("data", "Rules"), "queue": ("runs", "Queue")}
 """Screens over one of the five, which esc leaves: id -> (the screen below, title)."""
 
 
@@ -114,7 +114,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("smoothing", ("S",), "smoothing: none, 0.6, 0.9, 0.99", "train", "", "Chart"),
     Action("pause", ("space",), "hold charts and log still, or go on", "train", "", "Chart"),
     # --- Runs
-    Action("open", ("enter",), "open the run", "runs", "open", "Runs"),
+    Action("open", ("enter",), "the whole run, or the whole sweep", "runs", "open", "Runs"),
+    Action("fold", ("space",), "open or close the sweep (l and h too)", "runs", "fold", "Runs"),
     Action("find", ("slash",), "filter the runs", "runs", "filter", "Runs"),
     Action("sort", ("o",), "sort by the next column", "runs", "sort", "Runs"),
     Action("resume", ("R",), "go on from the last whole checkpoint", "runs", "resume", "Runs"),
@@ -122,9 +123,23 @@ ACTIONS: tuple[Action, ...] = (
         "stop", ("X",), "stop the run after its step, with a checkpoint", "runs", "stop", "Runs"
     ),
     Action("kill", ("K",), "kill the run at once, nothing saved", "runs", "", "Runs"),
+    Action("apply", ("A",), "go on as the run's end suggests", "runs", "as suggested", "Runs"),
     Action("delete", ("D",), "delete the run's folder", "runs", "delete", "Runs"),
+    Action("queue", ("Q",), "the queue: who waits, and for what", "runs", "queue", "Runs"),
+    Action("enqueue", ("E",), "go on through the queue, last in it", "runs", "", "Runs"),
+    Action("take_off", ("U",), "take what waits off the queue", "runs", "", "Runs"),
+    Action("note", ("t",), "write a note on the run, or all of a sweep", "runs", "", "Runs"),
+    Action("tag", ("T",), "tag it; TAG- takes a tag away", "runs", "", "Runs"),
     Action("log_y", ("L",), "loss on a logarithmic axis, or not", "runs", "", "Chart"),
     Action("smoothing", ("S",), "smoothing: none, 0.6, 0.9, 0.99", "runs", "", "Chart"),
+    # --- Queue, over Runs
+    Action("earlier", ("minus", "K"), "start the run earlier", "queue", "earlier", "Queue"),
+    Action("later", ("plus", "J"), "start the run later", "queue", "later", "Queue"),
+    Action("first_of_all", ("B",), "bring the run before all others", "queue", "", "Queue"),
+    Action("hold", ("space",), "pause the queue, or let it go on", "queue", "pause/go on", "Queue"),
+    Action("take_off", ("D",), "take the run off the queue", "queue", "take off", "Queue"),
+    Action("add", ("a",), "go on with a run that ended, last in it", "queue", "", "Queue"),
+    Action("open", ("enter",), "open the run", "queue", "", "Queue"),
     # --- Play
     Action("send", ("ctrl+j", "f5"), "send the prompt", "play", "send", "Play", priority=True),
     Action("halt", ("ctrl+x",), "stop the answers", "play", "halt", "Play", priority=True),

@@ -29,7 +29,9 @@ __all__ = [
     "samples",
     "series",
     "sweep_values",
+    "sweeps_of",
     "tags",
+    "tags_of_runs",
 ]
 
 
@@ -85,13 +87,19 @@ def _rank(row: RunRow) -> tuple[float, float]:
 
 def sweep_values(row: RunRow) -> dict[str, Any]:
     """Key -> value of the run's sweep; empty for a run of its own."""
-    return dict(json.loads(row.sweep_values)) if row.sweep_values else {}
+    found = json.loads(row.sweep_values) if row.sweep_values else {}
+    return found if isinstance(found, dict) else {}  # run.json may have been written by hand
 
 
 def list_sweeps(store: Store) -> list[SweepRow]:
     """Every sweep of which there are runs, the newest first."""
+    return sweeps_of(list_runs(store))
+
+
+def sweeps_of(rows: Sequence[RunRow]) -> list[SweepRow]:
+    """The sweeps of runs that were listed already, in the order of their first runs there."""
     groups: dict[str, list[RunRow]] = {}
-    for row in list_runs(store):
+    for row in rows:
         if row.sweep:
             groups.setdefault(row.sweep, []).append(row)
     return [SweepRow(id, tuple(sorted(rows, key=_rank))) for id, rows in groups.items()]
@@ -181,3 +189,11 @@ def tags(store: Store, run: str) -> list[str]:
     return [
         tag for (tag,) in store.query("SELECT tag FROM tags WHERE run = ? ORDER BY tag", (run,))
     ]
+
+
+def tags_of_runs(store: Store) -> dict[str, tuple[str, ...]]:
+    """Run's id -> its tags, sorted; runs without any are left out."""
+    found: dict[str, list[str]] = {}
+    for run, tag in store.query("SELECT run, tag FROM tags ORDER BY run, tag"):
+        found.setdefault(run, []).append(tag)
+    return {run: tuple(tags) for run, tags in found.items()}

@@ -244,9 +244,18 @@ def error_fields(
         with contextlib.suppress(UserError):
             recipe = folder.read_recipe()
             fields["tried"] = out_of_memory.attempted(recipe, fields["during"])
-            if suggestion := suggest(recipe, fields):
+            if suggestion := suggest(recipe, fields, _peak_bytes(recipe)):
                 fields["suggestion"] = suggestion.as_event()
     return fields
+
+
+def _peak_bytes(recipe: Any) -> Callable[[Any], int] | None:
+    try:
+        from engine.preflight.sizes import peak_bytes
+
+        return peak_bytes(recipe)
+    except Exception:  # an estimate is not worth the end's own words
+        return None
 
 
 if __name__ == "__main__":

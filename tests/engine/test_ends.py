@@ -13,7 +13,7 @@ from engine.errors import Diverged, UserError
 from engine.jobs import ends, out_of_memory
 from engine.jobs.host_memory import OomKills, read_oom_kills
 from engine.jobs.suggestions import settings_words, suggest
-from engine.recipe import load_recipe
+from engine.recipe import Recipe, load_recipe
 from engine.system.gpu import Gpu, GpuProcess, GpuState
 from engine.system.xid import HARDWARE, Evidence, find_xids
 
@@ -283,6 +283,34 @@ def test_suggestions(
             before.per_device_train_batch_size * before.gradient_accumulation_steps
             == after.per_device_train_batch_size * after.gradient_accumulation_steps
         )
+
+
+def test_an_estimate_finds_the_batch_at_once() -> None:
+    """Figures of a GPU with 8 GiB to spare; what was in use tells of the first rows only."""
+    event = {
+        "during": "training",
+        "needed_bytes": 486539264,
+        "free_bytes": 301528515,
+        "total_bytes": 150109106995,
+        "used_bytes": 8278549463,
+        "others_bytes": 141529029017,
+        "allocated_bytes": 7473243095,
+        "cached_bytes": 93522493,
+        "held_bytes": 2550986752,
+    }
+    recipe = load_recipe("demo", [f"{BATCH}=64"])
+
+    def peak(variant: Recipe) -> int:
+        train = variant.train
+        row = 1_330_000_000 // (10 if train.gradient_checkpointing else 1)
+        return 2_550_000_000 + row * train.per_device_train_batch_size
+
+    blind, seeing = suggest(recipe, event), suggest(recipe, event, peak)
+    assert blind and blind.settings == {BATCH: 32, ACCUMULATION: 2}
+    assert seeing and seeing.settings == {BATCH: 2, ACCUMULATION: 32}
+    none_fits = suggest(recipe, event, lambda variant: 10 * peak(variant))
+    assert none_fits and none_fits.settings[BATCH] == 1
+    assert none_fits.settings["train.gradient_checkpointing"] is True
 
 
 def test_others_on_the_gpu_are_named_first() -> None:

@@ -89,7 +89,7 @@ def recipe_of(args: argparse.Namespace, backend: str) -> Recipe:
             *("format.template=alpaca", f"train.max_steps={args.steps}"),
             *(f"train.eval_steps={args.steps}", f"train.save_steps={args.steps}"),
             *("evaluate.before=false", "evaluate.sample_rows=0", "evaluate.validation_rows=16"),
-            *("evaluate.test_rows=16", "lora.lora_dropout=0"),
+            *("evaluate.test_rows=16", "lora.lora_dropout=0", "train.max_length=128"),
             *args.settings,
         ],
     )

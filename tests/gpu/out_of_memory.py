@@ -93,7 +93,7 @@ def play(args: argparse.Namespace, case: str) -> dict[str, Any]:
         f"model.model_name_or_path={args.model}",
         *("model.backend=transformers", "model.device=cuda", "format.template=alpaca"),
         *("evaluate.before=false", "evaluate.test_rows=8", "evaluate.sample_rows=0"),
-        *("train.max_length=512", "clean.rules=[]", "format.instruction=" + "word " * 400),
+        *("train.max_length=512", "clean.rules=[]", "format.instruction=" + "word " * 100),
         *CASES[case],
     ]
     options = [word for setting in settings for word in ("--set", setting)]

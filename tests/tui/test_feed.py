@@ -72,6 +72,38 @@ def test_new_runs_details_and_deletions_arrive(listener: Listener, home: Home) -
     assert listener.until(lambda found: not found.rows).details == {}
 
 
+def test_kin_ends_notes_tags_and_events_arrive(home: Home) -> None:
+    from engine.history.notes import add_note, add_tag
+    from engine.recipe import load_recipe
+
+    parent, child = add_run(home, "one", 2), add_run(home, "two", 2)
+    for id, settings in ((parent, []), (child, ["train.max_steps=7"])):
+        recipe = load_recipe("demo", settings).to_toml()
+        (home.runs / id / "recipe.toml").write_text(recipe)
+    (home.runs / child / "run.json").write_text(
+        json.dumps({"name": "two", "created": time.time(), "parent": parent})
+    )
+    error = {"type": "error", "kind": "out_of_memory", "message": "none left", "tried": "a lot"}
+    suggestion = {"words": "less", "settings": {"train.max_length": 64}}
+    write(home, child, {**error, "attempt": 2, "suggestion": suggestion})
+    write(home, child, {"type": "state", "state": "failed", "attempt": 2})
+    made = Listener(home)
+    try:
+        made.feed.watch(frozenset({parent, child}))
+        found = made.until(lambda found: len(found.details) == 2).details[child]
+        assert found.changes == [("train.max_steps", 120, 7)]
+        assert found.ending == [("tried", "a lot"), ("next", "less")] and found.suggested
+        assert [one["type"] for one in found.events][-2:] == ["error", "state"]
+        add_note(home, child, "hot")
+        add_tag(home, parent, "keep")
+        found_all = made.until(lambda found: found.tags and found.details[child].notes)
+        assert found_all.tags == {parent: ("keep",)}
+        assert found_all.details[parent].tags == ["keep"]
+        assert [one["text"] for one in found_all.details[child].notes] == ["hot"]
+    finally:
+        made.feed.stop()
+
+
 def test_nothing_is_said_when_nothing_changed(listener: Listener, home: Home) -> None:
     add_run(home, "one", 2)
     listener.until(lambda found: found.rows)

@@ -31,7 +31,8 @@ def hostile_detail(state: str) -> RunDetail:
     run = row(
         HOSTILE, state, phase=HOSTILE, model=HOSTILE, dataset=HOSTILE, device=HOSTILE,
         reason=HOSTILE, checkpoint=HOSTILE, gpu=HOSTILE, git_commit=HOSTILE, step=57,
-        max_steps=120, loss=float("nan"), eval_loss=float("inf"), best_eval_loss=2.0, best_step=40,
+        max_steps=120, parent=HOSTILE, error_kind=HOSTILE, loss=float("nan"),
+        eval_loss=float("inf"), best_eval_loss=2.0, best_step=40,
         ended=NOW if state == "failed" else None,
     )  # fmt: skip
     run = replace(run, id=f"id-{state}")
@@ -44,6 +45,12 @@ def hostile_detail(state: str) -> RunDetail:
         checkpoints=[{"step": 40, "path": HOSTILE, "bytes": 1, "best": 1}],
         recipe=HOSTILE,
         log=[HOSTILE, "\x1b[2K" * 5000, HOSTILE],
+        events=[{"t": float("inf"), "attempt": HOSTILE, "type": HOSTILE, "text": HOSTILE}] * 3,
+        notes=[{"id": "n", "t": NOW, "text": HOSTILE}],
+        tags=[HOSTILE],
+        ending=[(label, HOSTILE) for label in ("tried", "missing", "next")],
+        suggested=True,
+        changes=[(HOSTILE, HOSTILE, [HOSTILE])],
     )
 
 
@@ -85,6 +92,30 @@ async def test_through_every_screen(
                 await settle(pilot)
                 assert "EVIL" in check(app)
                 await pilot.press("right_square_bracket")
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40)], ids=str)
+async def test_through_a_sweep_its_page_and_its_questions(
+    size: tuple[int, int], frozen_app: MakeApp
+) -> None:
+    values = json.dumps({f"{HOSTILE}.{HOSTILE}": HOSTILE, "lora.r": [HOSTILE, 8], "a.b": None})
+    details = []
+    for state in ("running", "failed", "queued", "starting"):
+        found = hostile_detail(state)
+        run = replace(found.row, sweep=HOSTILE, sweep_values=values, parent="id-failed")
+        details.append(replace(found, row=run))
+    broken = replace(hostile_detail("lost").row, sweep=HOSTILE, sweep_values="[1]")
+    details.append(replace(hostile_detail("lost"), row=broken))
+    app = frozen_app(*details, mode="runs")
+    async with app.run_test(size=size) as pilot:
+        for keys in (["space"], ["t"], ["escape", "T"], ["escape", "U"], ["escape", "X"],
+                     ["escape", "enter"], ["right_square_bracket"], ["j", "enter"],
+                     ["right_square_bracket"]):  # fmt: skip
+            await settle(pilot)
+            for key in keys:
+                await pilot.press(key)
+                await settle(pilot)
+            assert "EVIL" in check(app), keys
 
 
 @pytest.mark.parametrize(("key", "state"), [("X", "running"), ("K", "running"), ("D", "failed")])
@@ -174,7 +205,12 @@ def hostile_home(home: Home) -> None:
     folder = home.runs / "20251122-081640-abcd"
     folder.mkdir()
     folder.joinpath("run.json").write_text(
-        json.dumps({"id": folder.name, "name": HOSTILE, "parent": None, "created": NOW})
+        json.dumps(
+            {
+                **{"id": folder.name, "name": HOSTILE, "parent": HOSTILE, "created": NOW},
+                "sweep": {"id": HOSTILE, "values": {HOSTILE: HOSTILE}},
+            }
+        )
     )
     folder.joinpath("recipe.toml").write_text(
         load_recipe("demo").to_toml() + "# " + HOSTILE.encode("utf-8", "replace").decode()
@@ -202,6 +238,8 @@ def test_the_bytes_that_reach_a_terminal(home: Home) -> None:
         at = app.quiet()
         app.press("3")
         app.wait_for(rb"EVIL", since=at)
+        app.quiet()
+        app.press(" j")
         at = app.quiet()
         app.press("\r")
         for view in VIEWS[1:]:

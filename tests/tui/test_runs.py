@@ -17,7 +17,8 @@ from tests.tui.conftest import (
     settle,
     snapshot_of,
 )
-from tui import acts
+from tests.tui.grids import child, out_of_memory
+from tui import acts, queueacts
 from tui.app import WorkbenchApp
 from tui.feed import Snapshot
 from tui.runtable import filtered, in_order
@@ -132,8 +133,102 @@ async def test_ten_thousand_runs_cost_what_is_in_sight(
 
 def test_filter_and_orders() -> None:
     rows = [running().row, finished().row, failed().row]
-    assert [one.name for one in filtered(rows, "DEMO fin")] == ["demo"]
-    assert filtered(rows, "") == rows and filtered(rows, "nothing like it") == []
+    snapshot = Snapshot(rows, tags={rows[2].id: ("Keep", "t4")})
+    assert [one.name for one in filtered(snapshot, "DEMO fin")] == ["demo"]
+    assert [one.name for one in filtered(snapshot, "keep big")] == ["big"]
+    assert filtered(snapshot, "") == rows and filtered(snapshot, "nothing like it") == []
     assert [one.name for one in in_order(rows, "best")] == ["demo", "big", "demo-2"]
     assert [one.name for one in in_order(rows, "name")] == ["big", "demo", "demo-2"]
     assert [one.state for one in in_order(rows, "state")] == ["running", "finished", "killed"]
+
+
+def texts(app: WorkbenchApp) -> str:
+    """The screen's lines, spaces as they are."""
+    strips = app.screen._compositor.render_strips()
+    return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+
+
+def test_layout_of_an_end_by_an_error(frozen_app: MakeApp, snap_compare: Any) -> None:
+    async def open_it(pilot: Any) -> None:
+        await settle(pilot)
+        await pilot.press("enter", "right_square_bracket")
+        await settle(pilot)
+
+    app = frozen_app(out_of_memory(), mode="runs")
+    assert snap_compare(app, terminal_size=(80, 24), run_before=open_it)
+
+
+async def test_the_end_of_a_run_says_what_to_do_next(frozen_app: MakeApp) -> None:
+    app = frozen_app(out_of_memory(), mode="runs")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("enter", "right_square_bracket")
+        await settle(pilot)
+        shown = texts(app)
+        assert "halve the batch" in shown and "tunebench resume tight --suggested" in shown
+        assert "how it ended" in shown and "1.3 GiB: 1.9 GiB more asked for" in shown
+
+
+async def test_a_goes_on_as_the_end_suggests(
+    frozen_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.jobs.branch import Change
+
+    change = Change("train.per_device_train_batch_size", "32", "16", "smaller")
+    begun: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(acts, "recipe_suggested", lambda home, id: ("recipe", [change]))
+    monkeypatch.setattr(acts, "branch_run", lambda home, *what: begun.append(what) or "id")
+    app = frozen_app(out_of_memory(), finished(), mode="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert "A as suggested" in texts(app)
+        await pilot.press("A")
+        await settle(pilot)
+        assert isinstance(app.screen, ConfirmScreen) and "batch_size: 32 → 16" in texts(app)
+        await pilot.press("y", "enter")
+        await settle(pilot)
+        assert begun == [(out_of_memory().row.id, "recipe")]
+
+
+async def test_parent_and_child_name_each_other(frozen_app: MakeApp) -> None:
+    parent = out_of_memory()
+    feed = FrozenFeed(snapshot_of(child(parent), parent))
+    app = frozen_app(feed=feed, mode="runs")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("enter", "right_square_bracket")
+        await settle(pilot)
+        shown = " ".join(texts(app).split())
+        assert "goes on from tight" in shown and "32 → 16 (train.per_device_train_batch" in shown
+        assert "keep t4" in shown and "half the batch, as it said" in shown
+        assert "last sample, step 40" in shown and "Oak bench, 120 cm" in shown
+        await pilot.press("escape", "j", "enter")
+        await settle(pilot)
+        assert "gone on from by tight-2, running" in " ".join(texts(app).split())
+        feed.say(snapshot_of(child(parent)))
+        await settle(pilot)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert f"goes on from {parent.row.id}, which was deleted" in " ".join(texts(app).split())
+
+
+async def test_notes_and_tags_are_written_from_the_keyboard(
+    frozen_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(queueacts, "annotate", lambda home, *what: said.append(what))
+    app = frozen_app(running(), finished(), mode="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("t", *"too", "space", *"hot", "enter")
+        await settle(pilot)
+        await pilot.press("j", "T", *"keep", "space", *"old-", "enter")
+        await settle(pilot)
+        await pilot.press("t", "escape")
+        await settle(pilot)
+        assert said == [
+            ([running().row.id], "too hot"),
+            ([finished().row.id], "", ["keep", "old-"]),
+        ]

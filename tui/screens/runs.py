@@ -1,38 +1,36 @@
-"""Runs: the history as a live table, and one run whole."""
+"""Runs: the history as a live table of runs and sweeps, one run whole, one sweep whole."""
 
 from typing import TYPE_CHECKING
 
-from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
 from textual.widgets import ContentSwitcher, Input, Static
 
-from engine.text import clip, safe
+from engine.text import clip
 from tui import keymap
 from tui.feed import RunDetail, Snapshot
-from tui.runtable import COLUMNS, ORDERS, filtered, in_order
-from tui.runwords import number_runs, sample_runs
-from tui.screens.acting import RunActions
+from tui.runtable import Group
 from tui.screens.base import block
+from tui.screens.groupacts import GroupActions
 from tui.widgets.bars import tail
-from tui.widgets.chart import Chart
-from tui.widgets.curves import loss_colours, loss_lines, metric_line, next_weight, weight_for
-from tui.widgets.field import PlainInput
-from tui.widgets.lines import PLAIN, LinesView, Run
-from tui.widgets.log import LogTail
-from tui.widgets.rows import Cell, Rows
-from tui.widgets.runstate import RunState
+from tui.widgets.rows import Rows
+from tui.widgets.runlist import RunList
+from tui.widgets.runpages import VIEWS, RunPages
+from tui.widgets.sweeppage import SweepPage, drawn
 
 if TYPE_CHECKING:
+    from engine.history.queries import SweepRow
     from engine.history.row import RunRow
 
-__all__ = ["RunsScreen"]
+__all__ = ["VIEWS", "RunsScreen"]
 
-VIEWS = ("curves", "numbers", "samples", "recipe", "log")
+TABLE, RUN, SWEEP = "history", "detail", "sweep"
 
 
-class RunsScreen(RunActions):
-    """The table, or with enter the detail of one run (``[`` and ``]`` turn its pages)."""
+class RunsScreen(GroupActions):
+    """The table, or with enter a run or a sweep (``[`` and ``]`` turn its pages).
+
+    From the table ``]`` and ``[`` lead to the queue.
+    """
 
     SCREEN = "runs"
     BINDINGS = keymap.bindings("runs")
@@ -40,67 +38,67 @@ class RunsScreen(RunActions):
 
     def __init__(self) -> None:
         super().__init__()
-        self._filter = ""
-        self._order = ORDERS[0]
-        self._rows: list[RunRow] = []
-        self._chosen: str | None = None
-        self._open = False
-        self._view = 0
-        self._weight: float | None = None
-        self._log_y = False
-        self._titles = ("", "")
+        self._page = TABLE
+        self._run: str | None = None
+        """The run that is shown whole."""
+        self._sweep: str | None = None
+        """The sweep that is shown whole, or lies below the run that is."""
 
     def compose_body(self) -> ComposeResult:
-        with ContentSwitcher(initial="history", id="runs"):
-            with Vertical(id="history"):
-                with Horizontal(id="filter"):
-                    yield Static("filter ", markup=False)
-                    yield PlainInput(
-                        id="wanted", placeholder="words of name, state, model, dataset"
-                    )
-                yield Rows(id="table", classes="pane")
-            with Vertical(id="detail"):
-                yield RunState(id="state")
-                yield Static("", id="views", markup=False)
-                with ContentSwitcher(initial="curves", id="pages"):
-                    with Vertical(id="curves"):
-                        yield Chart("loss", id="loss")
-                        yield Chart("learning rate", id="rate", y_zero=True)
-                    yield LinesView(id="numbers", classes="pane")
-                    yield LinesView(id="samples", classes="pane")
-                    yield LinesView(id="recipe", classes="pane")
-                    yield LogTail(id="log", classes="pane", empty="no log")
+        with ContentSwitcher(initial=TABLE, id="runs"):
+            yield RunList(id=TABLE)
+            yield RunPages(id=RUN)
+            yield SweepPage(id=SWEEP)
             yield Static("", id="none", classes="empty", markup=False)
 
-    def on_mount(self) -> None:
-        for id, title in (
-            ("numbers", "numbers"),
-            ("samples", "samples"),
-            ("recipe", "recipe.toml"),
-        ):
-            self.query_one(f"#{id}").border_title = title
-        self.query_one("#log").border_title = "worker.log"
+    @property
+    def list(self) -> RunList:
+        return self.query_one(RunList)
+
+    @property
+    def pages(self) -> RunPages:
+        return self.query_one(RunPages)
+
+    @property
+    def sweep_page(self) -> SweepPage:
+        return self.query_one(SweepPage)
+
+    # --- what is chosen
+
+    def chosen(self) -> "RunRow | None":
+        if self._page == RUN:
+            return self.workbench.snapshot.by_id.get(self._run or "")
+        line = self.list.line if self._page == TABLE and self.is_mounted else None
+        return None if isinstance(line, Group) else line
+
+    def group(self) -> "SweepRow | None":
+        if self._page == SWEEP:
+            return self.workbench.snapshot.sweeps.get(self._sweep or "")
+        line = self.list.line if self._page == TABLE and self.is_mounted else None
+        return line.sweep if isinstance(line, Group) else None
+
+    def watched_runs(self) -> frozenset[str]:
+        if self._page == RUN and self._run:
+            return frozenset({self._run})
+        if self._page == SWEEP and (sweep := self.group()):
+            return frozenset(row.id for row in drawn(sweep))
+        return frozenset()
 
     # --- what is shown
 
-    def chosen(self) -> "RunRow | None":
-        return next((row for row in self._rows if row.id == self._chosen), None)
-
-    def watched_runs(self) -> frozenset[str]:
-        return frozenset({self._chosen}) if self._open and self._chosen else frozenset()
-
     def show_snapshot(self, snapshot: Snapshot) -> None:
-        self._rows = in_order(filtered(snapshot.rows, self._filter), self._order)
-        if self._open:
-            if not any(row.id == self._chosen for row in snapshot.rows):
-                self._close()  # deleted
-            else:
-                self._show_detail(snapshot)
-                return
-        if not snapshot.rows:
+        if self._page == RUN and self.chosen() is None:
+            self._close()  # deleted
+        if self._page == SWEEP and self.group() is None:
+            self._close()
+        if self._page == RUN:
+            self._show_run(snapshot)
+        elif self._page == SWEEP:
+            self._show_sweep(snapshot)
+        elif not snapshot.rows:
             self._show_none(snapshot)
         else:
-            self._show_table(len(snapshot.rows))
+            self._show_table(snapshot)
 
     def _switch(self, id: str) -> None:
         switcher = self.query_one("#runs", ContentSwitcher)
@@ -123,134 +121,124 @@ class RunsScreen(RunActions):
         self.query_one("#none", Static).update(block(told))
         self._switch("none")
 
-    def _show_table(self, total: int) -> None:
-        self._switch("history")
-        table = self.query_one("#table", Rows)
+    def _show_table(self, snapshot: Snapshot) -> None:
+        self._switch(TABLE)
         if self.focused is None:
-            self.set_focus(table)
-        if not any(row.id == self._chosen for row in self._rows):
-            self._chosen = (
-                self._rows[min(table.cursor, len(self._rows) - 1)].id if self._rows else None
-            )
-        at = next((i for i, row in enumerate(self._rows) if row.id == self._chosen), 0)
-        shown_columns = [one for one in COLUMNS if self.size.width >= one[0]]
-        now = self.workbench.clock()
+            self.set_focus(self.list.table)
+        self.list.show(snapshot, self.size.width, self.workbench.clock())
 
-        def cells(index: int) -> list[Cell]:
-            return [cell(self._rows[index], now) for _, _, cell in shown_columns]
-
-        columns = [column for _, column, _ in shown_columns]
-        table.show(columns, len(self._rows), cells, cursor=at, empty="no run matches")
-        shown = f"{len(self._rows)} of {total}" if self._filter else str(total)
-        order = {"created": "newest first", "best": "best validation first"}.get(
-            self._order, f"by {self._order}"
-        )
-        if (shown, order) != self._titles:  # setting a title repaints the whole table
-            self._titles = (shown, order)
-            table.border_title = Text(f"Runs  {shown}")
-            table.border_subtitle = Text(order)
-        self.query_one("#filter").display = bool(self._filter) or self._filtering
-
-    @property
-    def _filtering(self) -> bool:
-        return self.focused is not None and self.focused.id == "wanted"
-
-    # --- one run
-
-    def _show_detail(self, snapshot: Snapshot) -> None:
-        self._switch("detail")
-        row = next(row for row in snapshot.rows if row.id == self._chosen)
+    def _show_run(self, snapshot: Snapshot) -> None:
+        self._switch(RUN)
+        row = self.chosen()
+        assert row is not None
         detail = snapshot.details.get(row.id) or RunDetail(row)
-        self.query_one("#state", RunState).show(detail, self.workbench.clock())
-        line = Text(" ", no_wrap=True)
-        for index, view in enumerate(VIEWS):
-            line.append(
-                f"[{view}]" if index == self._view else f" {view} ",
-                "bold reverse" if index == self._view else "#9e9e9e",
-            )
-        line.append("   [ ] turn the page   esc back", "#9e9e9e")
-        self.query_one("#views", Static).update(line)
-        view = VIEWS[self._view]
-        self.query_one("#pages", ContentSwitcher).current = view
-        if view == "curves":
-            self._show_curves(detail)
-        elif view == "log":
-            self.query_one("#log", LogTail).show(detail.log)
-        elif view == "numbers":
-            self._put("numbers", detail, number_runs(detail))
-        elif view == "samples":
-            self._put("samples", detail, sample_runs(detail))
-        else:
-            self._put(
-                "recipe", detail, [(safe(detail.recipe[:200_000]) or "no recipe.toml", PLAIN)]
-            )
+        self.pages.show(detail, snapshot, self.workbench.clock())
 
-    def _put(self, id: str, detail: RunDetail, runs: list[Run]) -> None:
-        view = self.query_one(f"#{id}", LinesView)
-        if getattr(view, "shown_runs", None) != runs:
-            view.shown_runs = runs  # type: ignore[attr-defined]
-            view.show(runs)
+    def _show_sweep(self, snapshot: Snapshot) -> None:
+        self._switch(SWEEP)
+        sweep = self.group()
+        assert sweep is not None
+        self.sweep_page.show(sweep, snapshot)
+        if self.focused is None:
+            self.set_focus(self.sweep_page.table)
 
-    def _show_curves(self, detail: RunDetail) -> None:
-        row = detail.row
-        count = len(detail.series["loss"][0]) if "loss" in detail.series else 0
-        key = (row.id, row.attempt, row.step, count, len(detail.evaluations))
-        weight = weight_for(count) if self._weight is None else self._weight
-        lines = loss_lines(detail, weight)
-        self.query_one("#loss", Chart).show(
-            lines, (*key, weight), colours=loss_colours(lines), log_y=self._log_y
-        )
-        self.query_one("#rate", Chart).show(metric_line(detail, "learning_rate"), key)
+    # --- opening and closing
+
+    def _show_whole(self, run: str) -> None:
+        self._page, self._run = RUN, run
+        self.set_focus(self.pages.page)
+
+    def action_open(self) -> None:
+        line = self.list.line
+        if self._page == SWEEP and (row := self.sweep_page.row):
+            self._show_whole(row.id)
+        elif self._page == TABLE and isinstance(line, Group):
+            self._to_sweep(line.sweep.id)
+        elif self._page == TABLE and line is not None:
+            self._sweep = None
+            self._show_whole(line.id)
+        self.receive(self.workbench.snapshot)
+
+    def _to_sweep(self, id: str) -> None:
+        self._page, self._sweep = SWEEP, id
+        self._switch(SWEEP)
+        self.set_focus(self.sweep_page.table)
 
     def _close(self) -> None:
-        self._open = False
-        self._switch("history")
-        self.set_focus(self.query_one("#table"))
+        """One page back."""
+        if self._page == RUN and self._sweep in self.workbench.snapshot.sweeps:
+            self._to_sweep(self._sweep)
+            return
+        self._page, self._sweep = TABLE, None
+        self._switch(TABLE)
+        self.set_focus(self.list.table)
+
+    def _fold(self, opened: bool | None) -> None:
+        self.list.fold(opened)
+        self.receive(self.workbench.snapshot)
+
+    def action_fold(self) -> None:
+        self._fold(None)
+
+    def action_left(self) -> None:
+        if self._page == TABLE and not self.list.filtering:
+            self._fold(False)
+        else:
+            super().action_left()
+
+    def action_right(self) -> None:
+        if self._page == TABLE and not self.list.filtering:
+            self._fold(True)
+        else:
+            super().action_right()
 
     # --- actions
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("open", "find", "sort"):
-            return not self._open and bool(self.workbench.snapshot.rows)
+        there = bool(self.workbench.snapshot.rows)
+        if action == "fold":
+            return self._page == TABLE and there and self.list.sweep is not None
+        if action == "open":
+            return self._page == SWEEP or (self._page == TABLE and there)
+        if action in ("find", "sort"):
+            return self._page == TABLE and there
         if action in ("log_y", "smoothing"):
-            return self._open and VIEWS[self._view] == "curves"
-        if action in ("next_view", "previous_view"):
-            return self._open
+            return self._page == SWEEP or (self._page == RUN and self.pages.shows_curves)
         return super().check_action(action, parameters)
 
     def on_cursor_table_moved(self, message: Rows.Moved) -> None:
-        if message.row < len(self._rows):
-            self._chosen = self._rows[message.row].id
+        if message.control is self.list.table:
+            self.list.moved(message.row)
+        else:
+            self.sweep_page.moved(message.row)
         self.refresh_bars()
 
     def on_cursor_table_chosen(self, message: Rows.Chosen) -> None:
         self.action_open()
 
-    def action_open(self) -> None:
-        if self.chosen() is not None and not self._open:
-            self._open = True
-            self.set_focus(None)
-            self.receive(self.workbench.snapshot)
-
     def action_back(self) -> None:
         if self.maximized is not None:
             self.minimize()
-        elif self._filtering:
-            self.query_one("#wanted", Input).value = ""
-            self.set_focus(self.query_one("#table"))
-        elif self._open:
+        elif self.list.filtering:
+            self.list.clear()
+            self.set_focus(self.list.table)
+        elif self._page != TABLE:
             self._close()
-        elif self._filter:
-            self.query_one("#wanted", Input).value = ""
+        elif self.list.filter:
+            self.list.clear()
         self.receive(self.workbench.snapshot)
 
     def _turn(self, by: int) -> None:
-        self._view = (self._view + by) % len(VIEWS)
-        self.receive(self.workbench.snapshot)
-        if self._view:
-            self.set_focus(self.query_one(f"#{VIEWS[self._view]}"))
+        if self._page == TABLE:
+            self.action_queue()
+            return
+        if self._page == SWEEP:
+            self.sweep_page.turn(by)
         else:
-            self.set_focus(None)
+            self.pages.turn(by)
+        self.receive(self.workbench.snapshot)
+        if self._page == RUN:
+            self.set_focus(self.pages.page)
 
     def action_next_view(self) -> None:
         self._turn(1)
@@ -258,29 +246,40 @@ class RunsScreen(RunActions):
     def action_previous_view(self) -> None:
         self._turn(-1)
 
+    def action_queue(self) -> None:
+        from tui.screens.queue import QueueScreen
+
+        def opened(run: str | None) -> None:
+            if run is not None and run in self.workbench.snapshot.by_id:
+                self._sweep = None
+                self._show_whole(run)
+                self.receive(self.workbench.snapshot)
+
+        self.app.push_screen(QueueScreen(), opened)
+
     def action_find(self) -> None:
-        self.query_one("#filter").display = True
-        self.set_focus(self.query_one("#wanted", Input))
+        self.list.find()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        self._filter = event.value
         self.show_snapshot(self.workbench.snapshot)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        self.set_focus(self.query_one("#table"))
+        self.set_focus(self.list.table)
         self.show_snapshot(self.workbench.snapshot)
 
     def action_sort(self) -> None:
-        self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS)]
+        self.list.next_order()
         self.show_snapshot(self.workbench.snapshot)
 
     def action_log_y(self) -> None:
-        self._log_y = not self._log_y
+        (self.sweep_page if self._page == SWEEP else self.pages).toggle_log_y()
         self.show_snapshot(self.workbench.snapshot)
 
     def action_smoothing(self) -> None:
-        detail = self.workbench.snapshot.details.get(self._chosen or "")
-        self._weight = next_weight(self._weight, detail)
+        if self._page == SWEEP:
+            self.sweep_page.next_smoothing()
+        else:
+            self.pages.next_smoothing(self.workbench.snapshot.details.get(self._run or ""))
         self.show_snapshot(self.workbench.snapshot)
 
     def on_resize(self) -> None:

@@ -11,18 +11,15 @@ from textual.message import Message
 from engine.history.row import ENDS
 from tui import acts
 from tui.screens.ask import AskScreen
-from tui.screens.confirm import ConfirmScreen
+from tui.screens.goingon import GoingOn, Started
 from tui.screens.requests import RunRequests
 from tui.widgets.recipeform import RecipeForm
 
 if TYPE_CHECKING:
     from engine.history.row import RunRow
-    from engine.jobs.branch import Change
     from engine.recipe import Recipe
 
 __all__ = ["Started", "Starting"]
-
-SHOWN_CHANGES = 12
 
 
 @dataclass
@@ -35,25 +32,7 @@ class Reviewed(Message):
     probe: bool
 
 
-@dataclass
-class Compared(Message):
-    """A recipe to go on with, and what it changes. ``restart``: from the beginning."""
-
-    row: "RunRow"
-    recipe: "Recipe"
-    changes: "list[Change]"
-    restart: bool
-
-
-@dataclass
-class Started(Message):
-    """A run was launched, or put in the queue."""
-
-    id: str
-    words: str
-
-
-class Starting(RunRequests):
+class Starting(GoingOn, RunRequests):
     """A screen with a recipe form and a chosen run."""
 
     def __init__(self) -> None:
@@ -70,14 +49,7 @@ class Starting(RunRequests):
             return ended and form.recipe is not None
         if action == "take_recipe":
             return form.ready and row is not None
-        if action == "apply":
-            return row is not None and self.is_suggested(row)
         return super().check_action(action, parameters)
-
-    def is_suggested(self, row: "RunRow") -> bool:
-        """The run's end suggests a recipe to go on with."""
-        detail = self.workbench.snapshot.details.get(row.id)
-        return detail is not None and detail.suggested
 
     # --- a new run
 
@@ -120,86 +92,21 @@ class Starting(RunRequests):
                 form.show_sheet()
             if decision.what == "start":
                 begin = partial(acts.start_run, self.workbench.home, decision.recipe, message.name)
-                self._begin(begin, "started; it goes on when the workbench is closed")
+                self.begin(begin, "started; it goes on when the workbench is closed")
             elif decision.what == "queue":
                 begin = partial(acts.queue_run, self.workbench.home, decision.recipe, message.name)
-                self._begin(begin, "in the queue; it starts when its turn comes")
+                self.begin(begin, "in the queue; it starts when its turn comes")
 
         title = f"Start {message.name or message.recipe.name}?"
         screen = ReviewScreen(title, message.recipe, message.rows, probe=message.probe)
         self.app.push_screen(screen, decided)
 
-    @work(thread=True, group="start", exclusive=True, exit_on_error=False)
-    def _begin(self, begin: "partial[str]", words: str) -> None:
-        from engine.errors import UserError
-
-        say = partial(self.app.call_from_thread, self.workbench.say)
-        try:
-            id = begin()
-        except UserError as error:
-            say(str(error), "error")
-        except Exception as error:
-            say(f"{type(error).__name__}: {error}", "error")
-        else:
-            self.post_message(Started(id, words))
-
     # --- going on with a run under another recipe
-
-    def action_apply(self) -> None:
-        if row := self.chosen():
-            self._compare(row, None)
 
     def action_go_on(self) -> None:
         row, form = self.chosen(), self.form
         if row is not None and form.recipe is not None:
-            self._compare(row, form.recipe)
-
-    @work(thread=True, group="start", exclusive=True, exit_on_error=False)
-    def _compare(self, row: "RunRow", recipe: "Recipe | None") -> None:
-        """``recipe``: None for the one that the run's end suggests."""
-        from engine.errors import UserError
-
-        home = self.workbench.home
-        say = partial(self.app.call_from_thread, self.workbench.say)
-        try:
-            if recipe is None:
-                recipe, found = acts.recipe_suggested(home, row.id)
-            else:
-                recipe, found = acts.recipe_going_on(home, row.id, recipe)
-        except UserError as error:
-            say(str(error), "error")
-        except Exception as error:
-            say(f"{type(error).__name__}: {error}", "error")
-        else:
-            self.post_message(Compared(row, recipe, found, row.checkpoint is None))
-
-    def on_compared(self, message: Compared) -> None:
-        row, home = message.row, self.workbench.home
-        if not message.changes:
-            self.workbench.say(f"{row.name}: this recipe changes nothing; R goes on as it is")
-            return
-        lines = [
-            f"{one.key}: {one.before} → {one.after}" + (f"  ({one.words})" if one.words else "")
-            for one in message.changes[:SHOWN_CHANGES]
-        ]
-        if more := len(message.changes) - SHOWN_CHANGES:
-            lines += [f"and {more} more"] if more > 0 else []
-        begin: partial[str]
-        if message.restart:
-            title = f"Train {row.name} anew, so?"
-            lines.append("It has no whole checkpoint: a new run begins with the first step.")
-            begin = partial(acts.start_run, home, message.recipe, None)
-        else:
-            title = f"Go on with {row.name}, so?"
-            last = str(row.checkpoint).rsplit("/", 1)[-1]
-            lines.append(f"A new run goes on from {last}; this one stays as it is.")
-            begin = partial(acts.branch_run, home, row.id, message.recipe)
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._begin(begin, f"goes on with {row.name}, as a run of its own")
-
-        self.app.push_screen(ConfirmScreen(title, lines, "y"), answered)
+            self.compare(row, form.recipe)
 
     # --- recipes
 

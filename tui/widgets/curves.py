@@ -7,7 +7,15 @@ from tui.feed import RunDetail
 if TYPE_CHECKING:
     from tui.raster import Line
 
-__all__ = ["WEIGHTS", "loss_colours", "loss_lines", "metric_line", "next_weight", "weight_for"]
+__all__ = [
+    "WEIGHTS",
+    "loss_colours",
+    "loss_lines",
+    "metric_line",
+    "next_weight",
+    "points_of",
+    "weight_for",
+]
 
 WEIGHTS = (0.0, 0.6, 0.9, 0.99)
 """What ``S`` cycles through: the share of the past in the moving average."""
@@ -41,7 +49,7 @@ def loss_lines(detail: RunDetail, weight: float) -> "list[Line]":
         lines.append(Line("loss", x, y, "dots" if weight else "solid"))
         if weight:
             lines.append(Line(f"smoothed {weight:g}", x, ema(y, weight)))
-    if points := _points(detail, "validation", ("during", "asked", "after", "before")):
+    if points := points_of(detail, "validation", ("during", "asked", "after", "before")):
         lines.append(Line("validation", *points, "points"))
     if points := _warned(detail):
         lines.append(Line("warnings", *points, "points"))
@@ -85,7 +93,8 @@ def metric_line(detail: RunDetail, name: str) -> "list[Line]":
     return [Line(name, *found)] if found is not None and len(found[0]) else []
 
 
-def _points(detail: RunDetail, split: str, whiches: tuple[str, ...]) -> tuple[Any, Any] | None:
+def points_of(detail: RunDetail, split: str, whiches: tuple[str, ...]) -> tuple[Any, Any] | None:
+    """Steps and losses of the evaluations of one split, in order; None where there are none."""
     import numpy as np
 
     found = sorted(

@@ -23,7 +23,10 @@ Cell = str | tuple[str, str]
 
 
 class Rows(CursorTable):
-    """Rows drawn on demand; one column may have width 0: what the others leave."""
+    """Rows drawn on demand; one column may have width 0: what the others leave.
+
+    The last cell of a row with fewer cells than columns takes the rest of the line.
+    """
 
     CLICKS = 2
 
@@ -78,11 +81,18 @@ class Rows(CursorTable):
         self, cells: Sequence[Cell], width: int, style: Style, plain: bool, mark: str = "  "
     ) -> Strip:
         segments = [Segment(mark, style)]
-        for column, cell_width, cell in zip(self.columns, self._widths(width), cells, strict=False):
+        widths = self._widths(width)
+        if 0 < len(cells) < len(widths):  # the last one has the room of those that are not there
+            last = len(cells) - 1
+            widths[last] = sum(widths[last:]) + len(widths) - len(cells)
+        for index, (column, cell_width, cell) in enumerate(
+            zip(self.columns, widths, cells, strict=False)
+        ):
+            right = column.right and (index < len(cells) - 1 or len(cells) == len(widths))
             text, colour = cell if isinstance(cell, tuple) else (cell, "")
             text = clip(text, cell_width)
             pad = max(0, cell_width - cell_len(text))
-            text = " " * pad + text if column.right else text + " " * pad
+            text = " " * pad + text if right else text + " " * pad
             look = style if plain or not colour else style + Style(color=colour)
             segments += [Segment(text, look), Segment(" ", style)]
         return Strip(segments).adjust_cell_length(width, style)

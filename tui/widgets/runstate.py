@@ -59,7 +59,7 @@ class _Head:
         if row.state == "starting" and row.phase:
             rest.append(row.phase)
         elif row.state == "queued":
-            rest.append("waiting for its worker")
+            rest.append("waits to be started")
         elif row.state == "stopping":
             rest.append("finishing its step, saving")
         spent = seconds(row, self.now)

@@ -1,0 +1,117 @@
+"""One run whole: its state, and pages that turn: curves, numbers, samples, events, recipe, log."""
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widget import Widget
+from textual.widgets import ContentSwitcher, Static
+
+from engine.text import safe
+from tui.feed import RunDetail, Snapshot
+from tui.runwords import event_runs, kin_of, number_runs, sample_runs
+from tui.widgets.chart import Chart
+from tui.widgets.curves import loss_colours, loss_lines, metric_line, next_weight, weight_for
+from tui.widgets.lines import PLAIN, LinesView, Run
+from tui.widgets.log import LogTail
+from tui.widgets.runstate import RunState
+
+__all__ = ["VIEWS", "RunPages", "view_line"]
+
+VIEWS = ("curves", "numbers", "samples", "events", "recipe", "log")
+
+
+def view_line(views: tuple[str, ...], shown: int) -> Text:
+    """The names of the views, the one that is shown marked."""
+    line = Text(" ", no_wrap=True)
+    for index, view in enumerate(views):
+        line.append(
+            f"[{view}]" if index == shown else f" {view} ",
+            "bold reverse" if index == shown else "#9e9e9e",
+        )
+    line.append("   [ ] turn the page   esc back", "#9e9e9e")
+    return line
+
+
+class RunPages(Vertical):
+    """Shows what :meth:`show` hands it; the screen's keys call the rest."""
+
+    DEFAULT_CSS = """
+    RunPages #views { height: 1; }
+    """
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self.view = 0
+        self._weight: float | None = None
+        self._log_y = False
+
+    def compose(self) -> ComposeResult:
+        yield RunState(id="state")
+        yield Static("", id="views", markup=False)
+        with ContentSwitcher(initial="curves", id="pages"):
+            with Vertical(id="curves"):
+                yield Chart("loss", id="loss")
+                yield Chart("learning rate", id="rate", y_zero=True)
+            yield LinesView(id="numbers", classes="pane")
+            yield LinesView(id="samples", classes="pane")
+            yield LinesView(id="events", classes="pane")
+            yield LinesView(id="recipe", classes="pane")
+            yield LogTail(id="log", classes="pane", empty="no log")
+
+    def on_mount(self) -> None:
+        for id in VIEWS[1:]:
+            title = {"recipe": "recipe.toml", "log": "worker.log"}.get(id, id)
+            self.query_one(f"#{id}").border_title = title
+
+    @property
+    def shows_curves(self) -> bool:
+        return VIEWS[self.view] == "curves"
+
+    @property
+    def page(self) -> Widget | None:
+        """What scrolls on the page that is shown."""
+        return None if self.shows_curves else self.query_one(f"#{VIEWS[self.view]}")
+
+    def turn(self, by: int) -> None:
+        self.view = (self.view + by) % len(VIEWS)
+
+    def toggle_log_y(self) -> None:
+        self._log_y = not self._log_y
+
+    def next_smoothing(self, detail: RunDetail | None) -> None:
+        self._weight = next_weight(self._weight, detail)
+
+    def show(self, detail: RunDetail, snapshot: Snapshot, now: float) -> None:
+        self.query_one("#state", RunState).show(detail, now)
+        self.query_one("#views", Static).update(view_line(VIEWS, self.view))
+        view = VIEWS[self.view]
+        self.query_one("#pages", ContentSwitcher).current = view
+        if view == "curves":
+            self._show_curves(detail)
+        elif view == "log":
+            self.query_one("#log", LogTail).show(detail.log)
+        elif view == "numbers":
+            self._put(view, number_runs(detail, kin_of(detail.row, snapshot)))
+        elif view == "samples":
+            self._put(view, sample_runs(detail))
+        elif view == "events":
+            self._put(view, event_runs(detail))
+        else:
+            self._put(view, [(safe(detail.recipe[:200_000]) or "no recipe.toml", PLAIN)])
+
+    def _put(self, id: str, runs: list[Run]) -> None:
+        view = self.query_one(f"#{id}", LinesView)
+        if getattr(view, "shown_runs", None) != runs:
+            view.shown_runs = runs  # type: ignore[attr-defined]
+            view.show(runs)
+
+    def _show_curves(self, detail: RunDetail) -> None:
+        row = detail.row
+        count = len(detail.series["loss"][0]) if "loss" in detail.series else 0
+        key = (row.id, row.attempt, row.step, count, len(detail.evaluations))
+        weight = weight_for(count) if self._weight is None else self._weight
+        lines = loss_lines(detail, weight)
+        self.query_one("#loss", Chart).show(
+            lines, (*key, weight), colours=loss_colours(lines), log_y=self._log_y
+        )
+        self.query_one("#rate", Chart).show(metric_line(detail, "learning_rate"), key)

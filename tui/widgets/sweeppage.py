@@ -1,0 +1,235 @@
+"""One sweep whole: its runs by their best validation loss, and their curves over each other."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from engine.history.queries import sweep_values
+from engine.text import clip
+from tui import words
+from tui.feed import RunDetail, Snapshot
+from tui.sweepwords import short_keys, states_words, value_words, values_words
+from tui.theme import SERIES_COLOURS, STATES
+from tui.widgets.chart import PLAIN, SAMPLE, Chart
+from tui.widgets.cursortable import Column
+from tui.widgets.curves import WEIGHTS, points_of, weight_for
+from tui.widgets.rows import Cell, Rows
+from tui.widgets.runpages import view_line
+
+if TYPE_CHECKING:
+    from engine.history.queries import SweepRow
+    from engine.history.row import RunRow
+    from tui.raster import Line
+
+__all__ = ["CURVES", "SweepPage", "drawn"]
+
+CURVES = 6
+"""So many runs are drawn, the best ones."""
+VIEWS = ("validation", "train")
+MARKS = ("solid", "dashed", "dotted", "points", "dots", "solid")
+ROWS = 12
+"""The table shows at most so many runs at once; it scrolls."""
+
+
+def drawn(sweep: "SweepRow") -> tuple["RunRow", ...]:
+    """The runs whose curves are drawn."""
+    return sweep.runs[:CURVES]
+
+
+class SweepPage(Vertical):
+    """The screen's keys move the table's cursor; :attr:`row` is the run that it is on."""
+
+    DEFAULT_CSS = """
+    SweepPage #told, SweepPage #curve-views { height: 1; padding: 0 1; }
+    SweepPage #curve-views { padding: 0; }
+    """
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self.view = 0
+        self._sweep: SweepRow | None = None
+        self._weight: float | None = None
+        self._log_y = False
+        self._chosen: str | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Static("", id="told", markup=False)
+        yield Rows(id="points", classes="pane", empty="no run is left")
+        yield Static("", id="curve-views", markup=False)
+        yield Chart("validation loss", id="losses")
+
+    @property
+    def table(self) -> Rows:
+        return self.query_one("#points", Rows)
+
+    @property
+    def row(self) -> "RunRow | None":
+        """The run under the cursor."""
+        runs = self._sweep.runs if self._sweep else ()
+        return next((row for row in runs if row.id == self._chosen), runs[0] if runs else None)
+
+    def moved(self, index: int) -> None:
+        if self._sweep and index < len(self._sweep.runs):
+            self._chosen = self._sweep.runs[index].id
+
+    def turn(self, by: int) -> None:
+        self.view = (self.view + by) % len(VIEWS)
+
+    def toggle_log_y(self) -> None:
+        self._log_y = not self._log_y
+
+    def next_smoothing(self) -> None:
+        now = 0.6 if self._weight is None else self._weight
+        self._weight = WEIGHTS[(WEIGHTS.index(now) + 1) % len(WEIGHTS)]
+
+    def show(self, sweep: "SweepRow", snapshot: Snapshot) -> None:
+        if self._sweep is None or self._sweep.id != sweep.id:
+            self._chosen = None
+        self._sweep = sweep
+        # The app's size: this page has none before it is first shown.
+        width, height = self.app.size
+        self.query_one("#told", Static).update(_told(sweep, width - 2))
+        self.query_one("#curve-views", Static).update(view_line(VIEWS, self.view))
+        self._show_table(sweep, width, height)
+        self._show_curves(sweep, snapshot)
+
+    # --- the table
+
+    def _show_table(self, sweep: "SweepRow", width: int, height: int) -> None:
+        table = self.table
+        room = max(4, min(ROWS, height // 2 - 4))
+        lines = min(len(sweep.runs), room) + 3
+        if table.styles.height is None or table.styles.height.value != lines:
+            table.styles.height = lines
+        columns, keys = _columns(sweep, width)
+        sample = PLAIN if _charset() == "ascii" else SAMPLE
+
+        def cells(index: int) -> list[Cell]:
+            row = sweep.runs[index]
+            return [_mark(index, sample), *_cells(row, keys), row.name]
+
+        chosen = self.row
+        at = next((i for i, one in enumerate(sweep.runs) if chosen and one.id == chosen.id), 0)
+        table.show(columns, len(sweep.runs), cells, cursor=at)
+        if table.border_title is None or str(table.border_title) != "by best validation loss":
+            table.border_title = "by best validation loss"
+
+    # --- the curves
+
+    def _show_curves(self, sweep: "SweepRow", snapshot: Snapshot) -> None:
+        view = VIEWS[self.view]
+        details = [snapshot.details.get(row.id) for row in drawn(sweep)]
+        longest = max((_count(detail) for detail in details), default=0)
+        weight = weight_for(longest) if self._weight is None else self._weight
+        made: list[tuple[Line, str]] = []
+        for index, detail in enumerate(details):
+            if detail is not None and (line := _line(detail, view, index, weight, sweep.keys)):
+                made.append((line, SERIES_COLOURS[index]))
+        key = (sweep.id, view, weight, tuple(_state_of(detail) for detail in details))
+        more = len(sweep.runs) - CURVES
+        title = f"{view} loss" + (f" of the best {CURVES}" if more > 0 else "")
+        if view == "train" and weight:
+            title += f", smoothed {weight:g}"
+        self.query_one("#losses", Chart).show(
+            [line for line, _ in made],
+            key,
+            colours=[colour for _, colour in made] or SERIES_COLOURS,
+            log_y=self._log_y,
+            title=title,
+        )
+
+
+def _charset() -> str:
+    from tui.raster import charset_for
+
+    return charset_for()
+
+
+def _mark(index: int, sample: dict[str, str]) -> Cell:
+    """How the run's curve looks: the legend stands in the table, where there is room for it."""
+    return (sample[MARKS[index]], SERIES_COLOURS[index]) if index < CURVES else ""
+
+
+def _told(sweep: "SweepRow", width: int) -> Text:
+    best = sweep.best
+    line = Text(no_wrap=True, end="")
+    line.append(clip(sweep.id, max(8, width // 3)), "bold")
+    line.append(f"  sweep of {len(sweep.runs)}: {states_words(sweep)}", "#9e9e9e")
+    if best:
+        line.append("  best ", "#9e9e9e")
+        line.append(words.loss(best.best_eval_loss), "bold")
+        line.append(f" {clip(values_words(best, sweep.keys), max(0, width - line.cell_len - 1))}")
+    return line
+
+
+def _columns(sweep: "SweepRow", width: int) -> tuple[list[Column], tuple[str, ...]]:
+    """The columns, and the keys that have one: as many as fit."""
+    short = short_keys(sweep.keys)
+    room = width - 4 - 2 - 3 - 9 - 9 - 12 - 11 - 12
+    keys: list[str] = []
+    columns: list[Column] = []
+    for key in sweep.keys:
+        longest = max(cell_len(value_words(_of(row, key))) for row in sweep.runs)
+        size = max(5, min(20, max(longest, cell_len(short[key]))))
+        if size + 1 > room and columns:
+            break
+        room -= size + 1
+        keys.append(key)
+        columns.append(Column(clip(short[key], size), size, True))
+    fixed = [
+        Column("best val", 8, True),
+        Column("train", 8, True),
+        Column("step", 11, True),
+        Column("state", 10),
+        Column("run"),
+    ]
+    return [Column("", 2), *columns, *fixed], tuple(keys)
+
+
+def _of(row: "RunRow", key: str) -> Any:
+    return sweep_values(row).get(key, words.NOTHING)
+
+
+def _cells(row: "RunRow", keys: tuple[str, ...]) -> list[Cell]:
+    symbol, colour = STATES.get(row.state, ("?", ""))
+    last = words.number(row.max_steps) if row.max_steps else "?"
+    step = words.NOTHING if row.step is None else f"{words.number(row.step)}/{last}"
+    return [
+        *(value_words(_of(row, key)) for key in keys),
+        words.loss(row.best_eval_loss),
+        words.loss(row.loss),
+        step,
+        (f"{symbol} {row.state}", colour),
+    ]
+
+
+def _count(detail: RunDetail | None) -> int:
+    found = detail.series.get("loss") if detail else None
+    return len(found[0]) if found is not None else 0
+
+
+def _state_of(detail: RunDetail | None) -> object:
+    if detail is None:
+        return None
+    row = detail.row
+    return row.id, row.attempt, row.step, _count(detail), len(detail.evaluations)
+
+
+def _line(
+    detail: RunDetail, view: str, index: int, weight: float, keys: tuple[str, ...]
+) -> "Line | None":
+    from tui.plotting import ema
+    from tui.raster import Line
+
+    name = values_words(detail.row, keys) or detail.row.name
+    if view == "validation":
+        points = points_of(detail, "validation", ("during", "asked", "after", "before"))
+        return Line(name, *points, MARKS[index]) if points else None  # type: ignore[arg-type]
+    if not _count(detail):
+        return None
+    x, y = detail.series["loss"]
+    return Line(name, x, ema(y, weight) if weight else y, MARKS[index])  # type: ignore[arg-type]
