@@ -71,9 +71,9 @@ class _Joined(Ranks):
                 for value in values
             ]
         )
-        everyone = torch.empty(self.count * len(own), dtype=torch.float64, device=self.device)
-        torch.distributed.all_gather_into_tensor(everyone, own)
-        return everyone.reshape(self.count, -1).tolist()
+        everyone = [torch.empty_like(own) for _ in range(self.count)]
+        torch.distributed.all_gather(everyone, own)
+        return torch.stack(everyone).tolist()
 
     def wait(self) -> None:
         self.gather([0.0])

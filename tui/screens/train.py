@@ -185,11 +185,15 @@ class TrainScreen(RunActions):
         if reading is None:
             return
         bars, title = [], "GPU"
-        for index, name, used, total, busy in reading.gpus[:2]:
-            title = f"GPU {index} {name}" if len(reading.gpus) == 1 else "GPUs"
+        for index, name, used, total, busy in reading.gpus:
             share = used / total if used is not None and total else None
-            bars.append(Bar("memory", share, of_bytes(used, total)))
             busy_words = f"{busy} %" if busy is not None else "not told"
+            if len(reading.gpus) > 1:  # a line each: a run may train on all of them
+                title = "GPUs: memory, busy"
+                bars.append(Bar(f"GPU {index}", share, f"{of_bytes(used, total)} {busy_words:>5}"))
+                continue
+            title = f"GPU {index} {name}"
+            bars.append(Bar("memory", share, of_bytes(used, total)))
             bars.append(Bar("busy", busy / 100 if busy is not None else None, busy_words))
         if not reading.gpus:
             title = "no GPU: host memory"
