@@ -79,6 +79,15 @@ class Together(SFTTrainer):
         if self.sharded and not self.is_fsdp_enabled:
             raise RuntimeError("the weights are not sharded: accelerate left its FSDP plugin out")
 
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        name = self.model._get_name()
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        if self.sharded:
+            # Sharding gives the class another name, by which Transformers would not know a causal
+            # model and smooth its labels without shifting them.
+            self.model._get_name = lambda: name
+        return prepared
+
     # ---- one step ---------------------------------------------------------------------------
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:

@@ -34,6 +34,8 @@ BATCH = 12
 epoch, the 15th, one has 12 of them and the other 5."""
 
 SHARDED = ("lora.enabled=false", "train.learning_rate=1e-3")
+SMOOTHED = "train.label_smoothing_factor=0.1"
+"""Transformers knows by the model's class how: sharding changes that."""
 DROPOUT = ("lora.lora_dropout=0.1",)
 LONG = ("train.eval_steps=2000", "train.save_steps=2000")
 slow = pytest.mark.slow
@@ -91,7 +93,7 @@ def tokens(folder: RunFolder) -> dict[int, int]:
 
 @pytest.mark.parametrize(
     "settings",
-    [pytest.param((), id="lora"), pytest.param(SHARDED, marks=slow, id="sharded")],
+    [pytest.param((), id="lora"), pytest.param((*SHARDED, SMOOTHED), marks=slow, id="sharded")],
 )
 def test_two_processes_equal_one_and_go_on_after_one_was_killed(
     tmp_path: Path, tiny_recipe: Make, settings: tuple[str, ...]
