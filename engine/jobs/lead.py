@@ -168,7 +168,9 @@ class _Lead:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         if self.died:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.launcher.wait(GRACE_SECONDS)  # it notes the exit codes
+                # It notes the exit codes, or was killed itself: its threads end one by one, the one
+                # that takes the ranks with it among the first.
+                self.launched = self.launcher.wait(GRACE_SECONDS)
         self.launcher.kill()
         self.launcher.wait()
         processes.end_all(lambda: processes.descendants(os.getpid()), 0)
