@@ -13,7 +13,7 @@ from engine.history.follow import Follower
 from engine.history.row import RunRow, is_ended
 from engine.home import Home, open_home
 from engine.jobs import sweep
-from engine.jobs.check import check_model, check_packages
+from engine.jobs.check import check_model, check_packages, check_processes
 from engine.jobs.dispatch import dispatch
 from engine.jobs.entries import read_state
 from engine.jobs.folder import RunFolder
@@ -39,6 +39,7 @@ def train(args: argparse.Namespace, out: Output) -> int:
         check_source(point.recipe)
         check_model(point.recipe)
         check_packages(point.recipe)
+        check_processes(point.recipe)
     count = len(found.points)
     plural = "s" if count > 1 else ""
     if args.dry_run:

@@ -10,7 +10,7 @@ from engine.errors import UsageError, UserError
 from engine.history.follow import state_of
 from engine.home import Home, open_home
 from engine.jobs import launch, leases, queue
-from engine.jobs.check import check_model, check_packages
+from engine.jobs.check import check_model, check_packages, check_processes
 from engine.jobs.create import Plan, create_queued
 from engine.jobs.dispatch import Outcome, dispatch
 from engine.jobs.entries import read_state
@@ -108,6 +108,7 @@ def add(args: argparse.Namespace, out: Output) -> int:
     check_source(recipe)
     check_model(recipe)
     check_packages(recipe)
+    check_processes(recipe)
     return enter(home, recipe, None, out)
 
 

@@ -12,7 +12,7 @@ from engine.history.follow import state_of
 from engine.home import open_home
 from engine.jobs import launch, queue
 from engine.jobs.branch import branch, changes, suggested_settings
-from engine.jobs.check import check_model, check_packages
+from engine.jobs.check import check_model, check_packages, check_processes
 from engine.jobs.checkpoints import latest_whole
 from engine.jobs.folder import RunFolder
 from engine.jobs.lock import is_alive
@@ -37,6 +37,7 @@ def train(args: argparse.Namespace, out: Output) -> int:
     check_source(recipe)
     check_model(recipe)
     check_packages(recipe)
+    check_processes(recipe)
     home = open_home(args.home)
     if args.dry_run or args.find_batch_size or args.probe is not None:
         from engine.commands.preflight import preflight
@@ -68,6 +69,7 @@ def resume(args: argparse.Namespace, out: Output) -> int:
     before = folder.read_recipe()
     recipe = before.with_settings(settings)
     check_packages(recipe)
+    check_processes(recipe)
     fresh = latest_whole(folder) is None
     found = changes(before, recipe, from_beginning=fresh)
     if not found:

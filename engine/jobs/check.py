@@ -7,9 +7,10 @@ from pathlib import Path
 from engine.builtin import model_path
 from engine.errors import UserError
 from engine.home import writable_name
+from engine.jobs.ranks import check_processes
 from engine.recipe import Recipe
 
-__all__ = ["check_model", "check_packages", "unsloth_lacks"]
+__all__ = ["check_model", "check_packages", "check_processes", "unsloth_lacks"]
 
 KEY = "model.model_name_or_path"
 
@@ -93,6 +94,8 @@ def _check_weights(folder: Path) -> None:
 def unsloth_lacks(recipe: Recipe) -> str:
     """The key of the recipe that unsloth cannot do, and why; "" when it can do everything."""
     model, lora, train = recipe.model, recipe.lora, recipe.train
+    if train.num_processes > 1:
+        return f"train.num_processes: unsloth trains in one process, not {train.num_processes}"
     if train.packing:
         return "train.packing: rows are packed with the transformers backend only"
     if model.add_tokens:

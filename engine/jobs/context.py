@@ -10,7 +10,7 @@ from engine.jobs.folder import RunFolder
 from engine.jobs.journal import Journal
 from engine.recipe import Recipe
 
-__all__ = ["Control", "RunContext", "Stopped"]
+__all__ = ["Control", "RankFailed", "RunContext", "Stopped"]
 
 
 class Stopped(BaseException):
@@ -18,6 +18,14 @@ class Stopped(BaseException):
 
     A BaseException, so that no library's ``except Exception`` swallows it.
     """
+
+
+class RankFailed(Exception):
+    """One of several processes ended badly; ``fields`` are those of the run's ``error`` event."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        super().__init__(str(fields["message"]))
+        self.fields = fields
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,12 @@ class RunContext:
     """True from the moment that SIGTERM or a stop request arrived."""
     take_controls: Callable[[], list[Control]]
     """Requests not yet taken, acknowledged in the journal by taking them; call it once a step."""
+    hold_stops: Callable[[], None] = lambda: None
+    """From now on no stop unwinds this process from anywhere: ``stop_requested`` is looked at."""
+    rank: int = 0
+    """Which of the attempt's processes this is: 0 journals and obeys, the others follow it."""
+    ranks: int = 1
+    """How many processes train this attempt together."""
 
     def phase(self, words: str, **fields: Any) -> None:
         """Say what is going on before the first step ("importing torch", "loading the model")."""

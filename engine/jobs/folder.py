@@ -79,6 +79,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def ranks(self) -> Path:
+        """What the processes of a run in several tell each other; of the last attempt only."""
+        return self.path / "ranks"
+
+    @property
     def adapter(self) -> Path:
         """The result: PEFT adapter (or the whole model), tokenizer and chat template."""
         return self.path / "adapter"

@@ -13,12 +13,14 @@ from pathlib import Path
 __all__ = [
     "become_subreaper",
     "descendants",
+    "die_with_parent",
     "end_all",
     "holds_file",
     "in_session",
     "start_ticks",
 ]
 
+PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 STATE, PARENT, SESSION, START = 0, 1, 3, 19  # fields of /proc/PID/stat after the command's ")"
 
@@ -80,6 +82,18 @@ def become_subreaper() -> bool:
     """Orphans among this process's descendants become its children, so that it can end them."""
     libc = ctypes.CDLL(None, use_errno=True)
     return libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def die_with_parent(parent: int) -> None:
+    """The kernel kills this process (SIGKILL) as soon as its parent, the process ``parent``, ends.
+
+    At once when that has happened already. A thread counts as the parent: the one that started
+    this process must be one that lives as long as the parent's process.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def end_all(find: Callable[[], list[int]], grace_seconds: float) -> int:

@@ -19,9 +19,9 @@ from typing import Any
 from engine.errors import Diverged, UserError
 from engine.home import Home
 from engine.jobs import checkpoints, control, ends, out_of_memory
-from engine.jobs.context import Control, RunContext, Stopped
+from engine.jobs.context import Control, RankFailed, RunContext, Stopped
 from engine.jobs.folder import RunFolder
-from engine.jobs.journal import Journal
+from engine.jobs.journal import Journal, read_all
 from engine.jobs.lock import acquire, has_supervisor, keep_from_children
 from engine.jobs.nudge import nudge
 from engine.jobs.processes import start_ticks
@@ -46,6 +46,10 @@ class Stop:
         self.requested = True
         if self.at_once:
             raise Stopped
+
+    def hold(self) -> None:
+        """From now on a stop waits until somebody asks whether there is one."""
+        self.at_once = False
 
     def __call__(self) -> bool:
         if self.requested and self.announce:
@@ -89,6 +93,12 @@ class Requests:
     def take(self, *, ended: bool = False) -> list[Control]:
         """Requests not yet taken. ``ended``: what needs another step is noted as not done."""
         taken = []
+        if ended and self.folder.ranks.is_dir():  # the first rank took what it lived to see
+            self._seen |= {
+                event["number"]
+                for event in read_all(self.folder.journal)
+                if event["type"] == "control" and event.get("attempt") == self.journal.attempt
+            }
         for number in control.pending(self.folder, self._seen):
             self._seen.add(number)
             action, fields = control.read(self.folder, number)
@@ -103,7 +113,12 @@ class Requests:
 
 
 def train_for_real(context: RunContext) -> dict[str, Any]:
-    """The training itself: the only import of torch & co. below this package."""
+    """The training itself: the only import of torch & co. below this package.
+
+    In several processes this one only leads: each of the others trains, by this function too.
+    """
+    if context.recipe.train.num_processes > context.ranks:
+        return importlib.import_module("engine.jobs.lead").run(context)
     return importlib.import_module("engine.train.session").run(context)
 
 
@@ -182,6 +197,7 @@ def _attempt(
         resume_from=checkpoints.latest_whole(folder) if there else None,
         stop_requested=stop,
         take_controls=requests.take,
+        hold_stops=stop.hold,
     )
     fields = train(context)
     stop.at_once = False
@@ -194,7 +210,7 @@ def _end_badly(folder: RunFolder, journal: WorkerJournal, error: BaseException) 
         end = {"step": journal.step, "checkpoint": _last(folder)}
         _append_end(folder, journal, "state", state="stopped", **end)
         return STOPPED
-    if not isinstance(error, UserError):
+    if not isinstance(error, UserError | RankFailed):
         with contextlib.suppress(OSError):  # the log's disk may be full too
             traceback.print_exception(error)
     fields = error_fields(folder, error, journal.phase, journal.device)
@@ -231,6 +247,8 @@ def error_fields(
     folder: RunFolder, error: BaseException, phase: str, device: str | None = None
 ) -> dict[str, Any]:
     """The fields of the ``error`` event for what ended the worker."""
+    if isinstance(error, RankFailed):
+        return error.fields
     kind, line, link = ends.classify(error, folder.path)
     fields: dict[str, Any] = {"kind": kind, "message": line}
     if isinstance(error, Diverged):

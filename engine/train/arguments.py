@@ -3,18 +3,20 @@
 from trl import SFTConfig
 
 from engine.jobs.context import RunContext
+from engine.jobs.ranks import is_sharded
 from engine.recipe import Recipe
 from engine.train.backend import Loaded
+from engine.train.sharded import mixed_precision
 from engine.train.trackers import PROJECT
 
 __all__ = ["resolve_optim", "training_arguments"]
 
 
-def resolve_optim(optim: str, device: str) -> str:
-    """``train.optim``; auto: 8-bit AdamW on a GPU, plain AdamW on a CPU."""
+def resolve_optim(optim: str, device: str, sharded: bool = False) -> str:
+    """``train.optim``; auto: 8-bit AdamW on a GPU, plain AdamW on a CPU or for sharded weights."""
     if optim != "auto":
         return optim
-    return "adamw_torch" if device == "cpu" else "adamw_8bit"
+    return "adamw_torch" if device == "cpu" or sharded else "adamw_8bit"
 
 
 def _loss_type(recipe: Recipe, loaded: Loaded) -> str:
@@ -50,7 +52,7 @@ def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
         label_smoothing_factor=train.label_smoothing_factor,
         neftune_noise_alpha=train.neftune_noise_alpha or None,
         train_sampling_strategy=train.train_sampling_strategy,
-        optim=resolve_optim(train.optim, loaded.device),
+        optim=resolve_optim(train.optim, loaded.device, is_sharded(context.recipe)),
         optim_args=train.optim_args or None,
         max_grad_norm=train.max_grad_norm,
         gradient_checkpointing=train.gradient_checkpointing,
@@ -84,7 +86,15 @@ def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
         completion_only_loss=False,  # the labels already say so
         dataset_kwargs={"skip_prepare_dataset": True},
         loss_type=_loss_type(context.recipe, loaded),
+        # Every trained weight has a part in every step: looking for others costs a walk over all.
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # they are the same everywhere, and stay so
+        # Each transformer block is one unit of sharding.
+        fsdp=True if is_sharded(context.recipe) else None,
+        fsdp_config={"version": 2} if is_sharded(context.recipe) else None,
     )
+    if arguments.fsdp_plugin_args is not None:
+        arguments.fsdp_plugin_args["mixed_precision_policy"] = mixed_precision(loaded.dtype)
     if arguments.n_gpu > 1:
         # One process trains on one GPU. Where the host shows several, Transformers would multiply
         # the batch by their number and wrap what is not in 4 bits in DataParallel.

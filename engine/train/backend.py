@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from engine.errors import UserError
 from engine.jobs.check import unsloth_lacks
 from engine.recipe import Recipe
+from engine.train.ranks import local_device
 
 __all__ = ["Backend", "Loaded", "choose_backend", "choose_device"]
 
@@ -47,14 +48,14 @@ class Backend(Protocol):
 
 
 def choose_device(recipe: Recipe) -> str:
-    """``cuda:0`` or ``cpu``, by ``model.device``. Imports torch."""
+    """This process's GPU (``cuda:0``, ``cuda:1``, ...) or ``cpu``, by ``model.device``."""
     import torch
 
     wanted = recipe.model.device
     if wanted == "cpu":
         return "cpu"
     if torch.cuda.is_available():
-        return "cuda:0"
+        return local_device()
     if wanted == "cuda":
         raise UserError(
             'model.device: "cuda" asked for, but torch sees no CUDA GPU; '

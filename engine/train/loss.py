@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from engine.train.ranks import Ranks
 from engine.train.rows import IGNORED
 
 __all__ = ["SplitLoss", "split_loss"]
@@ -24,11 +25,12 @@ def split_loss(
     batches: Iterable[dict[str, Any]],
     autocast: Callable[[], AbstractContextManager[Any]],
     before_each: Callable[[int], None] = lambda number: None,
+    ranks: Ranks | None = None,
 ) -> SplitLoss:
     """The token-weighted mean over batches on the model's device (input_ids, labels, ...).
 
     The model is in evaluation mode. ``before_each(number)`` is called before every batch and may
-    raise to give up.
+    raise to give up. With ``ranks`` the mean is over what all of them were given.
     """
     import torch
 
@@ -41,13 +43,14 @@ def split_loss(
             count = (batch["labels"][:, 1:] != IGNORED).sum()
             with autocast():
                 output = model(**batch, use_cache=False)
-            sums.append(output.loss.double() * count)
+            # No trained token: the mean of none may be no number.
+            sums.append(torch.where(count > 0, output.loss.double(), 0.0) * count)
             counts.append(count)
             if (correct := getattr(output, "num_correct_tokens", None)) is not None:
                 corrects.append(correct)
-    tokens = int(sum(counts))
+    total, tokens, right = (ranks or Ranks()).sum([sum(sums), sum(counts), sum(corrects)])
     return SplitLoss(
-        float(sum(sums)) / max(tokens, 1),
-        tokens,
-        float(sum(corrects)) / max(tokens, 1) if corrects else None,
+        total / max(tokens, 1),
+        int(tokens),
+        right / max(tokens, 1) if corrects else None,
     )

@@ -60,14 +60,17 @@ def write_whole(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def save_weights(model: Any, folder: Path) -> None:
-    """A PEFT model's adapter, or a whole model; safetensors, with its configuration."""
+def save_weights(model: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:
+    """A PEFT model's adapter, or a whole model; safetensors, with its configuration.
+
+    ``weights``: what to write when the model itself holds a part of each only.
+    """
     if hasattr(model, "peft_config"):
         # False: else PEFT asks the hub whether the base's vocabulary has another size.
         model.save_pretrained(str(folder), save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)
     else:
-        model.save_pretrained(str(folder))
+        model.save_pretrained(str(folder), state_dict=weights)
 
 
 def load_weights(model: Any, folder: Path) -> None:

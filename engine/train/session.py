@@ -20,13 +20,15 @@ from engine.jobs import checkpoints
 from engine.jobs.check import check_model
 from engine.jobs.context import RunContext, Stopped
 from engine.jobs.journal import read_all
-from engine.train.backend import Backend, Loaded, choose_backend
+from engine.jobs.ranks import is_sharded
+from engine.train.backend import Backend, Loaded, choose_backend, choose_device
 from engine.train.environment import set_environment
 from engine.train.facts import count_parameters, git_commit, gpu_name, versions
+from engine.train.ranks import Ranks, join
 from engine.train.rows import Encoded, encode
 from engine.train.samples import Sampling, sample_prompts
 
-__all__ = ["run"]
+__all__ = ["prepare_data", "run"]
 
 
 def run(context: RunContext) -> dict[str, Any]:
@@ -38,14 +40,20 @@ def run(context: RunContext) -> dict[str, Any]:
     return _Session(context).run()
 
 
+def prepare_data(context: RunContext) -> None:
+    """Only what needs no torch: the model's folder looked at, the dataset made if need be."""
+    _Session(context).prepare_data()
+
+
 class _Session:
     def __init__(self, context: RunContext) -> None:
         self.context = context
         self.recipe = context.recipe
         self.journal = context.journal
+        self.ranks = Ranks()
         self._told = 0.0
 
-    def run(self) -> dict[str, Any]:
+    def prepare_data(self) -> Any:
         check_model(self.recipe)
         set_environment(
             self.context.home,
@@ -57,12 +65,19 @@ class _Session:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         dataset = self._prepare_data()
         self._check_same_data(dataset)
+        return dataset
+
+    def run(self) -> dict[str, Any]:
+        dataset = self.prepare_data()
         with self._phase("importing torch"):
             import torch  # noqa: F401
         backend = choose_backend(self.recipe)
         with self._phase(f"importing {backend.name}"):
             backend.import_libraries()
             _quiet()
+        if self.context.ranks > 1:
+            with self._phase(f"waiting for all {self.context.ranks} processes"):
+                self.ranks = join(self.context, choose_device(self.recipe))
         with self._phase("loading the model"):
             loaded = backend.load(self.recipe)
         with self._phase("tokenising"):
@@ -73,7 +88,9 @@ class _Session:
             sorted(formatter.stop_ids),
             formatter.pad_id,
         )
-        return self._train(backend, loaded, dataset, splits, sampling)
+        result = self._train(backend, loaded, dataset, splits, sampling)
+        self.ranks.leave()
+        return result
 
     # ---- phases -----------------------------------------------------------------------------
 
@@ -201,13 +218,15 @@ class _Session:
                 best_step=trainer.state.best_global_step or None,
                 **facts,
             ),
+            ranks=self.ranks,
         )
         test = splits["test"].dataset
         try:
             if self.recipe.evaluate.before and not self._measured_before():
-                words = "test loss before training"
-                with self._phase(words):
-                    trainer.measure(test, "test", "before", self._counter(words))
+                if trainer.sharded:
+                    trainer.measure_first = lambda: self._measure_before(trainer, test)
+                else:
+                    self._measure_before(trainer, test)
             trainer.fit(self.context.resume_from)
             self._say("test loss after training", trainer)
             trainer.measure(test, "test", "after")
@@ -216,6 +235,11 @@ class _Session:
         self._say("saving the adapter", trainer)
         self._save_adapter(trainer, loaded)
         return self._finished(trainer)
+
+    def _measure_before(self, trainer: Any, test: Any) -> None:
+        words = "test loss before training"
+        with self._phase(words):
+            trainer.measure(test, "test", "before", self._counter(words))
 
     def _say(self, words: str, trainer: Any) -> None:
         """Name what comes after the last step; the step is repeated for whoever follows."""
@@ -227,10 +251,11 @@ class _Session:
 
     def _measured_before(self) -> bool:
         """An earlier attempt may have measured the untrained model already."""
-        return any(
+        seen = any(
             event["type"] == "evaluation" and event.get("which") == "before"
             for event in read_all(self.context.folder.journal)
         )
+        return bool(self.ranks.agree(seen))
 
     def _facts(
         self, backend: Backend, loaded: Loaded, dataset: Any, splits: dict[str, Encoded]
@@ -249,7 +274,8 @@ class _Session:
             "backend": backend.name,
             "device": loaded.device,
             "dtype": loaded.dtype,
-            "optim": resolve_optim(self.recipe.train.optim, loaded.device),
+            "optim": resolve_optim(self.recipe.train.optim, loaded.device, is_sharded(self.recipe)),
+            "num_processes": self.ranks.count,
             "notes": loaded.notes,
             "versions": versions(),
             "gpu": gpu_name(loaded.device),
@@ -260,11 +286,15 @@ class _Session:
 
     def _save_adapter(self, trainer: Any, loaded: Loaded) -> None:
         from engine.train.saving import save_weights, trained_bytes, write_whole
+        from engine.train.sharded import whole_weights
 
         folder = self.context.folder.adapter
+        weights = whole_weights(trainer.model) if trainer.sharded else None
+        if not self.ranks.first:
+            return
 
         def write(temporary: Path) -> None:
-            save_weights(trainer.model, temporary)
+            save_weights(trainer.model, temporary, weights)
             loaded.tokenizer.save_pretrained(str(temporary))
 
         write_whole(

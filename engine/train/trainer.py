@@ -13,19 +13,21 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
-from trl import SFTTrainer
 
 from engine.errors import Diverged, UserError
 from engine.jobs import checkpoints
 from engine.jobs.context import RunContext, Stopped
+from engine.jobs.ranks import is_sharded
 from engine.train.arguments import training_arguments
 from engine.train.backend import Loaded
 from engine.train.loss import SplitLoss, split_loss
 from engine.train.memory import MemoryReader
 from engine.train.packed import TOKENS, PackedCollator
+from engine.train.ranks import Ranks
 from engine.train.sampler import GroupedByLength
 from engine.train.samples import Sampling, generate
-from engine.train.saving import load_weights, save_weights, trained_bytes, write_whole
+from engine.train.saving import save_weights, trained_bytes, write_whole
+from engine.train.together import EVALUATE, MEMORY, SAMPLE, SAVE, STOP, Together, wishes
 from engine.train.trackers import Trackers
 from engine.train.watchdog import Watchdog
 
@@ -44,7 +46,7 @@ class _TrainingDone(Exception):
     """The checkpoint resumed from was the last one: nothing is left to train."""
 
 
-class RunTrainer(SFTTrainer):
+class RunTrainer(Together):
     """Trains one attempt of a run.
 
     Every optimiser step becomes one ``metrics`` line with its own loss, whatever else happens.
@@ -64,7 +66,10 @@ class RunTrainer(SFTTrainer):
         sampling: Sampling,
         fingerprint: str,
         on_start: Callable[["RunTrainer"], None],
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
+        self.sharded = is_sharded(context.recipe)
         self.context = context
         self.memory = MemoryReader(loaded.device)
         self.on_start = on_start
@@ -100,7 +105,7 @@ class RunTrainer(SFTTrainer):
         self.add_callback(Watchdog())
         train = context.recipe.train
         self.trackers: Trackers | None = None
-        if train.report_to:
+        if train.report_to and self.ranks.first:
             self.trackers = Trackers(train.report_to, context.home, context.folder, self._warn)
             self.add_callback(self.trackers)
         if train.early_stopping_patience:
@@ -150,26 +155,24 @@ class RunTrainer(SFTTrainer):
         seen = getattr(self, "_metrics", {}).get("train", {})
         accuracy = seen.get("mean_token_accuracy") or []
         if "loss" in logs and "grad_norm" in logs:
-            loss, tokens = float(self._step_loss), int(self._step_tokens)
-            seconds = time.perf_counter() - self._step_began
-            used, peak = self.memory.own()
+            seconds, step = time.perf_counter() - self._step_began, self.step
             self.context.journal.append(
                 "metrics",
                 step=self.state.global_step,
                 epoch=self.state.epoch,
-                loss=loss,
+                loss=step.loss,
                 learning_rate=float(logs["learning_rate"]),
                 grad_norm=float(logs["grad_norm"]),
                 step_seconds=seconds,
-                tokens=tokens,
-                tokens_per_second=tokens / max(seconds, 1e-9),
+                tokens=step.tokens,
+                tokens_per_second=step.tokens / max(seconds, 1e-9),
                 mean_token_accuracy=sum(accuracy) / len(accuracy) if accuracy else None,
-                memory_bytes=used,
-                peak_memory_bytes=peak,
+                memory_bytes=step.memory,
+                peak_memory_bytes=step.peak,
             )
             self._step_loss, self._step_tokens = 0.0, 0
-            self._track({"loss": loss, **{k: logs[k] for k in ("learning_rate", "grad_norm")}})
-            self._watch(loss, float(logs["grad_norm"]))
+            self._track({"loss": step.loss, **{k: logs[k] for k in ("learning_rate", "grad_norm")}})
+            self._watch(step.loss, float(logs["grad_norm"]))
         for values in getattr(self, "_metrics", {}).values():
             values.clear()
 
@@ -206,7 +209,8 @@ class RunTrainer(SFTTrainer):
         GPU before the step.
         """
         if self.context.recipe.train.loss_watchdog == "lower_rate" and not (
-            math.isfinite(self._step_loss) and (self.args.fp16 or math.isfinite(self._grad_norm))
+            math.isfinite(self.ranks.sum([self._step_loss])[0])
+            and (self.args.fp16 or math.isfinite(self._grad_norm))
         ):
             self.optimizer.zero_grad(set_to_none=True)
 
@@ -296,16 +300,18 @@ class RunTrainer(SFTTrainer):
         if not self.sampling.prompts:
             return
         began = time.perf_counter()
-        texts = generate(
-            self.model,
-            self.sampling,
-            self.processing_class,
-            max_new_tokens=self.context.recipe.evaluate.sample_max_new_tokens,
-            autocast=self.accelerator.autocast,
-            for_generation=self._for_generation,
-            cancelled=self.context.stop_requested,
-        )
-        if self.context.stop_requested():
+        texts = [""] * len(self.sampling.prompts)
+        if self.ranks.first or self.sharded:  # shards answer together, or not at all
+            texts = generate(
+                self.model,
+                self.sampling,
+                self.processing_class,
+                max_new_tokens=self.context.recipe.evaluate.sample_max_new_tokens,
+                autocast=self.accelerator.autocast,
+                for_generation=self._for_generation,
+                cancelled=self.stop_agreed if self.sharded else self.context.stop_requested,
+            )
+        if self.stop_agreed():
             raise EvaluationGivenUp
         for prompt, text in zip(self.sampling.prompts, texts, strict=True):
             self.context.journal.append(
@@ -339,12 +345,12 @@ class RunTrainer(SFTTrainer):
             loader = self.get_eval_dataloader(dataset)
 
             def look(number: int) -> None:
-                if self.context.stop_requested():
+                if self.stop_agreed():
                     raise EvaluationGivenUp
                 if progress:
                     progress(number, len(loader))
 
-            measured = split_loss(model, loader, self.accelerator.autocast, look)
+            measured = split_loss(model, loader, self.accelerator.autocast, look, self.ranks)
         model.train(was_training)
         self.context.journal.append(
             "evaluation",
@@ -390,11 +396,11 @@ class RunTrainer(SFTTrainer):
     def _given_up_means_stop(self, evaluate: Callable[[], Any]) -> Any:
         """A stop during an evaluation: save at this step, with the evaluation still marked due."""
         try:
-            if self.context.stop_requested():
+            if self.stop_agreed():
                 raise EvaluationGivenUp
             return evaluate()
         except EvaluationGivenUp:
-            if not checkpoints.is_whole(self._checkpoint(self.state.global_step)):
+            if not self.ranks.agree(checkpoints.is_whole(self._checkpoint(self.state.global_step))):
                 self._save_checkpoint(self.model)
             raise Stopped from None
 
@@ -413,9 +419,10 @@ class RunTrainer(SFTTrainer):
         self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
     ) -> None:
         # No pickled arguments, and no tokenizer of 17 MB at every checkpoint.
-        save_weights(self.model, Path(output_dir or self.args.output_dir))
+        weights = self.collected[0] if self.collected else None
+        save_weights(self.model, Path(output_dir or self.args.output_dir), weights)
 
-    def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
+    def write_checkpoint(self) -> None:
         began = time.perf_counter()
         step = self.state.global_step
         final = self._checkpoint(step)
@@ -456,11 +463,9 @@ class RunTrainer(SFTTrainer):
             settle()
 
     def _write_checkpoint(self, folder: Path) -> None:
-        self._settle_weights()
-        self.save_model(str(folder), _internal_call=True)
-        self._save_optimizer_and_scheduler(str(folder))
+        self._save(str(folder))
+        self.save_optimizer(folder)
         self._save_scaler(str(folder))
-        self._save_rng_state(str(folder))
         for part in [*self.callback_handler.callbacks, self.control]:
             if (name := type(part).__name__) in self.state.stateful_callbacks:
                 self.state.stateful_callbacks[name] = part.state()
@@ -475,7 +480,7 @@ class RunTrainer(SFTTrainer):
     def _load_best_model(self) -> None:
         best = self.state.best_global_step
         if found := self.best_checkpoint():
-            load_weights(self.model, found)
+            self.put_weights(found)
         elif best and best != self.state.global_step:
             self.context.journal.append(
                 "warning",
@@ -495,11 +500,14 @@ class RunTrainer(SFTTrainer):
 
     def begin(self) -> None:
         """Runs before the first step of this attempt, everything loaded."""
-        if self.context.stop_requested():
+        if self.stop_agreed():
             raise Stopped
+        if self.measure_first and not self.state.global_step:
+            self.measure_first()
         if self.state.global_step:
             self.follow_recipe()
         self.on_start(self)
+        self.differ()
         saved = self.state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
         done = saved.get("should_training_stop", False) if self.state.global_step else False
         if self.context.attempt == 1:  # another run's end, by another recipe
@@ -536,18 +544,27 @@ class _Follow(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         trainer = self.trainer
-        for request in trainer.context.take_controls():
-            if request.action == "save":
-                control.should_save = True
-            elif request.action == "evaluate":
-                trainer.evaluation_asked = True
-            elif request.action == "sample":
-                trainer.sample_asked = True
-        if trainer.context.stop_requested():
+        actions = {request.action for request in trainer.context.take_controls()}
+        wanted = trainer.exchange(
+            wishes(
+                save="save" in actions,
+                evaluate="evaluate" in actions,
+                sample="sample" in actions,
+                stop=trainer.context.stop_requested(),
+                memory=time.perf_counter() - trainer._memory_told >= MEMORY_SECONDS,
+            )
+        )
+        if wanted & SAVE:
+            control.should_save = True
+        if wanted & EVALUATE:
+            trainer.evaluation_asked = True
+        if wanted & SAMPLE:
+            trainer.sample_asked = True
+        if wanted & STOP:
             self.stopping = control.should_save = True
-        if time.perf_counter() - trainer._memory_told >= MEMORY_SECONDS:
+        if wanted & MEMORY:
             trainer._memory_told = time.perf_counter()
-            trainer.context.journal.append("memory", **trainer.memory.whole())
+            trainer.tell_memory()
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

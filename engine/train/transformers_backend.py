@@ -8,6 +8,7 @@ from typing import Any
 from engine.builtin import model_path
 from engine.data.tokenizer_files import chat_template
 from engine.errors import UserError
+from engine.jobs.ranks import is_sharded
 from engine.recipe import Recipe
 from engine.train.backend import Loaded, choose_device
 from engine.train.vocabulary import add_tokens, new_token_ids
@@ -31,7 +32,8 @@ class TransformersBackend:
         transformers.set_seed(recipe.train.seed)
         # Weights that are trained are kept in float32; autocast multiplies in `dtype`.
         held_in = dtype if recipe.lora.enabled else "float32"
-        model, tokenizer = load_base(recipe, device, held_in)
+        # Sharded weights go to the GPUs a block at a time, once they are divided.
+        model, tokenizer = load_base(recipe, "cpu" if is_sharded(recipe) else device, held_in)
         if recipe.lora.enabled:
             model = _attach_lora(model, tokenizer, recipe)
         notes = ["base weights in 4 bits"] if recipe.model.load_in_4bit else []
