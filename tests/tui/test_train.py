@@ -259,18 +259,6 @@ async def test_the_gpu_is_named_with_its_memory(frozen_app: MakeApp) -> None:
         assert "29.0/139.0 GiB" in shown and "93 %" in shown and "812 MiB" in shown
 
 
-async def test_every_gpu_has_its_line(frozen_app: MakeApp) -> None:
-    gpus = tuple((index, "NVIDIA H200", index << 30, 139 << 30, 90 + index) for index in range(4))
-    app = frozen_app(running(), reading=replace(GPU_READING, gpus=gpus))
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
-        lines = str(app.screen.query_one("#memory").render()).splitlines()
-        for index in range(4):
-            assert f"GPU {index}" in lines[index] and f"{90 + index} %" in lines[index]
-            assert f"{index}.0/139.0 GiB" in lines[index]
-        assert "812 MiB" in lines[4]
-
-
 def test_eta_counts_evaluations_too() -> None:
     shown = running()
     # 63 steps of 0.8 s; one evaluation of 1.5 s every 40 steps.
