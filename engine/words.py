@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-__all__ = ["NOTHING", "bytes_words", "duration"]
+__all__ = ["NOTHING", "bytes_words", "counted", "duration"]
 
 NOTHING = "–"
 """Shown where there is no value yet."""
@@ -26,6 +26,11 @@ def duration(seconds: Any) -> str:
     if minutes:
         return f"{minutes} min {second:02} s"
     return f"{second} s"
+
+
+def counted(number: int, noun: str) -> str:
+    """1 checkpoint, 2 checkpoints, 1,200 checkpoints: of a noun whose plural has an s."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def bytes_words(value: Any) -> str:

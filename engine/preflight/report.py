@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.preflight.look import Preflight, hours
 from engine.preflight.memory import MemoryEstimate
-from engine.words import bytes_words, duration
+from engine.words import bytes_words, counted, duration
 
 __all__ = ["PARTS", "attempt_words", "document", "facts", "lines", "memory_words"]
 
@@ -140,7 +140,7 @@ def facts(seen: Preflight) -> list[tuple[str, str]]:
     ]
     if disk := seen.disk:
         words = (
-            f"{disk.kept} checkpoints of {bytes_words(disk.checkpoint_bytes)} at a time; "
+            f"{counted(disk.kept, 'checkpoint')} of {bytes_words(disk.checkpoint_bytes)} at a time; "
             f"{bytes_words(disk.free_bytes)} free"
         )
         found.append(("disk", words))
@@ -177,7 +177,8 @@ def _steps(seen: Preflight) -> str:
     epochs = f"{resolved.epochs:.3g}"
     return (
         f"{resolved.steps:,} of {batch} rows, {epochs} {'epoch' if epochs == '1' else 'epochs'}; "
-        f"{resolved.evaluations:,} evaluations, {resolved.checkpoints:,} checkpoints"
+        f"{counted(resolved.evaluations, 'evaluation')}, "
+        f"{counted(resolved.checkpoints, 'checkpoint')}"
     )
 
 
