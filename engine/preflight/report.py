@@ -140,7 +140,8 @@ def facts(seen: Preflight) -> list[tuple[str, str]]:
     ]
     if disk := seen.disk:
         words = (
-            f"{counted(disk.kept, 'checkpoint')} of {bytes_words(disk.checkpoint_bytes)} at a time; "
+            f"{counted(disk.kept, 'checkpoint')} of {bytes_words(disk.checkpoint_bytes)} "
+            "at a time; "
             f"{bytes_words(disk.free_bytes)} free"
         )
         found.append(("disk", words))
