@@ -195,8 +195,9 @@ class _Session:
         splits: dict[str, Encoded],
         sampling: Sampling,
     ) -> dict[str, Any]:
+        from engine.train.measuring import EvaluationGivenUp
         from engine.train.packed import check_rows_apart
-        from engine.train.trainer import EvaluationGivenUp, RunTrainer
+        from engine.train.trainer import RunTrainer
 
         if self.recipe.train.packing:
             check_rows_apart(loaded.model)

@@ -3,50 +3,37 @@
 Imported by worker processes only, and after unsloth where unsloth is used (it patches TRL).
 """
 
-import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
-from engine.errors import Diverged, UserError
-from engine.jobs import checkpoints
 from engine.jobs.context import RunContext, Stopped
 from engine.jobs.ranks import is_sharded
 from engine.train.arguments import training_arguments
 from engine.train.backend import Loaded
-from engine.train.loss import SplitLoss, split_loss
 from engine.train.memory import MemoryReader
 from engine.train.packed import TOKENS, PackedCollator
 from engine.train.ranks import Ranks
 from engine.train.sampler import GroupedByLength
-from engine.train.samples import Sampling, generate
-from engine.train.saving import save_weights, trained_bytes, write_whole
-from engine.train.together import EVALUATE, MEMORY, SAMPLE, SAVE, STOP, Together, wishes
+from engine.train.samples import Sampling
+from engine.train.steering import Steering
+from engine.train.together import EVALUATE, MEMORY, SAMPLE, SAVE, STOP, wishes
 from engine.train.trackers import Trackers
 from engine.train.watchdog import Watchdog
 
-__all__ = ["EvaluationGivenUp", "RunTrainer"]
+__all__ = ["RunTrainer"]
 
 MEMORY_SECONDS = 2.0
-SPARE_BYTES = 1 << 20
-"""What a checkpoint holds beside weights and optimiser state: random state, names and the like."""
-
-
-class EvaluationGivenUp(Exception):
-    """A stop was requested while an evaluation ran."""
 
 
 class _TrainingDone(Exception):
     """The checkpoint resumed from was the last one: nothing is left to train."""
 
 
-class RunTrainer(Together):
+class RunTrainer(Steering):
     """Trains one attempt of a run.
 
     Every optimiser step becomes one ``metrics`` line with its own loss, whatever else happens.
@@ -76,9 +63,7 @@ class RunTrainer(Together):
         self.sampling = sampling
         self.fingerprint = fingerprint
         self.evaluation_asked = self.sample_asked = False
-        self._for_generation = loaded.for_generation
-        self._grad_norm: Any = None
-        self._last_validation_loss = math.inf
+        self.for_generation = loaded.for_generation
         self._step_loss: Any = 0.0
         self._step_tokens: Any = 0
         self._step_began = self._memory_told = time.perf_counter()
@@ -113,25 +98,12 @@ class RunTrainer(Together):
                 EarlyStoppingCallback(train.early_stopping_patience, train.early_stopping_threshold)
             )
 
-    def _warn(self, message: str, **fields: Any) -> None:
-        self.context.journal.append("warning", message=message, **fields)
-
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         lengths = list(map(len, (train_dataset or self.train_dataset)["input_ids"]))
         size = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return GroupedByLength(lengths, size * self.args.world_size, self.args.seed)
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        try:
-            return super().create_scheduler(num_training_steps, optimizer)
-        except (TypeError, ValueError) as error:
-            train = self.context.recipe.train
-            raise UserError(
-                f"train.lr_scheduler_kwargs: {train.lr_scheduler_kwargs} does not fit "
-                f"lr_scheduler_type = {train.lr_scheduler_type!r}: {error}"
-            ) from error
 
     # ---- one step ---------------------------------------------------------------------------
 
@@ -145,10 +117,6 @@ class RunTrainer(Together):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # counting them walks over every parameter at every step
-
-    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
-        self._grad_norm = super()._get_grad_norm(*args, **kwargs)
-        return self._grad_norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Journals a step. Nothing is kept in ``state.log_history``: checkpoints stay small."""
@@ -190,304 +158,6 @@ class RunTrainer(Together):
             self._given_up_means_stop(lambda: self.sample("asked"))
         self._step_began = time.perf_counter()
 
-    def _track(self, logs: dict[str, Any]) -> None:
-        if self.trackers:
-            logs["epoch"] = self.state.epoch
-            self.trackers.tell("on_log", self.args, self.state, self.control, logs=logs)
-
-    # ---- the watchdog -----------------------------------------------------------------------
-
-    @property
-    def watchdog(self) -> Watchdog:
-        """The one that counts: a resume puts one with the checkpoint's state in its place."""
-        return next(cb for cb in self.callback_handler.callbacks if isinstance(cb, Watchdog))
-
-    def before_step(self) -> None:
-        """Skip a step whose loss or gradients are no numbers, where the recipe says so.
-
-        Without gradients no optimiser changes anything. Only then: looking costs a wait for the
-        GPU before the step.
-        """
-        if self.context.recipe.train.loss_watchdog == "lower_rate" and not (
-            math.isfinite(self.ranks.sum([self._step_loss])[0])
-            and (self.args.fp16 or math.isfinite(self._grad_norm))
-        ):
-            self.optimizer.zero_grad(set_to_none=True)
-
-    def _watch(self, loss: float, grad_norm: float) -> None:
-        train = self.context.recipe.train
-        if train.loss_watchdog == "off":
-            return
-        why = self.watchdog.look(loss, train)
-        # With float16 the loss scaler meets infinite gradients by itself.
-        if not (why or math.isfinite(grad_norm) or self.args.fp16):
-            why = f"the gradients' norm is {grad_norm}"
-        if not why:
-            return
-        if train.loss_watchdog == "stop":
-            raise self._diverged(f"{why} at step {self.state.global_step}", loss)
-        self.watchdog.factor *= train.loss_watchdog_factor
-        self.follow_recipe()
-        self._warn(
-            f"{why}: the learning rate is multiplied by {train.loss_watchdog_factor:g} from step "
-            f"{self.state.global_step + 1} on",
-            step=self.state.global_step,
-        )
-
-    def follow_recipe(self) -> None:
-        """Set what a checkpoint brought back to what the recipe says now.
-
-        The rate (times what the watchdog made of it), the schedule from this step on, weight decay
-        and patience: a child run may have others than the run whose checkpoint it goes on from.
-        """
-        recipe, groups = self.context.recipe.train, self.optimizer.param_groups
-        rate = recipe.learning_rate * self.watchdog.factor
-        scheduler = self.lr_scheduler
-        for place, group in enumerate(groups):
-            group["weight_decay"] = recipe.weight_decay if place == 0 else 0.0
-            group["initial_lr"] = rate
-        if isinstance(scheduler, LambdaLR):
-            if hasattr(scheduler, "num_bad_epochs"):  # it was reduce_lr_on_plateau's state
-                scheduler.last_epoch = self.state.global_step
-            scheduler.base_lrs = [rate for _ in groups]
-            shares = [share(scheduler.last_epoch) for share in scheduler.lr_lambdas]
-            for group, share in zip(groups, shares, strict=True):
-                _set_rate(group, rate * share)
-            scheduler._last_lr = [rate * share for share in shares]  # what is reported
-        elif self.watchdog.factor != 1.0:
-            for group in groups:
-                _set_rate(group, min(float(group["lr"]), rate))
-        for callback in self.callback_handler.callbacks:
-            if isinstance(callback, EarlyStoppingCallback):
-                callback.early_stopping_patience = recipe.early_stopping_patience
-                callback.early_stopping_threshold = recipe.early_stopping_threshold
-
-    # ---- evaluation -------------------------------------------------------------------------
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """The validation loss, journaled. Early stopping and best-checkpoint tracking read it."""
-        measured = self.measure(self.eval_dataset, "validation", "during")
-        self.sample("during")
-        metrics = {f"{metric_key_prefix}_loss": measured.mean}
-        self._track(dict(metrics))
-        self.stop_at_loss(measured.mean)
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
-
-    def stop_at_loss(self, loss: float) -> None:
-        self._last_validation_loss = loss
-        if loss <= self.context.recipe.train.stop_at_loss:
-            self.control.should_training_stop = True
-
-    def why_done(self) -> str:
-        """Why no more steps were made."""
-        target = self.context.recipe.train.stop_at_loss
-        if self.state.global_step >= self.state.max_steps:
-            return "all steps done"
-        if target and self._last_validation_loss <= target:
-            return f"validation loss {self._last_validation_loss:.4f} reached stop_at_loss"
-        return "early stopping"
-
-    def sample(self, which: str) -> None:
-        """Answer the fixed prompts with the weights as they are; one ``sample`` event a prompt.
-
-        Raises :class:`EvaluationGivenUp` on a stop.
-        """
-        if not self.sampling.prompts:
-            return
-        began = time.perf_counter()
-        texts = [""] * len(self.sampling.prompts)
-        if self.ranks.first or self.sharded:  # shards answer together, or not at all
-            texts = generate(
-                self.model,
-                self.sampling,
-                self.processing_class,
-                max_new_tokens=self.context.recipe.evaluate.sample_max_new_tokens,
-                autocast=self.accelerator.autocast,
-                for_generation=self._for_generation,
-                cancelled=self.stop_agreed if self.sharded else self.context.stop_requested,
-            )
-        if self.stop_agreed():
-            raise EvaluationGivenUp
-        for prompt, text in zip(self.sampling.prompts, texts, strict=True):
-            self.context.journal.append(
-                "sample",
-                step=self.state.global_step,
-                which=which,
-                prompt=prompt.text,
-                text=text,
-                reference=prompt.reference,
-                seconds=time.perf_counter() - began,
-            )
-
-    def measure(
-        self,
-        dataset: Any,
-        split: str,
-        which: str,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> SplitLoss:
-        """Loss over all trained tokens of a dataset (a token-weighted mean), journaled.
-
-        Leaves every random generator as it was: a run that is evaluated more often, or resumed
-        before an evaluation, trains on the same. Raises :class:`EvaluationGivenUp` on a stop.
-        """
-        began = time.perf_counter()
-        model, was_training = self.model, self.model.training
-        model.eval()
-        self._settle_weights()
-        device = self.accelerator.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            loader = self.get_eval_dataloader(dataset)
-
-            def look(number: int) -> None:
-                if self.stop_agreed():
-                    raise EvaluationGivenUp
-                if progress:
-                    progress(number, len(loader))
-
-            measured = split_loss(model, loader, self.accelerator.autocast, look, self.ranks)
-        model.train(was_training)
-        self.context.journal.append(
-            "evaluation",
-            step=self.state.global_step,
-            split=split,
-            which=which,
-            loss=measured.mean,
-            rows=len(dataset),
-            tokens=measured.tokens,
-            seconds=time.perf_counter() - began,
-            mean_token_accuracy=measured.mean_token_accuracy,
-        )
-        if not math.isfinite(measured.mean):
-            raise self._diverged(
-                f"the {split} loss is {measured.mean} at step {self.state.global_step}",
-                measured.mean,
-            )
-        return measured
-
-    def _diverged(self, why: str, loss: float) -> UserError:
-        """Weights that give no finite loss never recover: no hour and no checkpoint is spent."""
-        recipe, step = self.context.recipe, self.state.global_step
-        if step == 0:
-            return UserError(
-                f"model.model_name_or_path: {why}, before any training; the weights are damaged, "
-                f"or model.dtype = {recipe.model.dtype!r} is too narrow for them"
-            )
-        rate = recipe.train.learning_rate / 2
-        return Diverged(
-            f"train.learning_rate: {why}: training has diverged; go on from the last checkpoint "
-            f"with less than {recipe.train.learning_rate:g}",
-            step=step,
-            loss=loss,
-            suggestion={
-                "words": f"half the learning rate ({rate:g}), from the last checkpoint on",
-                "settings": {"train.learning_rate": rate},
-            },
-        )
-
-    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        return self._given_up_means_stop(lambda: super(RunTrainer, self)._evaluate(*args, **kwargs))
-
-    def _given_up_means_stop(self, evaluate: Callable[[], Any]) -> Any:
-        """A stop during an evaluation: save at this step, with the evaluation still marked due."""
-        try:
-            if self.stop_agreed():
-                raise EvaluationGivenUp
-            return evaluate()
-        except EvaluationGivenUp:
-            if not self.ranks.agree(checkpoints.is_whole(self._checkpoint(self.state.global_step))):
-                self._save_checkpoint(self.model)
-            raise Stopped from None
-
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        best = super()._determine_best_metric(metrics, trial)
-        if best and self.args.load_best_model_at_end:
-            self.control.should_save = True  # the best weights can only be loaded if they are kept
-        return best
-
-    # ---- checkpoints ------------------------------------------------------------------------
-
-    def _checkpoint(self, step: int) -> Path:
-        return self.context.folder.checkpoints / f"step-{step}"
-
-    def _save(
-        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
-    ) -> None:
-        # No pickled arguments, and no tokenizer of 17 MB at every checkpoint.
-        weights = self.collected[0] if self.collected else None
-        save_weights(self.model, Path(output_dir or self.args.output_dir), weights)
-
-    def write_checkpoint(self) -> None:
-        began = time.perf_counter()
-        step = self.state.global_step
-        final = self._checkpoint(step)
-        best = self.state.best_global_step
-        if best and (best == step or self._checkpoint(best).is_dir()):
-            self.state.best_model_checkpoint = str(self._checkpoint(best))
-        weight = trained_bytes(self.model, self.optimizer)
-        size = write_whole(
-            final.parent / f".tmp-{step}-{os.getpid()}",
-            self._write_checkpoint,
-            lambda temporary: checkpoints.publish(
-                temporary, final, step=step, fingerprint=self.fingerprint
-            ),
-            needed=weight + SPARE_BYTES,
-            what=f"the checkpoint of step {step}",
-        )
-        self.context.journal.append(
-            "checkpoint",
-            step=step,
-            path=str(final.relative_to(self.context.folder.path)),
-            bytes=size,
-            seconds=time.perf_counter() - began,
-            best=best == step,
-        )
-        checkpoints.rotate(
-            self.context.folder,
-            self.args.save_total_limit,
-            self._checkpoint(best) if best else None,
-        )
-
-    def _settle_weights(self) -> None:
-        """Schedule-free optimisers train on other weights than those they are to be judged by.
-
-        The next training step takes the others up again by itself.
-        """
-        settle = getattr(getattr(self.optimizer, "optimizer", None), "eval", None)
-        if callable(settle):
-            settle()
-
-    def _write_checkpoint(self, folder: Path) -> None:
-        self._save(str(folder))
-        self.save_optimizer(folder)
-        self._save_scaler(str(folder))
-        for part in [*self.callback_handler.callbacks, self.control]:
-            if (name := type(part).__name__) in self.state.stateful_callbacks:
-                self.state.stateful_callbacks[name] = part.state()
-        self.state.save_to_json(str(folder / "trainer_state.json"))
-
-    def best_checkpoint(self) -> Path | None:
-        """The checkpoint with the lowest validation loss, if it is there and whole."""
-        best = self.state.best_global_step
-        found = self._checkpoint(best) if best else None
-        return found if found and checkpoints.is_whole(found) else None
-
-    def _load_best_model(self) -> None:
-        best = self.state.best_global_step
-        if found := self.best_checkpoint():
-            self.put_weights(found)
-        elif best and best != self.state.global_step:
-            self.context.journal.append(
-                "warning",
-                message=f"the checkpoint of step {best}, the best one, is gone or damaged: the "
-                f"result has the weights of the last step, {self.state.global_step}",
-            )
-
     # ---- the whole --------------------------------------------------------------------------
 
     def fit(self, resume_from: Path | None) -> None:
@@ -520,13 +190,6 @@ class RunTrainer(Together):
         if done:
             raise _TrainingDone
         self._step_began = time.perf_counter()
-
-
-def _set_rate(group: dict[str, Any], rate: float) -> None:
-    if isinstance(group["lr"], torch.Tensor):  # torchao's optimisers hold it so
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
 
 
 class _Follow(TrainerCallback):
