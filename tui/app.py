@@ -23,6 +23,7 @@ from tui.acts import Reading
 from tui.feed import Changed, Feed, Snapshot, StoreFeed
 from tui.filters import UnsafeText
 from tui.garbage import IdleCollector, collect_rarely
+from tui.hangup import end_with_terminal
 from tui.screens.base import WorkbenchScreen, available
 from tui.theme import PLAIN
 
@@ -258,6 +259,7 @@ def run_app(home: str | None, mouse: bool = True) -> int:
     allocate_frugally()
     gc.freeze()
     collect_rarely()
+    end_with_terminal()
     app = WorkbenchApp(opened)
     app.run(mouse=mouse)
     return app.return_code or 0  # 1 after a crash, when run() itself returns None

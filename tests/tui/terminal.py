@@ -76,3 +76,12 @@ class PtyApp:
         while select.select([self._fd], [], [], seconds)[0]:
             self.written += os.read(self._fd, 1 << 16)
         return len(self.written)
+
+    def hang_up(self, seconds: float) -> int:
+        """Take the terminal away, as a program that held it and was killed does.
+
+        Returns the exit status; raises ``TimeoutExpired`` when the workbench lives on.
+        """
+        os.close(self._fd)
+        self._fd = os.open(os.devnull, os.O_RDWR)
+        return self.process.wait(seconds)

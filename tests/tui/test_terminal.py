@@ -16,7 +16,8 @@ import pytest
 from engine.history.ingest import ingest_all
 from engine.history.queries import list_runs
 from engine.history.store import open_store
-from engine.home import Home
+from engine.home import Home, open_home
+from tests.tui.terminal import PtyApp
 
 ROOT = Path(__file__).parents[2]
 
@@ -205,3 +206,10 @@ def test_other_terminals(term: str, colour: str, tmux: Tmux, home: Home) -> None
     tmux.wait("holds no run yet")
     tmux.keys("3")
     tmux.wait(r"\[3 Runs\]")
+
+
+def test_it_ends_with_a_terminal_that_does_not_control_it(tmp_path: Path) -> None:
+    """No SIGHUP comes there; the workbench waited for ever to write, at 60 % of a core."""
+    with PtyApp(open_home(tmp_path / "home").path) as app:
+        app.wait_for(rb"Recipe")
+        assert app.hang_up(30) == 128 + signal.SIGHUP
