@@ -1,8 +1,8 @@
 """Ends a workbench whose terminal is gone.
 
-A closed terminal sends SIGHUP, but only to those that it controls. One that was started without (by a
-program that opened the terminal for it) would wait for ever to write, and its input thread would
-read the end of the input in a loop: 60 % of a core, measured.
+A closed terminal sends SIGHUP, but only to those that it controls. One that was started without (a
+program opened the terminal for it) would wait for ever to write, and its input thread would read
+the end of the input in a loop: 60 % of a core, measured.
 """
 
 import os
