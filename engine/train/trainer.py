@@ -237,9 +237,11 @@ class RunTrainer(Together):
     def follow_recipe(self) -> None:
         """Set what a checkpoint brought back to what the recipe says now.
 
-        The rate (times what the watchdog made of it), the schedule from this step on, weight decay
-        and patience: a child run may have others than the run whose checkpoint it goes on from.
+        The rate (times what the watchdog made of it), the schedule from this step on, weight decay,
+        patience, and when it evaluates and saves: a child run may have others than the run whose
+        checkpoint it goes on from.
         """
+        self.state.eval_steps, self.state.save_steps = self.args.eval_steps, self.args.save_steps
         recipe, groups = self.context.recipe.train, self.optimizer.param_groups
         rate = recipe.learning_rate * self.watchdog.factor
         scheduler = self.lr_scheduler
@@ -509,9 +511,11 @@ class RunTrainer(Together):
         self.on_start(self)
         self.differ()
         saved = self.state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
-        done = saved.get("should_training_stop", False) if self.state.global_step else False
-        if self.context.attempt == 1:  # another run's end, by another recipe
-            done = self.state.global_step >= self.state.max_steps
+        done = self.state.global_step > 0 and (
+            saved.get("should_training_stop", False)
+            # A child's checkpoint says nothing of an end: it was its parent's.
+            or self.state.global_step >= self.state.max_steps
+        )
         if self.state.global_step and saved.get("should_evaluate"):
             # The last attempt was stopped before or in this step's evaluation.
             if self._determine_best_metric(self._evaluate(None, None), None):
