@@ -141,6 +141,19 @@ def _toml(value: Any) -> str:
     return str(tomlkit.item(value).as_string())
 
 
+def _refuse_nothing_left(parent: RunFolder, step: int, steps: int) -> None:
+    """A run that was not finished may still have its test loss to measure, and its result to save.
+
+    Where the epochs decide, the number of steps is not known yet.
+    """
+    states = [event.get("state") for event in read_all(parent.journal) if event["type"] == "state"]
+    if 0 < steps < step or (step == steps and states[-1:] == ["finished"]):
+        raise UserError(
+            f"train.max_steps: {parent.name} has made {step} steps of {steps} already, so nothing "
+            f"would be left to train; ask for more: --set train.max_steps={2 * step}"
+        )
+
+
 def branch(home: Home, parent: RunFolder, recipe: Recipe, name: str | None = None) -> RunFolder:
     """Make (not start) the run that goes on from ``parent``'s last whole checkpoint.
 
@@ -151,6 +164,7 @@ def branch(home: Home, parent: RunFolder, recipe: Recipe, name: str | None = Non
     last = checkpoints.latest_whole(parent)
     if last is None:
         return create_run(home, recipe, name, parent=parent.id)
+    _refuse_nothing_left(parent, checkpoints.step_of(last), recipe.train.max_steps)
     found = {change.key for change in changes(parent.read_recipe(), recipe)}
     forget = Forget(
         losses=any(ANEW in _words_of(key) for key in found),

@@ -105,6 +105,20 @@ def test_what_cannot_go_on_names_key_and_reason(parent: Attempt) -> None:
     )
 
 
+def test_nothing_left_to_train(parent: Attempt) -> None:
+    recipe = parent.folder.read_recipe()
+    with pytest.raises(UserError, match=r"train\.max_steps: .* has made 7 steps of 5 already"):
+        branch(parent.home, parent.folder, recipe.with_settings(["train.max_steps=5"]))
+    done = _copied(parent.folder, "done")
+    journal = Journal(done.journal, 1)
+    journal.append("state", state="finished")
+    journal.close()
+    with pytest.raises(UserError, match="made 7 steps of 7 already"):
+        branch(parent.home, done, recipe.with_settings(["train.max_steps=7"]))
+    # Its test loss may be what it failed at.
+    branch(parent.home, parent.folder, recipe.with_settings(["train.max_steps=7"]))
+
+
 def test_every_change_is_told(parent: Attempt) -> None:
     recipe = parent.folder.read_recipe()
     found = changes(
