@@ -29,7 +29,7 @@ from engine.train.samples import Sampling, generate
 from engine.train.saving import save_weights, trained_bytes, write_whole
 from engine.train.together import EVALUATE, MEMORY, SAMPLE, SAVE, STOP, Together, wishes
 from engine.train.trackers import Trackers
-from engine.train.watchdog import Watchdog
+from engine.train.watchdog import MOST_SKIPPED, Watchdog
 
 __all__ = ["EvaluationGivenUp", "RunTrainer"]
 
@@ -220,10 +220,16 @@ class RunTrainer(Together):
             return
         why = self.watchdog.look(loss, train)
         # With float16 the loss scaler meets infinite gradients by itself.
-        if not (why or math.isfinite(grad_norm) or self.args.fp16):
+        finite = math.isfinite(grad_norm) or self.args.fp16
+        if not (why or finite):
             why = f"the gradients' norm is {grad_norm}"
+        skipped = 0 if finite and math.isfinite(loss) else self.watchdog.skipped + 1
+        self.watchdog.skipped = skipped
         if not why:
             return
+        if skipped >= MOST_SKIPPED:
+            words = f"{why} for {skipped} steps in a row, none of which counts"
+            raise self._diverged(f"{words}, at step {self.state.global_step}", loss)
         if train.loss_watchdog == "stop":
             raise self._diverged(f"{why} at step {self.state.global_step}", loss)
         self.watchdog.factor *= train.loss_watchdog_factor
