@@ -59,6 +59,8 @@ def resume(args: argparse.Namespace, out: Output) -> int:
     home = open_home(args.home)
     folder = launch.find_run(home, args.ref)
     settings = [*(suggested_settings(folder) if args.suggested else []), *args.settings]
+    if not settings and args.name:
+        raise UsageError("--name: only a run with other settings (--set) gets a name of its own")
     if not settings and args.suggested:
         out.note("the suggestion changes no key: the same recipe goes on")
     if not settings and args.queue:

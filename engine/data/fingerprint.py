@@ -21,11 +21,12 @@ RULES_VERSION = 3
 def fingerprint(source_sha256: str, look: "Look", recipe: Recipe) -> str:
     """Identifies a dataset by content; 16 hex digits.
 
-    Neither the source's place nor the dataset's name counts, and of the rules only those that are
-    on.
+    Neither the source's place nor the dataset's name counts, nor the place of a file with a rule
+    (its content does), and of the rules only those that are on.
     """
     clean = recipe.clean
     options = clean.model_dump()
+    del options["python"]["file"]
     described = {
         "source": source_sha256,
         "layout": asdict(look.layout),

@@ -3,21 +3,17 @@
 The child gets the checkpoint as hard links, so it costs no space and outlives its parent.
 """
 
-import json
-import os
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
 from engine.home import Home
 from engine.jobs import checkpoints
 from engine.jobs.folder import RunFolder
+from engine.jobs.handover import Forget, best_of, hand_over
 from engine.jobs.journal import read_all
 from engine.jobs.launch import create_run, refuse_alive
 from engine.recipe import Recipe
-from engine.whole import put_in_place
 
 __all__ = ["Change", "branch", "changes", "suggested_settings"]
 
@@ -44,12 +40,14 @@ REFUSED = {
 """Key -> why a run cannot go on with another value of it."""
 
 ORDER = "the rows of this epoch come in another order: some again, some not at all"
-SEEN = "from here on the model sees other texts"
+ANEW = "the best validation loss so far does not count any more"
+SEEN = f"from here on the model sees other texts; {ANEW}"
 WORDS = {
     "train.seed": ORDER,
     "train.train_sampling_strategy": ORDER,
-    "train.max_length": "from here on rows are cut at another length",
-    "train.completion_only_loss": "from here on the loss counts other tokens",
+    "train.max_length": f"from here on rows are cut at another length; {ANEW}",
+    "train.completion_only_loss": f"from here on the loss counts other tokens; {ANEW}",
+    "evaluate.validation_rows": f"from here on other rows are measured; {ANEW}",
     "train.learning_rate": "counts from here on, at this place of the schedule",
     "train.lr_scheduler_type": "counts from here on, at this place of the schedule",
     "model.load_in_4bit": "the adapters go on upon weights that are rounded otherwise",
@@ -74,6 +72,10 @@ class Change:
     before: Any
     after: Any
     words: str
+
+
+def _words_of(key: str) -> str:
+    return SEEN if key.startswith("format.") else WORDS.get(key, "")
 
 
 def _rows_a_step(recipe: Recipe) -> int:
@@ -105,10 +107,8 @@ def changes(before: Recipe, after: Recipe, *, from_beginning: bool = False) -> l
                 f"{key}: {old[key]!r} cannot become {new[key]!r} when a run goes on: {why}; "
                 "train a new run instead"
             )
-        words = WORDS.get(key, "")
-        if section == "format":
-            words = SEEN
-        elif key in BATCH and rows == now:
+        words = _words_of(key)
+        if key in BATCH and rows == now:
             words = f"a step still has {rows} rows; losses differ by rounding"
         elif key in BATCH:
             words = (
@@ -141,6 +141,19 @@ def _toml(value: Any) -> str:
     return str(tomlkit.item(value).as_string())
 
 
+def _refuse_nothing_left(parent: RunFolder, step: int, steps: int) -> None:
+    """A run that was not finished may still have its test loss to measure, and its result to save.
+
+    Where the epochs decide, the number of steps is not known yet.
+    """
+    states = [event.get("state") for event in read_all(parent.journal) if event["type"] == "state"]
+    if 0 < steps < step or (step == steps and states[-1:] == ["finished"]):
+        raise UserError(
+            f"train.max_steps: {parent.name} has made {step} steps of {steps} already, so nothing "
+            f"would be left to train; ask for more: --set train.max_steps={2 * step}"
+        )
+
+
 def branch(home: Home, parent: RunFolder, recipe: Recipe, name: str | None = None) -> RunFolder:
     """Make (not start) the run that goes on from ``parent``'s last whole checkpoint.
 
@@ -151,37 +164,15 @@ def branch(home: Home, parent: RunFolder, recipe: Recipe, name: str | None = Non
     last = checkpoints.latest_whole(parent)
     if last is None:
         return create_run(home, recipe, name, parent=parent.id)
-    changes(parent.read_recipe(), recipe)
-    best = _best(parent, last)
-    kept = [last] if best in (None, last) else [best, last]
+    _refuse_nothing_left(parent, checkpoints.step_of(last), recipe.train.max_steps)
+    found = {change.key for change in changes(parent.read_recipe(), recipe)}
+    forget = Forget(
+        losses=any(ANEW in _words_of(key) for key in found),
+        lowered_rate="train.learning_rate" in found,
+    )
+    best = None if forget.losses else best_of(parent, last)
 
     def take_over(child: RunFolder) -> None:
-        child.checkpoints.mkdir(mode=0o700)
-        for checkpoint in kept:
-            assert checkpoint is not None
-            _link(checkpoint, child.checkpoints / checkpoint.name)
+        hand_over(child, last, best, forget)
 
     return create_run(home, recipe, name, parent=parent.id, prepare=take_over)
-
-
-def _best(run: RunFolder, last: Path) -> Path | None:
-    """The checkpoint that the last one's trainer state calls the best, when it is whole."""
-    try:
-        state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
-        best = run.checkpoints / f"{checkpoints.PREFIX}{int(state['best_global_step'])}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return best if checkpoints.is_whole(best) else None
-
-
-def _link(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".tmp-{target.name}")
-
-    def link(file: str, place: str) -> None:
-        try:
-            os.link(file, place)
-        except OSError:  # a file system without hard links
-            shutil.copy2(file, place)
-
-    shutil.copytree(source, temporary, copy_function=link)
-    put_in_place(temporary, target)

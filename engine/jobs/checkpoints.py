@@ -19,6 +19,7 @@ __all__ = [
     "latest_whole",
     "publish",
     "read_manifest",
+    "replace_file",
     "rotate",
     "step_of",
     "whole",
@@ -50,13 +51,29 @@ def write_manifest(folder: Path, **fields: Any) -> dict[str, Any]:
         name = path.relative_to(folder).as_posix()
         files[name] = {"bytes": path.stat().st_size, "blake2b": _digest(path)}
     manifest = {"v": 1, **fields, "files": files}
-    temporary = folder / f".{MANIFEST}"
-    temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    sync(temporary)
-    os.rename(temporary, folder / MANIFEST)
+    _put(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
         sync(inner)
     return manifest
+
+
+def replace_file(folder: Path, name: str, content: bytes) -> None:
+    """Give a listed file of a checkpoint that is not in place yet other content.
+
+    Files that are hard links of another checkpoint's stay as they are there.
+    """
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    _put(folder / name, content)
+    manifest["files"][name] = {"bytes": len(content), "blake2b": _digest(folder / name)}
+    _put(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+
+
+def _put(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_bytes(content)
+    sync(temporary)
+    os.rename(temporary, path)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

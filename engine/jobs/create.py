@@ -224,17 +224,24 @@ def as_kept(recipe: "Recipe") -> "Recipe":
 
 def _absolute(recipe: "Recipe") -> "Recipe":
     """Files and folders that the recipe names relative to the current folder, made absolute."""
-    source, model = recipe.data.source, recipe.model.model_name_or_path
-    if not source.startswith("builtin:") and Path(source).expanduser().exists():
-        source = str(Path(source).expanduser().absolute())
-    if not model.startswith("builtin:") and Path(model).expanduser().exists():
-        model = str(Path(model).expanduser().absolute())
+    rule = recipe.clean.python
+    rule = rule.model_copy(update={"file": _if_there(rule.file)})
+    data = {"source": _if_there(recipe.data.source)}
+    model = {"model_name_or_path": _if_there(recipe.model.model_name_or_path)}
     return recipe.model_copy(
         update={
-            "data": recipe.data.model_copy(update={"source": source}),
-            "model": recipe.model.model_copy(update={"model_name_or_path": model}),
+            "data": recipe.data.model_copy(update=data),
+            "clean": recipe.clean.model_copy(update={"python": rule}),
+            "model": recipe.model.model_copy(update=model),
         }
     )
+
+
+def _if_there(name: str) -> str:
+    """The absolute path of what exists; any other name (a hub id, say) as it is."""
+    path = Path(name).expanduser()
+    exists = name and not name.startswith("builtin:") and path.exists()
+    return str(path.absolute()) if exists else name
 
 
 def _self_contained(recipe: "Recipe") -> "Recipe":

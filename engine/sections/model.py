@@ -1,6 +1,6 @@
 """The model and its adapters: names of Transformers and PEFT."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -34,7 +34,7 @@ class ModelSection(Section):
         "auto", description="auto: Transformers' choice; packing needs one that keeps rows apart"
     )
     bnb_4bit_use_double_quant: bool = Field(True, description="quantise the constants too")
-    add_tokens: list[str] = Field(
+    add_tokens: list[Annotated[str, Field(min_length=1)]] = Field(
         [],
         description="special tokens added to the vocabulary, such as those of a chat template; "
         "their embeddings are trained",
@@ -60,7 +60,7 @@ class LoraSection(Section):
         [], description="modules trained and saved whole, such as embed_tokens and lm_head"
     )
     bias: Literal["none", "all", "lora_only"] = Field("none", description="biases that are trained")
-    layers_to_transform: list[int] = Field(
+    layers_to_transform: list[Annotated[int, Field(ge=0)]] = Field(
         [], description="layers (from 0) with adapters; empty: all"
     )
     init_lora_weights: bool | Literal["gaussian", "orthogonal"] = Field(

@@ -148,6 +148,14 @@ class TrainSection(Section):
             raise ValueError("at least 1, or -1 for as many as num_train_epochs asks for")
         return steps
 
+    @field_validator("optim_args")
+    @classmethod
+    def _keys_with_values(cls, text: str) -> str:
+        # As Transformers takes them apart: after minutes of loading it would fail without a name.
+        if any(part.count("=") != 1 for part in text.replace(" ", "").split(",") if text):
+            raise ValueError('write it as key=value, with commas between: "rank=64,scale=0.5"')
+        return text
+
     @model_validator(mode="after")
     def _best_needs_checkpoints(self) -> Self:
         if self.load_best_model_at_end and self.save_steps % self.eval_steps:

@@ -9,7 +9,7 @@ from transformers import EarlyStoppingCallback
 
 from engine.errors import UserError
 from engine.train.measuring import Measuring
-from engine.train.watchdog import Watchdog
+from engine.train.watchdog import MOST_SKIPPED, Watchdog
 
 __all__ = ["Steering"]
 
@@ -52,10 +52,16 @@ class Steering(Measuring):
             return
         why = self.watchdog.look(loss, train)
         # With float16 the loss scaler meets infinite gradients by itself.
-        if not (why or math.isfinite(grad_norm) or self.args.fp16):
+        finite = math.isfinite(grad_norm) or self.args.fp16
+        if not (why or finite):
             why = f"the gradients' norm is {grad_norm}"
+        skipped = 0 if finite and math.isfinite(loss) else self.watchdog.skipped + 1
+        self.watchdog.skipped = skipped
         if not why:
             return
+        if skipped >= MOST_SKIPPED:
+            words = f"{why} for {skipped} steps in a row, none of which counts"
+            raise self._diverged(f"{words}, at step {self.state.global_step}", loss)
         if train.loss_watchdog == "stop":
             raise self._diverged(f"{why} at step {self.state.global_step}", loss)
         self.watchdog.factor *= train.loss_watchdog_factor
@@ -69,9 +75,11 @@ class Steering(Measuring):
     def follow_recipe(self) -> None:
         """Set what a checkpoint brought back to what the recipe says now.
 
-        The rate (times what the watchdog made of it), the schedule from this step on, weight decay
-        and patience: a child run may have others than the run whose checkpoint it goes on from.
+        The rate (times what the watchdog made of it), the schedule from this step on, weight decay,
+        patience, and when it evaluates and saves: a child run may have others than the run whose
+        checkpoint it goes on from.
         """
+        self.state.eval_steps, self.state.save_steps = self.args.eval_steps, self.args.save_steps
         recipe, groups = self.context.recipe.train, self.optimizer.param_groups
         rate = recipe.learning_rate * self.watchdog.factor
         scheduler = self.lr_scheduler

@@ -179,9 +179,11 @@ class RunTrainer(Steering):
         self.on_start(self)
         self.differ()
         saved = self.state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
-        done = saved.get("should_training_stop", False) if self.state.global_step else False
-        if self.context.attempt == 1:  # another run's end, by another recipe
-            done = self.state.global_step >= self.state.max_steps
+        done = self.state.global_step > 0 and (
+            saved.get("should_training_stop", False)
+            # A child's checkpoint says nothing of an end: it was its parent's.
+            or self.state.global_step >= self.state.max_steps
+        )
         if self.state.global_step and saved.get("should_evaluate"):
             # The last attempt was stopped before or in this step's evaluation.
             if self._determine_best_metric(self._evaluate(None, None), None):

@@ -10,12 +10,14 @@ from transformers.trainer_callback import ExportableState
 
 from engine.recipe import TrainSection
 
-__all__ = ["Watchdog"]
+__all__ = ["MOST_SKIPPED", "Watchdog"]
 
 WINDOW = 50
 """Steps whose median a spike is measured against."""
 FEWEST = 10
 """Steps before a median means anything."""
+MOST_SKIPPED = 20
+"""Steps in a row that can be skipped: a rate halved as often is a millionth, and it was not it."""
 
 
 class Watchdog(TrainerCallback, ExportableState):
@@ -28,9 +30,12 @@ class Watchdog(TrainerCallback, ExportableState):
         """Bad steps in a row."""
         self.factor = 1.0
         """What the learning rate was multiplied by so far."""
+        self.skipped = 0
+        """Steps in a row without a finite loss and finite gradients."""
 
     def state(self) -> dict[str, Any]:
-        attributes = {"recent": list(self.recent), "bad": self.bad, "factor": self.factor}
+        names = ("recent", "bad", "factor", "skipped")
+        attributes = {name: getattr(self, name) for name in names}
         return {"args": {}, "attributes": attributes}
 
     def look(self, loss: float, train: TrainSection) -> str:

@@ -15,9 +15,9 @@ from engine.jobs.branch import branch, changes, suggested_settings
 from engine.jobs.context import Stopped
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import Journal
-from engine.jobs.launch import delete_run, launch, wait_until_dead
+from engine.jobs.launch import delete_run, launch, note_queued, wait_until_dead
 from engine.recipe import Recipe
-from tests.engine.training import Attempt, events, losses
+from tests.engine.training import Attempt, evaluations, events, losses
 
 Make = Callable[..., Recipe]
 QUIET = ["evaluate.before=false", "evaluate.sample_rows=0"]
@@ -105,6 +105,20 @@ def test_what_cannot_go_on_names_key_and_reason(parent: Attempt) -> None:
     )
 
 
+def test_nothing_left_to_train(parent: Attempt) -> None:
+    recipe = parent.folder.read_recipe()
+    with pytest.raises(UserError, match=r"train\.max_steps: .* has made 7 steps of 5 already"):
+        branch(parent.home, parent.folder, recipe.with_settings(["train.max_steps=5"]))
+    done = _copied(parent.folder, "done")
+    journal = Journal(done.journal, 1)
+    journal.append("state", state="finished")
+    journal.close()
+    with pytest.raises(UserError, match="made 7 steps of 7 already"):
+        branch(parent.home, done, recipe.with_settings(["train.max_steps=7"]))
+    # Its test loss may be what it failed at.
+    branch(parent.home, parent.folder, recipe.with_settings(["train.max_steps=7"]))
+
+
 def test_every_change_is_told(parent: Attempt) -> None:
     recipe = parent.folder.read_recipe()
     found = changes(
@@ -165,9 +179,38 @@ def test_the_best_checkpoint_comes_along(tmp_path: Path, tiny_recipe: Make) -> N
         parent.run()
     best = json.loads((parent.latest() / "trainer_state.json").read_text())["best_global_step"]
     child = branch(
-        parent.home, parent.folder, parent.recipe.with_settings(["train.learning_rate=1e30"])
+        parent.home,
+        parent.folder,
+        parent.folder.read_recipe().with_settings(["train.learning_rate=1e30"]),
     )
     kept = {path.name for path in checkpoints.whole(child, content=True)}
     assert kept == {f"step-{best}", "step-8"}
-    source = parent.folder.checkpoints / "step-8" / "manifest.json"
-    assert (child.checkpoints / "step-8" / "manifest.json").samefile(source)
+    weights = Path("step-8", "adapter_model.safetensors")
+    assert (child.checkpoints / weights).samefile(parent.folder.checkpoints / weights)
+    state = json.loads((child.checkpoints / "step-8" / "trainer_state.json").read_text())
+    assert state["best_global_step"] == best
+
+
+def test_losses_of_other_rows_are_not_compared_with_the_parents(parent: Attempt) -> None:
+    before = parent.folder.read_recipe()
+    recipe = before.with_settings(["evaluate.validation_rows=3"])
+    [change] = changes(before, recipe)
+    assert "the best validation loss so far does not count any more" in change.words
+    child = branch(parent.home, parent.folder, recipe)
+    [last] = checkpoints.whole(child, content=True)
+    state = json.loads((last / "trainer_state.json").read_text())
+    assert state["best_metric"] is None and state["best_global_step"] is None
+    assert checkpoints.is_whole(parent.latest() or Path())
+
+
+def test_a_child_that_was_killed_at_once_is_not_done(tmp_path: Path, tiny_recipe: Make) -> None:
+    parent = Attempt(open_home(tmp_path), tiny_recipe(*QUIET, "train.max_steps=4"), "done")
+    parent.run()
+    settings = ["train.max_steps=9", "train.eval_steps=3", "train.save_steps=9"]
+    recipe = parent.folder.read_recipe().with_settings(settings)
+    folder = branch(parent.home, parent.folder, recipe)
+    note_queued(folder, 2)  # as after an attempt that saved nothing of its own
+    launch(folder, 2)
+    assert wait_until_dead(folder, 120)
+    assert sorted(losses(folder)) == [5, 6, 7, 8, 9]
+    assert {step for which, step in evaluations(folder) if which == "during"} == {6, 9}

@@ -578,6 +578,18 @@ def test_who_looks_starts_what_waits(tmp_path: Path) -> None:
     store.close()
 
 
+def test_files_of_the_recipe_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever frees a device starts the next run, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    Path("rule.py").write_text("def rule(prompt, completion): return True")
+    settings = ['clean.rules=["python"]', "clean.python.file=rule.py"]
+    recipe = create.as_kept(load_recipe("demo", settings))
+    assert recipe.clean.python.file == str(tmp_path / "rule.py")
+    assert recipe.data.source == "builtin:catalogue"
+
+
 def test_made_together_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = runs.make_home(tmp_path)
     queue.pause(home)

@@ -196,6 +196,18 @@ def test_a_loss_that_is_no_number_is_skipped_at_a_lower_rate(
     assert math.isfinite(result["train_loss"])
 
 
+def test_a_night_of_skipped_steps_is_no_finished_run(
+    tmp_path: Path, tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.errors import Diverged
+
+    _break_loss(monkeypatch, dict.fromkeys(range(3, 40), float("nan")))
+    recipe = tiny_recipe(*SHORT, "train.loss_watchdog=lower_rate", "train.max_steps=30")
+    attempt = Attempt(open_home(tmp_path), recipe, "never")
+    with pytest.raises(Diverged, match="20 steps in a row, none of which counts, at step 22"):
+        attempt.run()
+
+
 def test_the_watchdog_stops_before_broken_weights_are_saved(
     tmp_path: Path, tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
