@@ -13,6 +13,7 @@ from engine.jobs.folder import RunFolder
 from engine.jobs.handover import Forget, best_of, hand_over
 from engine.jobs.journal import read_all
 from engine.jobs.launch import create_run, refuse_alive
+from engine.jobs.ranks import is_sharded
 from engine.recipe import Recipe
 
 __all__ = ["Change", "branch", "changes", "suggested_settings"]
@@ -91,6 +92,13 @@ def changes(before: Recipe, after: Recipe, *, from_beginning: bool = False) -> l
     Raises UserError naming the first key with which the run cannot go on; ``from_beginning``:
     there is no checkpoint, so that everything may change and nothing has gone before.
     """
+    if not from_beginning and is_sharded(before) != is_sharded(after):
+        key = "fsdp" if before.train.fsdp != after.train.fsdp else "num_processes"
+        raise UserError(
+            f"train.{key}: the optimiser's state was written with weights that were "
+            f"{'' if is_sharded(before) else 'not '}sharded over processes, and can only be read "
+            "so; keep train.fsdp and train.num_processes, or train a new run"
+        )
     old, new = before.flat(), after.flat()
     rows, now = _rows_a_step(before), _rows_a_step(after)
     found = []
@@ -129,6 +137,8 @@ def suggested_settings(folder: RunFolder) -> list[str]:
         if event["type"] == "error":
             found = event.get("suggestion")
             suggestion = found if isinstance(found, dict) else {}
+        elif event.get("state") == "finished":  # a later attempt came through
+            suggestion = {}
     settings = suggestion.get("settings")
     if not isinstance(settings, dict):
         raise UserError(f"run {folder.name}: its end suggests no other recipe; give one with --set")

@@ -10,9 +10,10 @@ from engine.home import writable_name
 from engine.jobs.ranks import check_processes
 from engine.recipe import Recipe
 
-__all__ = ["check_model", "check_packages", "check_processes", "unsloth_lacks"]
+__all__ = ["NO_HALF_ON_CPU", "check_model", "check_packages", "check_processes", "unsloth_lacks"]
 
 KEY = "model.model_name_or_path"
+NO_HALF_ON_CPU = "model.dtype: float16 cannot be trained on a CPU; use float32 or auto"
 
 
 def check_model(recipe: Recipe) -> None:

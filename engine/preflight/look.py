@@ -98,6 +98,7 @@ def look(home: Home, resolved: Resolved) -> Preflight:
         context = CONTEXT_BYTES if place.gpu else 0
         found += _present(
             warnings.context_too_long(recipe, shape.max_positions),
+            warnings.module_missing(recipe, shape.matrices) if shape.stored_bytes else None,
             warnings.memory_too_small(
                 memory.peak + context, place.free_bytes, place.total_bytes, measured=False
             ),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from engine.errors import UserError
-from engine.jobs.check import unsloth_lacks
+from engine.jobs.check import NO_HALF_ON_CPU, unsloth_lacks
 from engine.preflight.memory import Setup
 from engine.recipe import Recipe
 from engine.system.gpu import Gpu, GpuState, read_gpus
@@ -48,6 +48,8 @@ def find_place(recipe: Recipe, gpus: GpuState | None = None, *, padding: bool = 
     dtype = recipe.model.dtype
     if dtype == "auto":
         dtype = "bfloat16" if gpu else "float32"
+    if dtype == "float16" and not gpu:
+        raise UserError(NO_HALF_ON_CPU)
     setup = Setup(
         backend="unsloth" if taken else "transformers",
         device="cuda" if gpu else "cpu",
@@ -74,8 +76,9 @@ def _card(state: GpuState, recipe: Recipe) -> Gpu | None:
         return cards[0]
     if wanted == "cuda":
         raise UserError(
-            f'model.device: "cuda" asked for, but there is none here ({state.reason or "torch"} '
-            'sees no GPU); "tunebench doctor" says why, model.device = "auto" takes the CPU'
+            'model.device: "cuda" asked for, but there is none here '
+            f"({(state.reason or 'torch sees no GPU').rstrip('.')}); "
+            '"tunebench doctor" says why, model.device = "auto" takes the CPU'
         )
     return None
 

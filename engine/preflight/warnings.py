@@ -1,6 +1,6 @@
 """What may go wrong with a run, each as one function: a warning in words, or None."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from engine.preflight.resolve import Resolved
@@ -21,6 +21,7 @@ __all__ = [
     "gpu_shared",
     "left_out",
     "memory_too_small",
+    "module_missing",
     "padding_is_end",
     "test_rows_in_train",
     "untrained_special_tokens",
@@ -188,6 +189,31 @@ def context_too_long(recipe: Recipe, max_positions: int) -> PreflightWarning | N
         f"{max_positions:,} tokens",
         "warning",
     )
+
+
+def module_missing(recipe: Recipe, weights: Iterable[str]) -> PreflightWarning | None:
+    """Adapters for what the model has not: the run fails as soon as the model is loaded.
+
+    ``weights``: names of all its weights.
+    """
+    lora = recipe.lora
+    known = {"lm_head"}.union(*(name.split(".")[:-1] for name in weights))
+    targets = [] if isinstance(lora.target_modules, str) else lora.target_modules
+    for key, names in (("target_modules", targets), ("modules_to_save", lora.modules_to_save)):
+        for name in names:
+            module = name.rpartition(".")[2]
+            if lora.enabled and module.isidentifier() and module not in known:
+                words = f"lora.{key}: the model has no module {name!r}, so the run will fail"
+                return PreflightWarning("module_missing", words, "error")
+    layers = {int(part) for name in weights for part in name.split(".") if part.isdigit()}
+    if lora.enabled and lora.layers_to_transform and not layers & {*lora.layers_to_transform}:
+        return PreflightWarning(
+            "module_missing",
+            f"lora.layers_to_transform: the model has the layers {min(layers, default=0)} to "
+            f"{max(layers, default=0)} only, so the run will fail",
+            "error",
+        )
+    return None
 
 
 def disk_too_small(needed: int, free: int, kept: int, each: int) -> PreflightWarning | None:

@@ -8,6 +8,7 @@ from typing import Any
 from engine.builtin import model_path
 from engine.data.tokenizer_files import chat_template
 from engine.errors import UserError
+from engine.jobs.check import NO_HALF_ON_CPU
 from engine.jobs.ranks import is_sharded
 from engine.recipe import Recipe
 from engine.train.backend import Loaded, choose_device
@@ -53,7 +54,7 @@ def compute_dtype(recipe: Recipe, device: str) -> str:
     """``model.dtype``; auto: float32 on a CPU, bfloat16 where the GPU has it, else float16."""
     if recipe.model.dtype != "auto":
         if device == "cpu" and recipe.model.dtype == "float16":
-            raise UserError("model.dtype: float16 cannot be trained on a CPU; use float32 or auto")
+            raise UserError(NO_HALF_ON_CPU)
         return recipe.model.dtype
     if device == "cpu":
         return "float32"

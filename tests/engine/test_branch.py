@@ -119,6 +119,15 @@ def test_nothing_left_to_train(parent: Attempt) -> None:
     branch(parent.home, parent.folder, recipe.with_settings(["train.max_steps=7"]))
 
 
+def test_a_sharded_optimiser_stays_sharded(tiny_recipe: Make) -> None:
+    shards = tiny_recipe("lora.enabled=false", "train.num_processes=2")
+    with pytest.raises(UserError, match=r"train\.num_processes: .* were sharded"):
+        changes(shards, shards.with_settings(["train.num_processes=1"]))
+    with pytest.raises(UserError, match=r"train\.fsdp: .* were sharded"):
+        changes(shards, shards.with_settings(["train.fsdp=false"]))
+    assert changes(shards, shards.with_settings(["train.num_processes=4"]))
+
+
 def test_every_change_is_told(parent: Attempt) -> None:
     recipe = parent.folder.read_recipe()
     found = changes(

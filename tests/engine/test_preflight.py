@@ -323,6 +323,31 @@ def test_too_little_memory() -> None:
     assert sure and sure.severity == "error"
 
 
+def test_modules_that_the_model_has_not(tiny_recipe: Make) -> None:
+    weights = ["model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight"]
+
+    def said(*settings: str) -> str:
+        found = warnings.module_missing(tiny_recipe(*settings), weights)
+        return found.words if found else ""
+
+    right = 'lora.target_modules=["up_proj"]'
+    assert said(right, 'lora.modules_to_save=["lm_head"]') == ""
+    assert said('lora.target_modules="all-linear"', "lora.layers_to_transform=[1,7]") == ""
+    assert said('lora.target_modules=["q_proj"]', "lora.enabled=false") == ""
+    assert "lora.target_modules: the model has no module 'mlp.up'" in said(
+        'lora.target_modules=["mlp.up"]'
+    )
+    assert "modules_to_save: the model has no module 'x'" in said(
+        right, 'lora.modules_to_save=["x"]'
+    )
+    assert "the layers 0 to 1 only" in said(right, "lora.layers_to_transform=[2]")
+
+
+def test_half_precision_is_not_for_a_cpu(tiny_recipe: Make) -> None:
+    with pytest.raises(UserError, match="float16 cannot be trained on a CPU"):
+        find_place(tiny_recipe("model.device=cpu", "model.dtype=float16"))
+
+
 def test_more_tokens_than_the_model_has_places_for(tiny_recipe: Make) -> None:
     assert warnings.context_too_long(tiny_recipe("train.max_length=256"), 256) is None
     assert warnings.context_too_long(tiny_recipe("train.max_length=257"), 256) is not None
