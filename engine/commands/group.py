@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.commands import following
 from engine.commands.output import Output
-from engine.errors import UsageError
+from engine.errors import UsageError, UserError
 from engine.history.follow import Follower
 from engine.history.row import RunRow, is_ended
 from engine.home import Home, open_home
@@ -36,10 +36,11 @@ def train(args: argparse.Namespace, out: Output) -> int:
     if args.now:
         raise UsageError("--now: the runs of a sweep go through the queue, one after the other")
     for point in found.points:
-        check_source(point.recipe)
-        check_model(point.recipe)
-        check_packages(point.recipe)
-        check_processes(point.recipe)
+        try:
+            for check in (check_source, check_model, check_packages, check_processes):
+                check(point.recipe)
+        except UserError as error:  # which of them is meant; UsageError stays one
+            raise type(error)(f"{point.name}: {error}") from None
     count = len(found.points)
     plural = "s" if count > 1 else ""
     if args.dry_run:
