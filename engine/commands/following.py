@@ -22,7 +22,7 @@ from engine.jobs.lock import has_supervisor, is_alive
 from engine.text import clip
 from engine.words import duration
 
-__all__ = ["document", "exit_status", "follow", "request", "summary", "why"]
+__all__ = ["document", "exit_status", "follow", "interrupts_noted", "request", "summary", "why"]
 
 PROGRESS_SECONDS = 0.5
 LOG_LINES = 15
@@ -49,7 +49,7 @@ def request(folder: RunFolder, action: str) -> int:
 
 
 @contextmanager
-def _interrupts(wanted: bool) -> Iterator[list[int]]:
+def interrupts_noted(wanted: bool) -> Iterator[list[int]]:
     """Ctrl+C is noted in a list, for the loop to act on: a handler may cut into a print or a lock.
 
     Main thread only.
@@ -85,7 +85,7 @@ def follow(
     ``new_only`` leaves out what its journal says already. With ``stop_on_interrupt`` Ctrl+C asks
     the run to stop, and the second time kills it; the terminal's end does neither.
     """
-    with _interrupts(stop_on_interrupt) as interrupts:
+    with interrupts_noted(stop_on_interrupt) as interrupts:
         return _follow(folder, out, new_only, interrupts)
 
 

@@ -89,7 +89,8 @@ def follow(home: Home, name: str, folders: list[RunFolder], out: Output) -> int:
     """
     followers = [Follower(folder) for folder in folders]
     try:
-        paused = _until_over(home, name, followers, out)
+        with following.interrupts_noted(True) as interrupts:
+            paused = _until_over(home, name, followers, out, interrupts)
     except KeyboardInterrupt:
         out.note(
             f"the runs go on; 'tunebench queue rm {name}' takes those that wait off the queue, "
@@ -108,9 +109,13 @@ def follow(home: Home, name: str, folders: list[RunFolder], out: Output) -> int:
     return 1 if 1 in statuses else max(statuses)
 
 
-def _until_over(home: Home, name: str, followers: list[Follower], out: Output) -> str:
+def _until_over(
+    home: Home, name: str, followers: list[Follower], out: Output, interrupts: list[int]
+) -> str:
     left, shown, looked = list(followers), "", time.monotonic()
     while left:
+        if interrupts:
+            raise KeyboardInterrupt
         for follower in list(left):
             before = follower.row.state
             _, over = follower.look()
