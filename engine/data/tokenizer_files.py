@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.builtin import model_path
 from engine.errors import UserError
+from engine.model_files import find_file
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -67,7 +68,7 @@ def load_tokenizer_files(name: str, revision: str = "") -> TokenizerFiles:
     from tokenizers import Tokenizer
 
     where = model_path(name)
-    file = _find(where, "tokenizer.json", revision)
+    file = find_file(where, "tokenizer.json", revision)
     if file is None:
         if Path(where).expanduser().is_dir():
             raise UserError(f"{where}: there is no tokenizer.json in this folder")
@@ -79,14 +80,14 @@ def load_tokenizer_files(name: str, revision: str = "") -> TokenizerFiles:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"{file}: not a tokenizer that can be read: {error}") from None
-    config = _json(_find(where, "tokenizer_config.json", revision))
-    special = _special_tokens(_json(_find(where, "special_tokens_map.json", revision)))
+    config = _json(find_file(where, "tokenizer_config.json", revision))
+    special = _special_tokens(_json(find_file(where, "special_tokens_map.json", revision)))
     special |= _special_tokens(config)
     template = config.get("chat_template")
     if isinstance(template, list):  # several named ones
         named = {item.get("name"): item.get("template") for item in template}
         template = named.get("default")
-    if (beside := _find(where, "chat_template.jinja", revision)) is not None:
+    if (beside := find_file(where, "chat_template.jinja", revision)) is not None:
         template = beside.read_text(encoding="utf-8")
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -121,25 +122,9 @@ def chat_template(value: str) -> str:
 
 def tokenizer_state(name: str, revision: str = "") -> list[tuple[str, int, int]]:
     """Path, size and time of change of each file that is read: the same state, the same tokens."""
-    found = (_find(model_path(name), file, revision) for file in _FILES)
+    found = (find_file(name, file, revision) for file in _FILES)
     infos = [(str(path), path.stat()) for path in found if path is not None]
     return [(path, info.st_size, info.st_mtime_ns) for path, info in infos]
-
-
-def _find(where: str, file: str, revision: str) -> Path | None:
-    folder = Path(where).expanduser()
-    if folder.is_dir():
-        return folder / file if (folder / file).is_file() else None
-    if where.count("/") > 1 or where.startswith((".", "~", "/")):
-        return None
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(where, file, revision=revision or None)
-    except HFValidationError:
-        return None
-    return Path(found) if isinstance(found, str) else None
 
 
 def _json(path: Path | None) -> dict[str, Any]:

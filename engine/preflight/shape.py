@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.builtin import model_path
 from engine.errors import UserError
+from engine.model_files import find_file
 from engine.recipe import Recipe
 
 __all__ = ["ModelShape", "StoredTensor", "read_shape", "stored_tensor"]
@@ -117,7 +117,7 @@ def stored_tensor(recipe: Recipe, ending: str) -> StoredTensor | None:
     """The first tensor of the model's files whose name ends so; None when none is here."""
     name, revision = recipe.model.model_name_or_path, recipe.model.revision
     for file in _weight_files(name, revision):
-        path = _find(name, file, revision)
+        path = find_file(name, file, revision)
         if path is None:
             continue
         for tensor, described in _header(path).items():
@@ -140,7 +140,7 @@ def read_shape(recipe: Recipe) -> ModelShape:
     sizes.
     """
     name, revision = recipe.model.model_name_or_path, recipe.model.revision
-    file = _find(name, "config.json", revision)
+    file = find_file(name, "config.json", revision)
     if file is None:
         raise UserError(
             f"model.model_name_or_path: {name} is not on this machine yet, so its size is not "
@@ -177,7 +177,7 @@ def _stored(name: str, revision: str) -> tuple[dict[str, tuple[int, ...]], int]:
     found: dict[str, tuple[int, ...]] = {}
     size = 0
     for file in _weight_files(name, revision):
-        path = _find(name, file, revision)
+        path = find_file(name, file, revision)
         if path is None:
             return {}, 0
         for tensor, described in _header(path).items():
@@ -189,7 +189,7 @@ def _stored(name: str, revision: str) -> tuple[dict[str, tuple[int, ...]], int]:
 
 
 def _weight_files(name: str, revision: str) -> list[str]:
-    index = _find(name, "model.safetensors.index.json", revision)
+    index = find_file(name, "model.safetensors.index.json", revision)
     if index is None:
         return ["model.safetensors"]
     return sorted(set(map(str, _json(index).get("weight_map", {}).values())))
@@ -244,24 +244,6 @@ def _by_config(shape: ModelShape, config: dict[str, Any]) -> dict[str, tuple[int
 
 def _is_embedding(name: str) -> bool:
     return name.endswith(("embed_tokens.weight", "lm_head.weight", "wte.weight", "embed_in.weight"))
-
-
-def _find(name: str, file: str, revision: str) -> Path | None:
-    """A file of a model's folder, or of a hub id in the cache; None when it is not there."""
-    where = model_path(name)
-    folder = Path(where).expanduser()
-    if folder.is_dir():
-        return folder / file if (folder / file).is_file() else None
-    if where.count("/") > 1 or where.startswith((".", "~", "/")):
-        return None
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(where, file, revision=revision or None)
-    except HFValidationError:
-        return None
-    return Path(found) if isinstance(found, str) else None
 
 
 def _json(path: Path) -> dict[str, Any]:
