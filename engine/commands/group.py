@@ -116,6 +116,8 @@ def _until_over(
     while left:
         if interrupts:
             raise KeyboardInterrupt
+        # Before the runs are looked at: whatever paused the queue is then in what is seen of them.
+        paused = read_state(home).paused
         for follower in list(left):
             before = follower.row.state
             _, over = follower.look()
@@ -141,7 +143,6 @@ def _until_over(
         if time.monotonic() - looked >= DISPATCH_SECONDS:
             looked = time.monotonic()
             dispatch(home)
-        paused = read_state(home).paused
         if paused and all(follower.row.state == "queued" for follower in left):
             out.progress_done()
             return paused

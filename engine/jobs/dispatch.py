@@ -22,7 +22,8 @@ from engine.jobs import entries, launch, leases
 from engine.jobs.create import settle
 from engine.jobs.entries import Entry, State, hold, read_entries, read_state, write_state
 from engine.jobs.folder import RunFolder
-from engine.jobs.journal import Journal
+from engine.jobs.journal import Journal, read_lines
+from engine.jobs.last_words import ENDS
 from engine.jobs.leases import Wait
 from engine.jobs.lock import acquire, is_alive, is_held
 from engine.jobs.nudge import nudge
@@ -32,6 +33,7 @@ __all__ = ["Outcome", "dispatch"]
 WATCH_SECONDS = 10.0
 FAILURES = 3
 AT_ONCE_SECONDS = 60.0
+TAIL_BYTES = 64 << 10
 
 
 @dataclass
@@ -128,7 +130,9 @@ def _account(home: Home, state: State) -> State:
     ended = []
     for run, attempt in list(state.started.items()):
         folder = RunFolder(home.runs / run)
-        if is_alive(folder):
+        # A worker that is gone has freed its devices, though its supervisor still clears up: a
+        # third failure that is not counted yet would let a fourth run start.
+        if is_alive(folder) and not _says_its_end(folder, attempt):
             continue
         del state.started[run]
         row = state_of(folder)
@@ -145,6 +149,19 @@ def _account(home: Home, state: State) -> State:
             state.failed.clear()
     write_state(home, _judge(home, state))
     return state
+
+
+def _says_its_end(folder: RunFolder, attempt: int) -> bool:
+    """Whether the last lines of the journal have the end of this attempt."""
+    try:
+        size = folder.journal.stat().st_size
+    except OSError:
+        return False
+    last = read_lines(folder.journal, max(0, size - TAIL_BYTES)).events
+    return any(
+        event["type"] == "state" and event.get("attempt") == attempt and event.get("state") in ENDS
+        for event in last
+    )
 
 
 def _judge(home: Home, state: State) -> State:

@@ -6,20 +6,18 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from engine import cli
 from engine.commands import following
 from engine.history.follow import Follower
 from engine.history.row import RunRow
-from engine.home import Home
 from engine.jobs import launch
 from engine.jobs.journal import Journal
 from engine.jobs.lock import is_alive
 from engine.recipe import load_recipe
 from tests.engine.fakes import runs
+from tests.engine.fakes.shell import Shell
 
 
 @pytest.fixture(autouse=True)
@@ -29,26 +27,6 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = os.umask(0o077)
     yield
     os.umask(before)
-
-
-class Shell:
-    """Runs verbs in this process on one home."""
-
-    def __init__(self, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-        self.home, self.capsys = home, capsys
-
-    def __call__(self, *words: str) -> tuple[int, str, str]:
-        try:
-            status = cli.main([*words, "--home", str(self.home.path)])
-        except SystemExit as exit:
-            status = int(str(exit.code))
-        out, err = self.capsys.readouterr()
-        return status, out, err
-
-    def json(self, *words: str, status: int = 0) -> Any:
-        got, out, err = self(*words, "--json")
-        assert got == status, err
-        return json.loads(out)
 
 
 @pytest.fixture

@@ -8,20 +8,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from engine import cli
 from engine.errors import UsageError
 from engine.history.ingest import ingest_all
 from engine.history.queries import get_sweep, list_sweeps
 from engine.history.store import open_store
-from engine.home import Home
 from engine.jobs import child, launch, queue, sweep
 from engine.jobs.lock import is_alive
 from engine.recipe import load_recipe
 from tests.engine.fakes import cards, runs
+from tests.engine.fakes.shell import Shell
 
 RATES = "train.learning_rate=1e-4,3e-4"
 
@@ -36,24 +34,6 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = os.umask(0o077)
     yield
     os.umask(before)
-
-
-class Shell:
-    def __init__(self, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-        self.home, self.capsys = home, capsys
-
-    def __call__(self, *words: str) -> tuple[int, str, str]:
-        try:
-            status = cli.main([*words, "--home", str(self.home.path)])
-        except SystemExit as exit:
-            status = int(str(exit.code))
-        out, err = self.capsys.readouterr()
-        return status, out, err
-
-    def json(self, *words: str, status: int = 0) -> Any:
-        got, out, err = self(*words, "--json")
-        assert got == status, err
-        return json.loads(out)
 
 
 @pytest.fixture
