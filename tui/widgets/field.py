@@ -19,11 +19,24 @@ QUIET = "#9e9e9e"
 
 
 class PlainInput(Input):
-    """A one-line input without blinking."""
+    """A one-line input without blinking, in which keys count in the order they were typed.
+
+    Textual inserts letters at once but runs editing keys through the app: of a burst (a slow link
+    delivers several keys together) ctrl+u then deleted letters that were typed after it.
+    """
 
     def __init__(self, value: str = "", **options: Any) -> None:
         super().__init__(value, **options)
         self.cursor_blink = False
+
+    async def _on_key(self, event: events.Key) -> None:
+        for binding in self._bindings.key_to_bindings.get(event.key, ()):
+            if binding.action.startswith(("cursor_", "delete_", "home", "end")):
+                event.stop()
+                event.prevent_default()
+                await self.run_action(binding.action)
+                return
+        await super()._on_key(event)
 
 
 class Toggle(Widget, can_focus=True):
