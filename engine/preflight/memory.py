@@ -6,12 +6,20 @@ build in Transformers 5, PEFT's LoRA, Unsloth's kernels). ``tests/gpu/RESULTS.md
 estimates beside measured peaks.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from engine.preflight import fused_memory
 from engine.preflight.shape import ModelShape
 from engine.recipe import Recipe
 
-__all__ = ["MemoryEstimate", "Setup", "estimate", "layer_bytes", "optimizer_bytes"]
+__all__ = [
+    "MemoryEstimate",
+    "Setup",
+    "estimate",
+    "fits_unpacked",
+    "layer_bytes",
+    "optimizer_bytes",
+]
 
 CHUNK_TOKENS = 256
 """TRL's ``chunked_nll`` projects so many tokens to the vocabulary at a time."""
@@ -41,6 +49,10 @@ class Setup:
     """What matrices are multiplied in: bfloat16, float16 or float32."""
     padding: bool = True
     """Batches have padding: attention then takes a mask, and copies of keys and values."""
+    fused: bool = False
+    """By the fused layers (``engine.train.fused``)."""
+    unpacked: bool = False
+    """These also hold 4-bit weights unpacked."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,9 @@ class MemoryEstimate:
     libraries: int = 0
     """On a CPU, what the process takes before any model; a GPU's allocator knows nothing of it."""
 
+    recorded: bool = False
+    """Training is recorded: its memory is not lent to the loss or to an evaluation."""
+
     @property
     def held(self) -> int:
         """What is there all the time."""
@@ -71,13 +86,17 @@ class MemoryEstimate:
 
     @property
     def peak(self) -> int:
+        if self.recorded:
+            training = self.gradients + self.activations + self.working
+            return self.held + training + max(self.logits, self.evaluation)
         # At the end of the forward pass the loss is computed on top of all activations; while a
         # layer passes its gradients back, the loss is over.
         training = self.gradients + self.activations + max(self.logits, self.working)
         return self.held + max(training, self.evaluation)
 
     def as_json(self) -> dict[str, int]:
-        return asdict(self) | {"peak": self.peak}
+        parts = {name: size for name, size in asdict(self).items() if name != "recorded"}
+        return parts | {"peak": self.peak}
 
 
 def estimate(
@@ -85,6 +104,8 @@ def estimate(
 ) -> MemoryEstimate:
     """The parts for one process. ``tokens``: of the longest row of train, ``evaluated_tokens``: of
     validation and test."""
+    if setup.fused:
+        return _fused(recipe, shape, setup, tokens, evaluated_tokens)
     train = recipe.train
     trained = shape.trainable(recipe)
     wide = _padded(recipe, setup, tokens)
@@ -104,6 +125,34 @@ def estimate(
         libraries=LIBRARY_BYTES if setup.device == "cpu" else 0,
         evaluation=_evaluation(recipe, shape, setup, _padded(recipe, setup, evaluated_tokens)),
     )
+
+
+def _fused(
+    recipe: Recipe, shape: ModelShape, setup: Setup, tokens: int, evaluated_tokens: int
+) -> MemoryEstimate:
+    train, trained = recipe.train, shape.trainable(recipe)
+    line = fused_memory.line(train.per_device_train_batch_size, tokens)
+    evaluated = fused_memory.line(train.per_device_eval_batch_size, evaluated_tokens)
+    working = fused_memory.working(shape, line)
+    return MemoryEstimate(
+        weights=_weights(recipe, shape, setup)
+        + fused_memory.held_beside(recipe, shape, setup.unpacked),
+        adapters=trained * 4,
+        gradients=2 * trained * 4,  # as recorded, and the copy that accumulates
+        optimizer=optimizer_bytes(recipe, shape, setup),
+        activations=fused_memory.activations(recipe, shape, line),
+        logits=fused_memory.logits(shape, line),
+        working=working,
+        evaluation=fused_memory.evaluation(shape, evaluated),
+        recorded=True,
+    )
+
+
+def fits_unpacked(recipe: Recipe, shape: ModelShape, setup: Setup, free: int) -> bool:
+    """Whether 4-bit weights may be held unpacked as well: with a fifth of what is free to spare."""
+    tokens = recipe.train.max_length
+    peak = estimate(recipe, shape, replace(setup, unpacked=True), tokens, tokens).peak
+    return peak <= 0.8 * free
 
 
 def _activations(recipe: Recipe, shape: ModelShape, setup: Setup, rows: int, wide: int) -> int:
@@ -166,7 +215,8 @@ def optimizer_bytes(recipe: Recipe, shape: ModelShape, setup: Setup) -> int:
     trained = shape.trainable(recipe)
     optim = recipe.train.optim
     if optim == "auto":
-        optim = "adamw_torch" if setup.device == "cpu" else "adamw_8bit"
+        plain = setup.device == "cpu" or recipe.lora.enabled
+        optim = "adamw_torch" if plain else "adamw_8bit"
     if optim in ("sgd", "lomo"):
         return 0
     if optim.startswith("adafactor"):

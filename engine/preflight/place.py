@@ -2,14 +2,16 @@
 
 import importlib.util
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 
 from engine.errors import UserError
 from engine.jobs.check import NO_HALF_ON_CPU, unsloth_lacks
-from engine.preflight.memory import Setup
+from engine.preflight.memory import Setup, fits_unpacked
+from engine.preflight.shape import read_shape
 from engine.recipe import Recipe
 from engine.system.gpu import Gpu, GpuState, read_gpus
+from engine.train.fused.choice import read_config, why_plain
 
 __all__ = ["Place", "find_place"]
 
@@ -23,6 +25,8 @@ class Place:
     total_bytes: int
     free_bytes: int
     """Of the card, or of the host where the CPU trains."""
+    layers: str = ""
+    """How the layers are computed, and why not faster; in words."""
 
     @property
     def name(self) -> str:
@@ -44,7 +48,15 @@ def find_place(recipe: Recipe, gpus: GpuState | None = None, *, padding: bool = 
         raise UserError(
             f'model.backend: unsloth cannot be used ({why}); set model.backend = "transformers"'
         )
-    taken = wanted == "unsloth" or (wanted == "auto" and unsloth and gpu and not lacks)
+    plain = why_plain(recipe, read_config(recipe), "cuda" if gpu else "cpu")
+    taken = wanted == "unsloth" or (
+        wanted == "auto"
+        and recipe.model.kernels == "auto"
+        and unsloth
+        and gpu is not None
+        and not lacks
+        and bool(plain)
+    )
     dtype = recipe.model.dtype
     if dtype == "auto":
         dtype = "bfloat16" if gpu else "float32"
@@ -55,15 +67,39 @@ def find_place(recipe: Recipe, gpus: GpuState | None = None, *, padding: bool = 
         device="cuda" if gpu else "cpu",
         dtype=dtype,
         padding=padding and not recipe.train.packing,
+        fused=not taken and not plain,
     )
+    layers = how_layers(setup, plain)
     if gpu is not None:
         total = gpu.memory_total or 0
         free = gpu.memory_free if gpu.memory_free is not None else total
-        return Place(setup, gpu, total, free)
+        return Place(_unpacking(recipe, setup, free), gpu, total, free, layers)
     import psutil
 
     host = psutil.virtual_memory()
-    return Place(setup, None, host.total, host.available)
+    return Place(setup, None, host.total, host.available, layers)
+
+
+def how_layers(setup: Setup, plain: str) -> str:
+    """How the layers are computed, in words; ``plain``: why not by the fused ones."""
+    if setup.fused:
+        return "fused layers, rows without padding"
+    if setup.backend == "unsloth":
+        return f"unsloth's layers, every row padded to max_length (not the fused ones: {plain})"
+    return f"Transformers' layers, rows padded to the longest of a batch (not fused: {plain})"
+
+
+def _unpacking(recipe: Recipe, setup: Setup, free: int) -> Setup:
+    """As the worker decides: see ``model.unpack_4bit``."""
+    if not (setup.fused and recipe.model.load_in_4bit):
+        return setup
+    wanted = recipe.model.unpack_4bit
+    if wanted == "auto":
+        try:
+            wanted = fits_unpacked(recipe, read_shape(recipe), setup, free)
+        except UserError:
+            wanted = False
+    return replace(setup, unpacked=wanted)
 
 
 def _card(state: GpuState, recipe: Recipe) -> Gpu | None:

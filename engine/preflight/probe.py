@@ -88,7 +88,7 @@ class _Probe:
             "device": loaded.device,
             "gpu": gpu_name(loaded.device),
             "dtype": loaded.dtype,
-            "optim": resolve_optim(recipe.train.optim, loaded.device),
+            "optim": resolve_optim(recipe, loaded.device),
             "versions": versions(),
             "total_parameters": total,
             "trainable_parameters": trainable,

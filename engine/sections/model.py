@@ -20,7 +20,15 @@ class ModelSection(Section):
     )
     revision: str = Field("", description="hub revision; default: the main branch")
     backend: Literal["auto", "unsloth", "transformers"] = Field(
-        "auto", description="auto: unsloth where it is installed and a CUDA GPU is there"
+        "auto",
+        description="auto: transformers where the fused layers can compute the model, else unsloth "
+        "where it is installed and a CUDA GPU is there",
+    )
+    kernels: Literal["auto", "fused", "plain"] = Field(
+        "auto",
+        description="of the transformers backend. fused: layers in few passes over memory, rows "
+        "without padding, for LoRA on Llama-like models; plain: Transformers' own; auto: fused on "
+        "CUDA where they can",
     )
     device: Literal["auto", "cuda", "cpu"] = Field(
         "auto", description="auto: CUDA where there is one"
@@ -30,6 +38,11 @@ class ModelSection(Section):
     )
     load_in_4bit: bool = Field(False, description="hold the base weights in 4 bits (bitsandbytes)")
     bnb_4bit_quant_type: Literal["nf4", "fp4"] = Field("nf4", description="4-bit data type")
+    unpack_4bit: Literal["auto"] | bool = Field(
+        "auto",
+        description="fused layers also hold 4-bit weights unpacked in 16 bits: the same numbers, "
+        "faster, two bytes a weight more; auto: where there is plenty of memory",
+    )
     attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
         "auto", description="auto: Transformers' choice; packing needs one that keeps rows apart"
     )

@@ -12,11 +12,15 @@ from engine.train.trackers import PROJECT
 __all__ = ["resolve_optim", "training_arguments"]
 
 
-def resolve_optim(optim: str, device: str, sharded: bool = False) -> str:
-    """``train.optim``; auto: 8-bit AdamW on a GPU, plain AdamW on a CPU or for sharded weights."""
+def resolve_optim(recipe: Recipe, device: str) -> str:
+    """``train.optim``; auto: plain AdamW for adapters (all of them in one launch on a GPU), on a
+    CPU, and for sharded weights; else 8-bit AdamW, whose state is a quarter."""
+    optim = recipe.train.optim
     if optim != "auto":
         return optim
-    return "adamw_torch" if device == "cpu" or sharded else "adamw_8bit"
+    if device == "cpu" or is_sharded(recipe):
+        return "adamw_torch"
+    return "adamw_torch_fused" if recipe.lora.enabled else "adamw_8bit"
 
 
 def _loss_type(recipe: Recipe, loaded: Loaded) -> str:
@@ -52,7 +56,7 @@ def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
         label_smoothing_factor=train.label_smoothing_factor,
         neftune_noise_alpha=train.neftune_noise_alpha or None,
         train_sampling_strategy=train.train_sampling_strategy,
-        optim=resolve_optim(train.optim, loaded.device, is_sharded(context.recipe)),
+        optim=resolve_optim(context.recipe, loaded.device),
         optim_args=train.optim_args or None,
         max_grad_norm=train.max_grad_norm,
         gradient_checkpointing=train.gradient_checkpointing,

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from engine.errors import UserError
 from engine.jobs.check import unsloth_lacks
 from engine.recipe import Recipe
+from engine.train.fused.choice import read_config, why_plain
 from engine.train.ranks import local_device
 
 __all__ = ["Backend", "Loaded", "choose_backend", "choose_device"]
@@ -29,6 +30,10 @@ class Loaded:
     """TRL's ``loss_type`` that fits this backend."""
     notes: list[str] = field(default_factory=list)
     """What the backend decided by itself, in words."""
+    flat: bool = False
+    """The model takes rows without padding: :class:`engine.train.fused.flat.FlatCollator`."""
+    slower_because: Callable[[], str] = str
+    """Why training turned out slower than meant, once it runs; "" where it did not."""
     for_generation: Callable[[Any], Callable[[], None]] | None = None
     """Makes the model ready to answer prompts; returns what makes it ready to train again."""
 
@@ -65,7 +70,7 @@ def choose_device(recipe: Recipe) -> str:
 
 
 def choose_backend(recipe: Recipe) -> Backend:
-    """The backend of ``model.backend``; ``auto``: unsloth where it is installed and can do it.
+    """The backend of ``model.backend``; ``auto``: unsloth where the fused layers cannot and it can.
 
     Raises :class:`UserError` when unsloth is asked for and cannot.
     """
@@ -85,8 +90,14 @@ def choose_backend(recipe: Recipe) -> Backend:
             raise UserError(
                 f"model.backend: unsloth needs a CUDA GPU and torch sees none here; {otherwise}"
             )
+    device = choose_device(recipe).partition(":")[0]
     if wanted == "unsloth" or (
-        wanted == "auto" and installed and not lacks and choose_device(recipe) != "cpu"
+        wanted == "auto"
+        and installed
+        and not lacks
+        and device != "cpu"
+        and recipe.model.kernels == "auto"
+        and why_plain(recipe, read_config(recipe), device)
     ):
         from engine.train.unsloth_backend import UnslothBackend
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.train.ranks import Ranks
-from engine.train.rows import IGNORED
+from engine.train.rows import IGNORED, TOKENS
 
 __all__ = ["SplitLoss", "split_loss"]
 
@@ -40,6 +40,7 @@ def split_loss(
     with torch.no_grad():
         for number, batch in enumerate(batches):
             before_each(number)
+            batch.pop(TOKENS, None)
             count = (batch["labels"][:, 1:] != IGNORED).sum()
             with autocast():
                 output = model(**batch, use_cache=False)

@@ -8,11 +8,9 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from engine.data.packing import position_ids
 from engine.errors import UserError
+from engine.train.rows import TOKENS
 
-__all__ = ["TOKENS", "PackedCollator", "check_rows_apart"]
-
-TOKENS = "row_tokens"
-"""In a packed batch: each sequence's tokens without padding; the model is not given it."""
+__all__ = ["PackedCollator", "check_rows_apart"]
 
 _PROBE = 12
 """Tokens of each row of the probe."""

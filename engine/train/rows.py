@@ -11,10 +11,13 @@ import pyarrow as pa
 from engine.data.packing import pack
 from engine.data.tokens import Formatter
 
-__all__ = ["IGNORED", "Encoded", "encode"]
+__all__ = ["IGNORED", "TOKENS", "Encoded", "encode"]
 
 IGNORED = -100
 """Label of a token that is not trained on."""
+
+TOKENS = "row_tokens"
+"""In a batch without padding, or packed: its tokens without padding; the model is not given it."""
 
 BATCH_ROWS = 1024
 PROGRESS_SECONDS = 1.0

@@ -20,7 +20,6 @@ from engine.jobs import checkpoints
 from engine.jobs.check import check_model
 from engine.jobs.context import RunContext, Stopped
 from engine.jobs.journal import read_all
-from engine.jobs.ranks import is_sharded
 from engine.train.backend import Backend, Loaded, choose_backend, choose_device
 from engine.train.environment import set_environment
 from engine.train.facts import count_parameters, git_commit, gpu_name, versions
@@ -199,7 +198,7 @@ class _Session:
         from engine.train.packed import check_rows_apart
         from engine.train.trainer import RunTrainer
 
-        if self.recipe.train.packing:
+        if self.recipe.train.packing and not loaded.flat:
             check_rows_apart(loaded.model)
         facts = self._facts(backend, loaded, dataset, splits)
         trainer = RunTrainer(
@@ -275,7 +274,7 @@ class _Session:
             "backend": backend.name,
             "device": loaded.device,
             "dtype": loaded.dtype,
-            "optim": resolve_optim(self.recipe.train.optim, loaded.device, is_sharded(self.recipe)),
+            "optim": resolve_optim(self.recipe, loaded.device),
             "num_processes": self.ranks.count,
             "notes": loaded.notes,
             "versions": versions(),

@@ -8,9 +8,8 @@ one process with the whole batch.
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from engine.train.packed import TOKENS
 from engine.train.ranks import Ranks
-from engine.train.rows import IGNORED
+from engine.train.rows import IGNORED, TOKENS
 
 __all__ = ["Shared", "forget_repeats"]
 

@@ -14,9 +14,11 @@ from engine.jobs.context import RunContext, Stopped
 from engine.jobs.ranks import is_sharded
 from engine.train.arguments import training_arguments
 from engine.train.backend import Loaded
+from engine.train.fused.flat import FlatCollator
 from engine.train.memory import MemoryReader
-from engine.train.packed import TOKENS, PackedCollator
+from engine.train.packed import PackedCollator
 from engine.train.ranks import Ranks
+from engine.train.rows import TOKENS
 from engine.train.sampler import GroupedByLength
 from engine.train.samples import Sampling
 from engine.train.steering import Steering
@@ -64,6 +66,8 @@ class RunTrainer(Steering):
         self.fingerprint = fingerprint
         self.evaluation_asked = self.sample_asked = False
         self.for_generation = loaded.for_generation
+        self.flat = loaded.flat
+        self.slower_because = loaded.slower_because
         self._step_loss: Any = 0.0
         self._step_tokens: Any = 0
         self._step_began = self._memory_told = time.perf_counter()
@@ -74,7 +78,9 @@ class RunTrainer(Steering):
             eval_dataset=eval_dataset,
             processing_class=loaded.tokenizer,
         )
-        if context.recipe.train.packing:
+        if loaded.flat:
+            self.data_collator = FlatCollator(self.data_collator.pad_token_id)
+        elif context.recipe.train.packing:
             # Set here: given as an argument, TRL would leave out what it sets up beside its own.
             self.data_collator = PackedCollator(
                 pad_token_id=self.data_collator.pad_token_id,
@@ -115,6 +121,21 @@ class RunTrainer(Steering):
         self._step_tokens = self._step_tokens + tokens
         return loss
 
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        if not self.flat:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        # TRL asks the GPU four times a step for numbers that nobody needs before the step's end.
+        outputs = model(**inputs, use_cache=False, num_items_in_batch=num_items_in_batch)
+        accuracy = outputs.num_correct_tokens / max(1, len(inputs["loss_targets"]))
+        self._metrics["train"]["mean_token_accuracy"].append(accuracy)
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # counting them walks over every parameter at every step
 
@@ -134,13 +155,16 @@ class RunTrainer(Steering):
                 step_seconds=seconds,
                 tokens=step.tokens,
                 tokens_per_second=step.tokens / max(seconds, 1e-9),
-                mean_token_accuracy=sum(accuracy) / len(accuracy) if accuracy else None,
+                mean_token_accuracy=float(sum(accuracy) / len(accuracy)) if accuracy else None,
                 memory_bytes=step.memory,
                 peak_memory_bytes=step.peak,
             )
             self._step_loss, self._step_tokens = 0.0, 0
             self._track({"loss": step.loss, **{k: logs[k] for k in ("learning_rate", "grad_norm")}})
             self._watch(step.loss, float(logs["grad_norm"]))
+            if why := self.slower_because():
+                self.slower_because = str
+                self._warn(f"training is slower than it could be: {why}")
         for values in getattr(self, "_metrics", {}).values():
             values.clear()
 

@@ -10,8 +10,11 @@ from engine.data.tokenizer_files import chat_template
 from engine.errors import UserError
 from engine.jobs.check import NO_HALF_ON_CPU
 from engine.jobs.ranks import is_sharded
+from engine.preflight.memory import Setup, fits_unpacked
+from engine.preflight.shape import read_shape
 from engine.recipe import Recipe
 from engine.train.backend import Loaded, choose_device
+from engine.train.fused.choice import why_plain
 from engine.train.vocabulary import add_tokens, new_token_ids
 
 __all__ = ["TransformersBackend", "compute_dtype", "load_base", "quantization", "unloadable"]
@@ -38,6 +41,9 @@ class TransformersBackend:
         if recipe.lora.enabled:
             model = _attach_lora(model, tokenizer, recipe)
         notes = ["base weights in 4 bits"] if recipe.model.load_in_4bit else []
+        config = model.config.to_dict()
+        if not why_plain(recipe, config, device.partition(":")[0]):
+            return _fused(recipe, model, tokenizer, device, dtype, notes)
         return Loaded(
             model=model,
             tokenizer=tokenizer,
@@ -48,6 +54,48 @@ class TransformersBackend:
             loss_type="chunked_nll",
             notes=notes,
         )
+
+
+def _fused(
+    recipe: Recipe, model: Any, tokenizer: Any, device: str, dtype: str, notes: list[str]
+) -> Loaded:
+    from engine.train.fused.attach import fuse
+
+    unpacked = recipe.model.load_in_4bit and unpacks(recipe, device, dtype)
+    fused = fuse(
+        model, recipe, dtype, device, unpacked=unpacked, graphs=device.startswith("cuda")
+    )
+    notes = [*notes, *(["held unpacked as well"] if unpacked else [])]
+    notes.append(f"fused layers: rows without padding, {fused.attention} attention")
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        device=device,
+        dtype=dtype,
+        pad_to_multiple_of=None,
+        loss_type="nll",  # the fused layers compute it themselves
+        notes=notes,
+        flat=True,
+        slower_because=lambda: fused.stack.why_not,
+    )
+
+
+def unpacks(recipe: Recipe, device: str, dtype: str) -> bool:
+    """``model.unpack_4bit``; auto: by the memory that is free before anything is unpacked."""
+    wanted = recipe.model.unpack_4bit
+    if wanted != "auto":
+        return wanted
+    if not device.startswith("cuda"):
+        return False
+    import torch
+
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    try:
+        shape = read_shape(recipe)
+    except UserError:
+        return False
+    setup = Setup(backend="transformers", device="cuda", dtype=dtype, fused=True)
+    return fits_unpacked(recipe, shape, setup, free)
 
 
 def compute_dtype(recipe: Recipe, device: str) -> str:

@@ -76,6 +76,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=20_000, help="lines of the catalogue")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument("--no-answers", action="store_true", help="only train")
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.build:
@@ -104,7 +105,7 @@ def main() -> int:
         results["runs"].append(result)
         problems += [f"{backend}: {words}" for words in result["problems"]]
         write(args.out, results)
-        if result["state"] == "finished":
+        if result["state"] == "finished" and not args.no_answers:
             result["generation"] = answer(home, result["run"])
             write(args.out, results)
     for words in problems:
