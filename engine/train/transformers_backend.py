@@ -62,9 +62,7 @@ def _fused(
     from engine.train.fused.attach import fuse
 
     unpacked = recipe.model.load_in_4bit and unpacks(recipe, device, dtype)
-    fused = fuse(
-        model, recipe, dtype, device, unpacked=unpacked, graphs=device.startswith("cuda")
-    )
+    fused = fuse(model, recipe, dtype, device, unpacked=unpacked, graphs=device.startswith("cuda"))
     notes = [*notes, *(["held unpacked as well"] if unpacked else [])]
     notes.append(f"fused layers: rows without padding, {fused.attention} attention")
     return Loaded(

@@ -214,7 +214,7 @@ def timed(
         torch.cuda.empty_cache()
     attention = attach.fuse(
         model, recipe, args.dtype, args.device, unpacked=unpacked, graphs=graphs
-    )
+    ).attention
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=3e-4, fused=True)
     batch = flat(args, args.batch)

@@ -17,6 +17,7 @@ from engine.train.fused.stack import Stack
 __all__ = ["Fused", "FusedOutput", "fuse"]
 
 
+@dataclass
 class FusedOutput(CausalLMOutputWithPast):
     """With ``loss`` but no logits."""
 
@@ -80,9 +81,7 @@ def fuse(
         hidden = Norm.apply(stack(x[0], flow), loss_positions, decoder.norm, ops)
         total, right = head_loss(hidden, inner.lm_head.weight, loss_targets, ops)
         count = len(loss_targets) if num_items_in_batch is None else num_items_in_batch
-        output = FusedOutput(loss=total / count)
-        output.num_correct_tokens = right
-        return output
+        return FusedOutput(loss=total / count, num_correct_tokens=right)
 
     inner.forward = MethodType(forward, inner)
     return Fused(attention, stack)
