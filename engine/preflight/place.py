@@ -69,24 +69,25 @@ def find_place(recipe: Recipe, gpus: GpuState | None = None, *, padding: bool = 
         padding=padding and not recipe.train.packing,
         fused=not taken and not plain,
     )
-    layers = how_layers(setup, plain)
     if gpu is not None:
         total = gpu.memory_total or 0
         free = gpu.memory_free if gpu.memory_free is not None else total
-        return Place(_unpacking(recipe, setup, free), gpu, total, free, layers)
+        setup = _unpacking(recipe, setup, free)
+        return Place(setup, gpu, total, free, how_layers(setup, plain))
     import psutil
 
     host = psutil.virtual_memory()
-    return Place(setup, None, host.total, host.available, layers)
+    return Place(setup, None, host.total, host.available, how_layers(setup, plain))
 
 
 def how_layers(setup: Setup, plain: str) -> str:
     """How the layers are computed, in words; ``plain``: why not by the fused ones."""
     if setup.fused:
-        return "fused layers, rows without padding"
+        unpacked = ", 4-bit weights also held unpacked" if setup.unpacked else ""
+        return f"fused, rows without padding{unpacked}"
     if setup.backend == "unsloth":
-        return f"unsloth's layers, every row padded to max_length (not the fused ones: {plain})"
-    return f"Transformers' layers, rows padded to the longest of a batch (not fused: {plain})"
+        return f"unsloth's, rows padded to max_length (not fused: {plain})"
+    return f"Transformers', rows padded to the longest of a batch (not fused: {plain})"
 
 
 def _unpacking(recipe: Recipe, setup: Setup, free: int) -> Setup:

@@ -46,6 +46,9 @@ def document(seen: Preflight) -> dict[str, Any]:
             "backend": place.setup.backend,
             "device": place.setup.device,
             "dtype": place.setup.dtype,
+            "kernels": "fused" if place.setup.fused else "plain",
+            "unpack_4bit": place.setup.unpacked,
+            "layers": place.layers,
             "gpu": place.gpu.name if place.gpu else None,
             "total_bytes": place.total_bytes,
             "free_bytes": place.free_bytes,
@@ -136,6 +139,7 @@ def facts(seen: Preflight) -> list[tuple[str, str]]:
         ("tokens", _tokens(seen)),
         ("steps", _steps(seen)),
         ("time", _time(seen)),
+        ("layers", seen.place.layers),
         ("memory", memory_words(seen)),
     ]
     if disk := seen.disk:

@@ -299,6 +299,8 @@ def test_secrets_are_written_nowhere() -> None:
 
 OURS_ONLY = {
     "model.backend",
+    "model.kernels",
+    "model.unpack_4bit",
     "model.device",
     "lora.bias",
     "train.num_processes",

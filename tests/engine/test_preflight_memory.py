@@ -194,7 +194,10 @@ MEASURED = json.loads((Path(__file__).parent / "fixtures" / "measured_memory.jso
 @pytest.mark.parametrize(
     "point",
     MEASURED["points"],
-    ids=lambda p: "-".join(str(p[key]) for key in ("shape", "backend", "batch", "max_length")),
+    ids=lambda p: (
+        "-".join(str(p[key]) for key in ("shape", "backend", "batch", "max_length"))
+        + ("-fused" if p.get("fused") else "")
+    ),
 )
 def test_the_estimate_is_near_what_a_gpu_measured(tiny_recipe: Make, point: dict[str, Any]) -> None:
     """``tests/gpu/measure_memory.py`` on an H200; where the run itself failed, its probe."""
@@ -207,10 +210,11 @@ def test_the_estimate_is_near_what_a_gpu_measured(tiny_recipe: Make, point: dict
         f"train.per_device_eval_batch_size={point['batch']}",
         f"train.gradient_checkpointing={str(point['checkpointing']).lower()}",
     )
-    setup = Setup(point["backend"], "cuda", "bfloat16")
+    fused, unpacked = point.get("fused", False), point.get("unpacked", False)
+    setup = Setup(point["backend"], "cuda", "bfloat16", fused=fused, unpacked=unpacked)
     length = point["max_length"]
     guessed = estimate(recipe, llama(point["shape"]), setup, length, length).peak
-    assert guessed == pytest.approx(point["true_bytes"] or point["probe_bytes"], rel=0.1)
+    assert guessed == pytest.approx(point["true_bytes"] or point["probe_bytes"], rel=0.12)
 
 
 def test_what_takes_less_memory_is_estimated_to(tiny_recipe: Make) -> None:
