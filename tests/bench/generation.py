@@ -38,9 +38,9 @@ ENGINES = {
     "generate-4bit": "4-bit",
     "slots-4bit": "4-bit",
     "slots-dequantised": "dequantised",
-    "slots": "bfloat16",
-    "generate": "bfloat16",
-    "continuous": "bfloat16",
+    "slots": "whole",
+    "generate": "whole",
+    "continuous": "whole",
 }
 """How the weights are held for each; those held alike come together."""
 
@@ -113,7 +113,7 @@ def load(home: Home, args: argparse.Namespace, held: str) -> Voice:
     """The model on the device, its weights held in one of the three ways."""
     free()
     settings = [f"model.device={args.device}"]
-    if held != "bfloat16":
+    if held != "whole":
         settings.append("model.load_in_4bit=true")
     recipe = column_for(home, args.model).recipe.with_settings(settings)
     weights.MEMORY_SHARE = 0.0 if held == "4-bit" else 0.9
