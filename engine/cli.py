@@ -159,7 +159,17 @@ def build_parser() -> _Parser:
     sub = verb("generate", "generate:generate", "answer prompts with runs or models", settings)
     sub.add_argument("refs", nargs="+", metavar="RUN|MODEL", help="several: side by side")
     sub.add_argument("--prompt", action="append", default=[], metavar="P", help="may be repeated")
-    sub.add_argument("--prompts", metavar="FILE", help="one prompt a line")
+    sub.add_argument(
+        "--prompts",
+        metavar="FILE",
+        help="a prompt a line, JSON Lines (.jsonl), or the rows of DATASET:SPLIT",
+    )
+    sub.add_argument(
+        "--column", default="prompt", metavar="NAME", help="which one is the prompt (prompt)"
+    )
+    sub.add_argument(
+        "--out", metavar="FILE", help="JSON Lines to append to; goes on where it was interrupted"
+    )
     sub.add_argument("--base", action="store_true", help="the first run's base model beside it")
 
     sub = verb("evaluate", "generate:evaluate", "the loss of a run on its test split")

@@ -80,7 +80,7 @@ def open_client(
     """The worker that answers, started or joined. ``say`` gets words while it loads."""
     from engine.generate.client import GenerationClient
 
-    return GenerationClient.start(home, columns, on_status=say)
+    return GenerationClient.start(home, columns, on_status=say, warm_up=True)
 
 
 def test_row(home: Home, run_id: str, number: int) -> HeldOutRow:

@@ -2,25 +2,32 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.commands.output import Output
 from engine.errors import UsageError
-from engine.home import open_home
+from engine.home import Home, open_home
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_all
 from engine.jobs.launch import find_run
+from engine.recipe import GenerateSection
+
+if TYPE_CHECKING:
+    from engine.generate.columns import Column
 
 __all__ = ["evaluate", "generate"]
 
 
 def generate(args: argparse.Namespace, out: Output) -> int:
-    """Answer every prompt with every run or model, side by side."""
+    """Answer every prompt with every run or model, side by side, or into a file."""
     from engine.generate.client import generate_all
     from engine.generate.columns import base_column, column_for
+    from engine.generate.prompt_files import read_prompts
 
     home = open_home(args.home)
-    prompts = [*args.prompt, *_prompts_of(args.prompts)]
+    prompts = list(args.prompt)
+    if args.prompts is not None:
+        prompts += read_prompts(home, args.prompts, args.column)
     if not prompts:
         raise UsageError("generate: nothing to answer; give --prompt TEXT or --prompts FILE")
     for setting in args.settings:
@@ -32,31 +39,60 @@ def generate(args: argparse.Namespace, out: Output) -> int:
     if args.base:
         columns.insert(0, base_column(columns[0]))
     recipe = columns[0].recipe.with_settings(args.settings)
-    answers = generate_all(home, columns, prompts, recipe.generate, on_status=out.progress)
-    out.progress_done()
-    for index, answer in enumerate(answers):
-        if index % len(columns) == 0:
-            out.line(f"{'' if index == 0 else chr(10)}> {answer['prompt']}")
-        out.line(f"[{answer['label']}] {answer['text'].strip()}")
-    out.document(
-        {
-            "columns": [{"id": c.id, "label": c.label, "adapter": c.adapter} for c in columns],
-            "sampling": recipe.generate.model_dump(),
-            "answers": answers,
-        }
-    )
+    document: dict[str, Any] = {
+        "columns": [{"id": c.id, "label": c.label, "adapter": c.adapter} for c in columns],
+        "sampling": recipe.generate.model_dump(),
+    }
+    if args.out is not None:
+        document |= _into_file(home, columns, prompts, recipe.generate, Path(args.out), out)
+    else:
+        document["answers"] = generate_all(
+            home, columns, prompts, recipe.generate, on_status=out.progress
+        )
+        out.progress_done()
+        for index, answer in enumerate(document["answers"]):
+            if index % len(columns) == 0:
+                out.line(f"{'' if index == 0 else chr(10)}> {answer['prompt']}")
+            out.line(f"[{answer['label']}] {answer['text'].strip()}")
+    out.document(document)
     return 0
 
 
-def _prompts_of(file: str | None) -> list[str]:
-    if file is None:
-        return []
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UsageError(f"--prompts {file}: cannot be read ({reason})") from None
-    return [line for line in text.split("\n") if line.strip()]
+def _into_file(
+    home: Home,
+    columns: list["Column"],
+    prompts: list[str],
+    sampling: GenerateSection,
+    path: Path,
+    out: Output,
+) -> dict[str, Any]:
+    """Answers as JSON Lines in ``path``; those that are there already are kept."""
+    from engine.generate.answer_file import AnswerFile
+    from engine.generate.answer_prompts import answer_into
+
+    with AnswerFile(path, prompts, columns, sampling) as file:
+        held, total = len(file.done), len(prompts) * len(columns)
+        if 0 < held < total:
+            out.note(f"{path} has {held:,} of {total:,} answers: going on")
+        try:
+            tally = answer_into(file, home, columns, sampling, out.progress)
+        except KeyboardInterrupt:
+            out.note(f"{path} has {len(file.done):,} answers; the same command goes on with it")
+            raise
+        file.put_in_order()
+    out.progress_done()
+    for note in tally.notes:
+        out.note(note)
+    rate = f", {tally.tokens_per_second:,.0f} tok/s" if tally.new else ""
+    out.line(f"{tally.done:,} answers in {path} ({tally.new:,} new{rate})")
+    return {
+        "out": str(path),
+        "answers": tally.done,
+        "new": tally.new,
+        "tokens": tally.tokens,
+        "seconds": tally.seconds,
+        "notes": tally.notes,
+    }
 
 
 def evaluate(args: argparse.Namespace, out: Output) -> int:

@@ -1,32 +1,31 @@
 """Answers prompts with loaded voices: columns that share a base are one batch."""
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
-from transformers import GenerationConfig
-from transformers.generation.streamers import BaseStreamer
-
 from engine.errors import UserError
+from engine.generate.batching import Asked, answer_in_slots, most_room
 from engine.generate.decoding import Decoding
+from engine.generate.fit import take_slots
+from engine.generate.mixing import can_mask, can_mix
 from engine.generate.models import Base, Voice
-from engine.generate.sampling import Cancelled, RowSampler
+from engine.generate.plain import answer_by_generate
+from engine.generate.sampling import Cancelled
 from engine.recipe import GenerateSection
 
-__all__ = ["Cancelled", "Row", "answer"]
-
-BATCH_ROWS = 16
+__all__ = ["Cancelled", "Row", "answer", "notes", "warm_up"]
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Row:
     """One prompt in one column."""
 
     voice: Voice
     prompt_index: int
-    prompt_ids: list[int]
 
 
 Emit = Callable[[Row, str, dict[str, Any] | None], None]
@@ -34,170 +33,133 @@ Emit = Callable[[Row, str, dict[str, Any] | None], None]
 
 
 def answer(
-    voices: list[Voice],
-    prompts: list[str],
+    voices: Sequence[Voice],
+    prompts: Sequence[str],
     settings: GenerateSection,
     emit: Emit,
     cancelled: Cancelled,
+    *,
+    indices: Sequence[int] | None = None,
+    stream: bool = True,
 ) -> None:
-    """Answer every prompt in every column, streaming; ends early when ``cancelled`` is set.
+    """Answer every prompt in every column; ends early when ``cancelled`` is set.
 
-    Rows of one base are generated together, whatever their adapters. Raises :class:`UserError` for
-    a prompt that is longer than the model's context.
+    ``indices`` number the prompts (0, 1, ... when None): prompt *n* is sampled with the seed
+    ``settings.seed + n``. ``stream=False`` emits each answer whole, which costs less. Rows of one
+    base are answered together, whatever their adapters, in the order that is fastest. Raises
+    :class:`UserError` for a prompt that is longer than the model's context.
     """
+    indices = range(len(prompts)) if indices is None else indices
     rows = [
-        Row(voice, index, voice.formatter.prompt_ids(prompt))
-        for index, prompt in enumerate(prompts)
+        (Row(voice, index), voice.formatter.prompt_ids(prompt))
+        for index, prompt in zip(indices, prompts, strict=True)
         for voice in voices
     ]
-    for base in _unique(row.voice.base for row in rows):
-        mine = [row for row in rows if row.voice.base is base]
-        for start in range(0, len(mine), BATCH_ROWS):
-            batch = mine[start : start + BATCH_ROWS]
-            _batch(base, batch, settings, emit, cancelled)
+    asked = {_ask(row, ids, settings, len(prompts) > 1): row for row, ids in rows}
+    texts = _Texts(asked, emit, stream)
+    for base in {id(voice.base): voice.base for voice in voices}.values():
+        mine = [one for one, row in asked.items() if row.voice.base is base]
+        for answer_them, group in _ways(base, mine):
+            answer_them(base, group, settings, texts.on_token, cancelled)
 
 
-def _unique(bases: Iterable[Base]) -> list[Base]:
-    seen: list[Base] = []
-    for base in bases:
-        if not any(base is other for other in seen):
-            seen.append(base)
-    return seen
+def warm_up(voices: Sequence[Voice]) -> None:
+    """Make the first token of a next prompt to all of these come at once; nothing on a CPU.
 
-
-def _batch(
-    base: Base, rows: list[Row], settings: GenerateSection, emit: Emit, cancelled: Cancelled
-) -> None:
-    adapters = [row.voice.adapter for row in rows]
-    if len(set(adapters)) == 1:
-        with base.only(adapters[0]) as model:
-            _generate(base, model, rows, settings, emit, cancelled)
+    Libraries allocate what they need at first use, and the step is recorded for replaying.
+    """
+    if not any(voice.base.device.startswith("cuda") for voice in voices):
         return
-    if _can_mix(base, adapters):
-        _generate(base, base.model, rows, settings, emit, cancelled, adapters)
-        return
-    for adapter in dict.fromkeys(adapters):
-        mine = [row for row in rows if row.voice.adapter == adapter]
-        with base.only(adapter) as model:
-            _generate(base, model, mine, settings, emit, cancelled)
+    enough = Cancelled()
+
+    def emit(row: Row, text: str, end: dict[str, Any] | None) -> None:
+        enough.requested = True
+
+    settings = voices[0].column.recipe.generate
+    with contextlib.suppress(UserError):  # whoever asks will be told
+        answer(voices, ["warm"], settings, emit, enough)
 
 
-def _can_mix(base: Base, adapters: list[str]) -> bool:
-    """PEFT mixes plain LoRA in one batch; it raises for DoRA and for what is not LoRA."""
-    configs = [base.model.peft_config[name] for name in set(adapters) if name != "__base__"]
-    return all(
-        config.peft_type.value == "LORA" and not getattr(config, "use_dora", False)
-        for config in configs
-    )
+def notes(voices: Sequence[Voice]) -> list[str]:
+    """What there is to say about how these were answered, in words."""
+    said = []
+    for voice in {id(voice.base): voice for voice in voices}.values():
+        name = voice.column.model_name_or_path
+        if voice.base.note:
+            said.append(f"{name}: {voice.base.note}")
+        if voice.base.misfit:
+            said.append(f"{name}: answered by Transformers' generate: {voice.base.misfit}")
+    return said
 
 
-def _generate(
-    base: Base,
-    model: Any,
-    rows: list[Row],
-    settings: GenerateSection,
-    emit: Emit,
-    cancelled: Cancelled,
-    adapters: list[str] | None = None,
-) -> None:
-    longest = max(len(row.prompt_ids) for row in rows)
-    context = getattr(model.config, "max_position_embeddings", None)
+def _ask(row: Row, ids: list[int], settings: GenerateSection, several: bool) -> Asked:
+    base = row.voice.base
+    which = f"prompt {row.prompt_index + 1:,}" if several else "the prompt"
+    if not ids:
+        raise UserError(f"{which} is empty, and this model's format adds nothing to it")
     room = settings.max_new_tokens
-    if context is not None:
-        if longest >= context:
+    if base.context is not None:
+        if len(ids) >= base.context:
             raise UserError(
-                f"the prompt has {longest:,} tokens, the model's context only {context:,}; "
-                "shorten it"
+                f"{which} has {len(ids):,} tokens, the model's context only "
+                f"{base.context:,}; shorten it"
             )
-        room = min(room, context - longest)
-    pad = base.tokenizer.pad_token_id
-    ids = torch.full((len(rows), longest), pad if pad is not None else 0, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for number, row in enumerate(rows):  # the prompts' ends are aligned: padding goes left
-        ids[number, longest - len(row.prompt_ids) :] = torch.tensor(row.prompt_ids)
-        mask[number, longest - len(row.prompt_ids) :] = 1
-    ends = _end_ids(model, rows)
-    config = GenerationConfig(
-        max_new_tokens=room,
-        do_sample=False,
-        repetition_penalty=settings.repetition_penalty,
-        pad_token_id=pad if pad is not None else ends[0],
-        eos_token_id=ends,
-        use_cache=True,
+        room = min(room, base.context - len(ids))
+    return Asked(
+        prompt=ids,
+        adapter=row.voice.adapter,
+        seed=(settings.seed + row.prompt_index) % 2**32,
+        room=room,
+        ends=base.ends | frozenset(row.voice.formatter.stop_ids),
     )
-    processors = []
-    if settings.do_sample:
-        seeds = [settings.seed + row.prompt_index for row in rows]
-        processors.append(RowSampler(settings, seeds))
-    stream = _Stream(rows, base.tokenizer, set(ends), emit)
-    extra = {"adapter_names": adapters} if adapters else {}
-    with torch.inference_mode():
-        model.generate(
-            input_ids=ids.to(base.device),
-            attention_mask=mask.to(base.device),
-            generation_config=config,
-            logits_processor=processors,
-            stopping_criteria=[cancelled],
-            streamer=stream,
-            **extra,
-        )
-    stream.finish("cancelled" if cancelled.requested else "length")
 
 
-def _end_ids(model: Any, rows: list[Row]) -> list[int]:
-    """Tokens that end an answer: the one that training ends with, and the model's own."""
-    own = getattr(model.generation_config, "eos_token_id", None)
-    ends = own if isinstance(own, list) else [own]
-    known = {token for token in ends if token is not None}
-    return sorted(known.union(*(row.voice.formatter.stop_ids for row in rows)))
+def _ways(base: Base, asked: list[Asked]) -> list[tuple[Any, list[Asked]]]:
+    """How these are answered, and which of them together."""
+    adapters = [one.adapter for one in asked]
+    alike = len(set(adapters)) == 1
+    if not take_slots(base, most_room(base, asked), asked[0].prompt):
+        mixed = alike or can_mask(base.model, adapters)
+        return [(partial(answer_in_slots, mixed=mixed), asked)]
+    if alike or can_mix(base.model, adapters):
+        return [(answer_by_generate, asked)]
+    return [
+        (answer_by_generate, [one for one in asked if one.adapter == adapter])
+        for adapter in dict.fromkeys(adapters)
+    ]
 
 
-class _Stream(BaseStreamer):
-    """Hands every row's text on as its tokens come."""
+class _Texts:
+    """Turns tokens into what is emitted."""
 
-    def __init__(self, rows: list[Row], tokenizer: Any, ends: set[int], emit: Emit) -> None:
-        def decode(ids: Any) -> str:
-            return tokenizer.decode(
+    def __init__(self, rows: dict[Asked, Row], emit: Emit, stream: bool) -> None:
+        self.rows, self.emit, self.stream = rows, emit, stream
+        self.began = time.perf_counter()
+        self.open: dict[Asked, Decoding] = {}
+
+    def on_token(self, one: Asked, token: int | None, end: str | None) -> None:
+        row, text = self.rows[one], ""
+        decoding = self.open.get(one)
+        if decoding is None:
+            decoding = self.open[one] = Decoding(self._decode(row))
+        if self.stream and token is not None:
+            text = decoding.push(token)
+        if end is None:
+            if text:
+                self.emit(row, text, None)
+            return
+        del self.open[one]
+        text = text + decoding.flush() if self.stream else self._decode(row)(one.ids)
+        seconds = time.perf_counter() - self.began
+        self.emit(row, text, {"stop_reason": end, "tokens": len(one.ids), "seconds": seconds})
+
+    def _decode(self, row: Row) -> Callable[[Sequence[int]], str]:
+        tokenizer = row.voice.base.tokenizer
+
+        def decode(ids: Sequence[int]) -> str:
+            text: str = tokenizer.decode(
                 ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
+            return text
 
-        self.rows = rows
-        self.ends = ends
-        self.emit = emit
-        self.texts = [Decoding(decode) for _ in rows]
-        self.open = [True] * len(rows)
-        self.began = time.perf_counter()
-        self.prompt_seen = False
-
-    def put(self, value: Any) -> None:
-        if not self.prompt_seen:
-            self.prompt_seen = True
-            return
-        for number, token in enumerate(value.reshape(-1).tolist()):
-            if not self.open[number]:
-                continue  # a finished row is fed padding while the others go on
-            if token in self.ends:
-                self._end(number, "eos")
-            elif text := self.texts[number].push(token):
-                self.emit(self.rows[number], text, None)
-
-    def end(self) -> None:
-        """Called by ``generate``; the reason of the end is known to :meth:`finish` only."""
-
-    def finish(self, reason: str) -> None:
-        for number, still_open in enumerate(self.open):
-            if still_open:
-                self._end(number, reason)
-
-    def _end(self, number: int, reason: str) -> None:
-        self.open[number] = False
-        text = self.texts[number]
-        self.emit(
-            self.rows[number],
-            text.flush(),
-            {
-                "stop_reason": reason,
-                "tokens": len(text.ids),
-                "seconds": time.perf_counter() - self.began,
-            },
-        )
+        return decode

@@ -5,12 +5,11 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import UserError
 from engine.generate.columns import Column
-from engine.generate.wire import LINE_LIMIT, decode, encode, log_path, socket_path
+from engine.generate.wire import LINE_LIMIT, Chunk, decode, encode, log_path, socket_path
 from engine.home import Home
 from engine.jobs import child
 from engine.recipe import GenerateSection
@@ -23,25 +22,6 @@ START_SECONDS = 20.0
 _workers: list["subprocess.Popen[bytes]"] = []
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """A piece of one answer."""
-
-    column: str
-    """The column's id."""
-    prompt: int
-    """Which prompt, counted from 0."""
-    text_delta: str
-    """Text that comes after what came before; from outside: show it through ``engine.text``."""
-    done: bool
-    stop_reason: str | None
-    """At the end: "eos", "length" or "cancelled"."""
-    tokens: int | None
-    """At the end: tokens of the answer."""
-    seconds: float | None
-    """At the end: seconds from the batch's start to this answer's end."""
-
-
 class GenerationClient:
     """A connection to this home's generation worker, with some columns loaded.
 
@@ -50,12 +30,19 @@ class GenerationClient:
     """
 
     def __init__(
-        self, home: Home, columns: Sequence[Column], on_status: Callable[[str], None] | None
+        self,
+        home: Home,
+        columns: Sequence[Column],
+        on_status: Callable[[str], None] | None,
+        warm_up: bool = False,
     ) -> None:
         self.home = home
         self.columns = list(columns)
         self.on_status = on_status
+        self.warm_up = warm_up
         self.phase = "starting"
+        self.notes: list[str] = []
+        """What there is to say about how the last prompts were answered, in words."""
         self._number = 0
         self._answers: dict[int, asyncio.Queue[dict[str, Any]]] = {}
         self._loaded: asyncio.Future[None] | None = None
@@ -68,9 +55,15 @@ class GenerationClient:
         home: Home,
         columns: Sequence[Column],
         on_status: Callable[[str], None] | None = None,
+        *,
+        warm_up: bool = False,
     ) -> "GenerationClient":
-        """To be entered with ``async with``; finds the home's worker or starts one."""
-        return cls(home, columns, on_status)
+        """To be entered with ``async with``; finds the home's worker or starts one.
+
+        ``warm_up``: single prompts to all the columns follow, and each first token shall come at
+        once; loading takes a second longer on a GPU.
+        """
+        return cls(home, columns, on_status, warm_up)
 
     async def __aenter__(self) -> "GenerationClient":
         self._status("starting")
@@ -105,11 +98,16 @@ class GenerationClient:
         prompt: str | Sequence[str],
         sampling: GenerateSection | dict[str, Any] | None = None,
         columns: Sequence[str] | None = None,
+        *,
+        indices: Sequence[int] | None = None,
+        stream: bool = True,
     ) -> AsyncIterator[Chunk]:
         """Answer a prompt (or several) in all columns (or those with these ids), as it comes.
 
-        ``sampling`` are settings of ``[generate]``; missing ones are the first column's. Raises
-        :class:`UserError` when the worker cannot; leaving the iteration early cancels.
+        ``sampling`` are settings of ``[generate]``; missing ones are the first column's.
+        ``indices`` number the prompts (0, 1, ... when None): prompt *n* is sampled with the seed
+        ``seed + n``. ``stream=False``: one chunk an answer, when it is done, which is faster for
+        many. Raises :class:`UserError` when the worker cannot; leaving the iteration early cancels.
         """
         await self.ready()
         number, answers = self._request()
@@ -122,6 +120,8 @@ class GenerationClient:
             prompts=[prompt] if isinstance(prompt, str) else list(prompt),
             columns=list(columns) if columns is not None else [c.id for c in self.columns],
             sampling={**settings, **(sampling or {})},
+            indices=list(indices) if indices is not None else None,
+            stream=stream,
         )
         finished = False
         try:
@@ -141,6 +141,7 @@ class GenerationClient:
                 finished = True
                 if message["type"] == "error":
                     raise UserError(message["message"])
+                self.notes = message.get("notes", [])
                 return
         finally:
             self._answers.pop(number, None)
@@ -166,7 +167,12 @@ class GenerationClient:
 
     def _load(self, columns: Sequence[Column]) -> "asyncio.Future[None]":
         number, answers = self._request()
-        self._send(type="load", id=number, columns=[column.to_json() for column in columns])
+        self._send(
+            type="load",
+            id=number,
+            columns=[column.to_json() for column in columns],
+            warm_up=self.warm_up,
+        )
 
         async def wait() -> None:
             message = await answers.get()
@@ -267,7 +273,8 @@ def generate_all(
             for column in columns
         }
         async with GenerationClient.start(home, columns, on_status) as client:
-            async for chunk in client.generate(list(prompts), sampling):
+            whole = on_chunk is None
+            async for chunk in client.generate(list(prompts), sampling, stream=not whole):
                 answer = answers[chunk.prompt, chunk.column]
                 answer["text"] += chunk.text_delta  # type: ignore[operator]
                 if chunk.done:

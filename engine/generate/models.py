@@ -10,6 +10,9 @@ from engine.builtin import model_path
 from engine.data.tokens import Formatter
 from engine.errors import UserError
 from engine.generate.columns import Column
+from engine.generate.mixing import BASE
+from engine.generate.stepper import Stepper
+from engine.generate.weights import hold_whole
 from engine.jobs.check import check_model
 from engine.recipe import Recipe
 from engine.train.backend import choose_device
@@ -17,19 +20,34 @@ from engine.train.transformers_backend import compute_dtype, load_base
 
 __all__ = ["BASE", "Base", "Models", "Voice"]
 
-BASE = "__base__"
-"""PEFT's name for "no adapter" in a batch of mixed adapters."""
-
 
 @dataclass
 class Base:
     """One copy of a base model's weights, with the adapters loaded on it so far."""
 
-    model: Any
+    bare: Any
+    """Transformers' model, with layers of PEFT in it once there are adapters."""
     tokenizer: Any
     device: str
+    note: str = ""
+    """What was decided about how it is held, in words."""
     adapters: dict[tuple[str, int], str] = field(default_factory=dict)
     """(folder, time of change of its weights) -> PEFT's name."""
+    misfit: str | None = None
+    """Why it cannot answer from slots; "" when it can, None before it is tried."""
+    steppers: list[Stepper] = field(default_factory=list)
+    """The slots of the last few prompts, for the next ones."""
+
+    def __post_init__(self) -> None:
+        self.model = self.bare
+        """The same as PEFT's model, once there are adapters."""
+        self.attention: str = self.bare.config._attn_implementation
+        config = self.bare.config.get_text_config()
+        self.context: int | None = getattr(config, "max_position_embeddings", None)
+        own = getattr(self.bare.generation_config, "eos_token_id", None)
+        ends = own if isinstance(own, list) else [own]
+        self.ends = frozenset(token for token in ends if token is not None)
+        """Tokens that end an answer by the model's own account."""
 
     def load_adapter(self, folder: Path) -> str:
         """Load an adapter unless it is there already; returns PEFT's name for it."""
@@ -104,7 +122,8 @@ class Models:
             self.tell(f"loading {column.model_name_or_path}")
             model, tokenizer = load_base(recipe, device, dtype)
             model.eval()
-            base = self.bases[key] = Base(model, tokenizer, device)
+            note = hold_whole(model, device, dtype)
+            base = self.bases[key] = Base(model, tokenizer, device, note)
         adapter = BASE
         if column.adapter:
             self.tell(f"loading the adapter of {column.label}")

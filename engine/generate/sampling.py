@@ -1,4 +1,4 @@
-"""Picks the next token of every row with that row's own random generator.
+"""Picks the next token of every row with that row's own random numbers.
 
 Transformers draws a batch's tokens from one generator, so an answer would depend on its neighbours.
 Here the same prompt and seed give the same draw, alone or beside others.
@@ -12,31 +12,103 @@ from transformers import LogitsProcessor, StoppingCriteria
 
 from engine.recipe import GenerateSection
 
-__all__ = ["Cancelled", "RowSampler"]
+__all__ = ["Cancelled", "RowSampler", "TokenPicker", "draw", "draws_of", "picking"]
+
+
+def draw(logits: torch.Tensor, settings: GenerateSection, draws: torch.Tensor) -> torch.Tensor:
+    """One token a row (rows x 1) by temperature, top-k and top-p.
+
+    ``logits`` are rows x vocabulary, ``draws`` one number of [0, 1) a row. Never waits for the GPU.
+    """
+    logits = logits.float() / settings.temperature
+    count = min(settings.top_k or logits.shape[-1], logits.shape[-1])
+    values, tokens = logits.topk(count, dim=-1)  # sorted, largest first
+    odds = values.softmax(dim=-1)
+    before = odds.cumsum(dim=-1) - odds
+    odds = odds.masked_fill(before >= settings.top_p, 0.0)
+    reach = odds.cumsum(dim=-1)
+    wanted = draws.unsqueeze(-1) * reach[:, -1:]
+    place = (reach <= wanted).sum(dim=-1, keepdim=True)
+    # Rounding may put the draw on the sum itself: then the last token that is possible.
+    place = torch.minimum(place, (odds > 0).sum(dim=-1, keepdim=True) - 1)
+    return tokens.gather(-1, place)
+
+
+def draws_of(seed: int, count: int) -> torch.Tensor:
+    """The ``count`` random numbers of one answer, in the order of its tokens."""
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed))
+
+
+def picking(settings: GenerateSection) -> tuple[float, ...]:
+    """The settings that say how tokens are picked: what a recorded step cannot change."""
+    how: tuple[float, ...] = (settings.repetition_penalty,)
+    if settings.do_sample:
+        how += (settings.temperature, settings.top_p, settings.top_k, settings.max_new_tokens)
+    return how
+
+
+class TokenPicker:
+    """The next token of every slot, from tensors of fixed shape: a CUDA graph can replay it."""
+
+    def __init__(self, settings: GenerateSection, rows: int, vocabulary: int, device: str) -> None:
+        self.settings, self.how = settings, picking(settings)
+        self.seen: torch.Tensor | None = None
+        """Tokens of prompt and answer so far (rows x vocabulary), for the penalty."""
+        self.draws: torch.Tensor | None = None
+        """Random numbers of each answer (rows x tokens)."""
+        self.made: torch.Tensor | None = None
+        """How many of them are used (rows x 1)."""
+        if settings.repetition_penalty != 1.0:
+            self.seen = torch.zeros((rows, vocabulary), dtype=torch.bool, device=device)
+        if settings.do_sample:
+            self.draws = torch.zeros((rows, settings.max_new_tokens), device=device)
+            self.made = torch.zeros((rows, 1), dtype=torch.long, device=device)
+
+    def begin(
+        self, slots: torch.Tensor, prompts: Sequence[Sequence[int]], seeds: Sequence[int]
+    ) -> None:
+        """Give ``slots`` to new answers: what their prompts say counts for the penalty."""
+        if self.seen is not None:
+            fresh = torch.zeros((len(prompts), self.seen.shape[1]), dtype=torch.bool)
+            for number, prompt in enumerate(prompts):
+                fresh[number, torch.tensor(prompt)] = True
+            self.seen[slots] = fresh.to(self.seen.device)
+        if self.draws is not None and self.made is not None:
+            count = self.settings.max_new_tokens
+            fresh = torch.stack([draws_of(seed, count) for seed in seeds])
+            self.draws[slots] = fresh.to(self.draws.device)
+            self.made[slots] = 0
+
+    def pick(self, logits: torch.Tensor) -> torch.Tensor:
+        """The next token of each row (shape: rows), of logits rows x vocabulary."""
+        if self.seen is not None:
+            logits = logits.float()
+            penalty = self.settings.repetition_penalty
+            lowered = torch.where(logits < 0, logits * penalty, logits / penalty)
+            logits = torch.where(self.seen, lowered, logits)
+        if self.draws is not None and self.made is not None:
+            chosen = draw(logits, self.settings, self.draws.gather(1, self.made).squeeze(1))
+            # A slot whose answer has ended goes on until it is refilled.
+            self.made.add_(1).clamp_(max=self.draws.shape[1] - 1)
+        else:
+            chosen = logits.argmax(dim=-1, keepdim=True)
+        if self.seen is not None:
+            self.seen.scatter_(1, chosen, True)
+        return chosen.squeeze(1)
 
 
 class RowSampler(LogitsProcessor):
-    """Leaves one token possible in every row: the drawn one. ``generate`` then runs greedily."""
+    """For ``generate``: leaves one token possible in every row, the drawn one."""
 
     def __init__(self, settings: GenerateSection, seeds: Sequence[int]) -> None:
         self.settings = settings
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.draws = torch.stack([draws_of(seed, settings.max_new_tokens) for seed in seeds])
+        self.made = 0
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        settings = self.settings
-        logits = scores.float() / settings.temperature
-        count = min(settings.top_k or logits.shape[-1], logits.shape[-1])
-        values, tokens = logits.topk(count, dim=-1)  # sorted, largest first
-        odds = values.softmax(dim=-1)
-        before = odds.cumsum(dim=-1) - odds
-        odds = odds.masked_fill(before >= settings.top_p, 0.0)
-        reach = odds.cumsum(dim=-1)
-        draws = torch.tensor([torch.rand((), generator=g).item() for g in self.generators])
-        wanted = draws.to(reach.device).unsqueeze(-1) * reach[:, -1:]
-        place = (reach <= wanted).sum(dim=-1, keepdim=True)
-        # Rounding may put the draw on the sum itself: then the last token that is possible.
-        place = torch.minimum(place, (odds > 0).sum(dim=-1, keepdim=True) - 1)
-        chosen = tokens.gather(-1, place)
+        draws = self.draws[:, self.made].to(scores.device)
+        self.made += 1
+        chosen = draw(scores, self.settings, draws)
         return torch.full_like(scores, -torch.inf).scatter(-1, chosen, 0.0)
 
 

@@ -176,11 +176,14 @@ class Server:
                     for value in message["columns"]:
                         column = Column.from_json(value)
                         voices[column.id] = models.voice(column)
+                    if message.get("warm_up") and voices:
+                        self.tell("warming up")
+                        answering.warm_up(list(voices.values()))
                     self.tell("ready")
                     viewer.send(type="loaded", id=number, columns=sorted(voices))
                 elif message["type"] == "generate":
-                    self._generate(request, columns.get(viewer, {}), answering)
-                    viewer.send(type="finished", id=number)
+                    notes = self._generate(request, columns.get(viewer, {}), answering)
+                    viewer.send(type="finished", id=number, notes=notes)
             except UserError as error:
                 viewer.send(type="error", kind="user", id=number, message=str(error))
                 self.tell("ready")
@@ -199,7 +202,8 @@ class Server:
                 for left in [viewer for viewer in columns if viewer.gone]:
                     del columns[left]
 
-    def _generate(self, request: Request, voices: dict[str, Any], answering: Any) -> None:
+    def _generate(self, request: Request, voices: dict[str, Any], answering: Any) -> list[str]:
+        """Answer; returns what there is to say about how it was done."""
         message, viewer = request.message, request.viewer
         number = message["id"]
         wanted = message.get("columns") or list(voices)
@@ -225,12 +229,21 @@ class Server:
                 done=end is not None,
             )
 
+        asked = [voices[name] for name in wanted]
         try:
             answering.answer(
-                [voices[name] for name in wanted], message["prompts"], settings, emit, cancelled
+                asked,
+                message["prompts"],
+                settings,
+                emit,
+                cancelled,
+                indices=message.get("indices"),
+                stream=message.get("stream", True),
             )
         finally:
             self.current = None
+        notes: list[str] = answering.notes(asked)
+        return notes
 
 
 def main(arguments: list[str] | None = None) -> int:

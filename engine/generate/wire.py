@@ -2,19 +2,39 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
 from engine.home import Home, runtime_folder
 
-__all__ = ["LINE_LIMIT", "decode", "encode", "lock_path", "log_path", "socket_path"]
+__all__ = ["LINE_LIMIT", "Chunk", "decode", "encode", "lock_path", "log_path", "socket_path"]
 
 LINE_LIMIT = 64 << 20
 """Longest message in bytes."""
 
 _SOCKET_PATH_LIMIT = 104
 """Longest path of a Unix socket in bytes (108 on Linux, less elsewhere)."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of one answer."""
+
+    column: str
+    """The column's id."""
+    prompt: int
+    """The prompt's number: counted from 0, or its index."""
+    text_delta: str
+    """Text that comes after what came before; from outside: show it through ``engine.text``."""
+    done: bool
+    stop_reason: str | None
+    """At the end: "eos", "length" or "cancelled"."""
+    tokens: int | None
+    """At the end: tokens of the answer."""
+    seconds: float | None
+    """At the end: seconds from the batch's start to this answer's end."""
 
 
 def _path(home: Home, suffix: str) -> Path:

@@ -429,3 +429,19 @@ async def test_at_most_ten_repaints_a_second(
             await pilot.pause(0.001)
         took = clock() - began
         assert 1 <= len(drawn) <= took / REPAINT_SECONDS + 2
+
+
+async def test_the_first_word_waits_for_no_frame(
+    client: FakeClient, finished: Any, frozen_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.screens.play.REPAINT_SECONDS", 3600.0)
+    app = frozen_app(finished, mode="play")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        await pilot.press("n")
+        client.ready.set()
+        client.write(TUNED, "First")
+        await until(pilot, lambda: "First" in shown(pilot.app, "tuned"))
+        client.write(TUNED, " second")
+        await until(pilot, lambda: pilot.app.screen._answers["tuned"].text == "First second")
+        assert "second" not in shown(pilot.app, "tuned"), "what follows has its frames"

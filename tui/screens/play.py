@@ -261,8 +261,12 @@ class PlayScreen(WorkbenchScreen):
             async for chunk in client.generate(prompt, sampling, list(self._columns)):
                 self._loaded()
                 side = self._columns[chunk.column]
+                begins = not any(answer.text for answer in self._answers.values())
                 self._answers[side].take(chunk)
                 self._touch(side)
+                if begins:  # the first word at once, what follows at the painter's turns
+                    self._paint()
+                    self._painter.reset()
         except UserError as error:  # this prompt failed; the worker lives on
             self._failed(error)
         self._ended()

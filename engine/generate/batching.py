@@ -1,0 +1,268 @@
+"""Answers any number of prompts with a fixed number of slots: one that is done takes the next.
+
+Prompts are sorted by length, the longest first, and those that need about as much room share one
+set of slots. How many slots there are follows from the memory that is free.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from engine.generate.mixing import Mixture
+from engine.generate.sampling import Cancelled, picking
+from engine.generate.stepper import Stepper
+from engine.recipe import GenerateSection
+
+if TYPE_CHECKING:
+    from engine.generate.models import Base
+
+__all__ = ["MOST_ROWS", "MOST_ROWS_CPU", "Asked", "answer_in_slots", "free_memory", "most_room"]
+
+MOST_ROWS = 256
+MOST_ROWS_CPU = 32
+
+FEW_ROWS = 8
+"""So few answers are somebody's who waits. On a GPU they get slots of one size for every prompt,
+which are kept: recording a step takes longer than a short answer."""
+
+FEW_CAPACITY = 1024
+LEAST_CAPACITY = 64
+
+PREFILL_TOKENS = 8192
+"""Prompts are read together up to this many tokens, padding included."""
+
+REFILL_SHARE = 4
+"""New prompts are read when a quarter of the slots is free: reading a few costs as much as reading
+many, and an idle slot costs little meanwhile."""
+
+MEMORY_SHARE = 0.5
+"""Of the memory that is free: what others on the same card may want soon is theirs."""
+
+
+@dataclass(eq=False)
+class Asked:
+    """One prompt and what became of it so far."""
+
+    prompt: Sequence[int]
+    """Token ids, at least one."""
+    adapter: str
+    seed: int
+    room: int
+    """Tokens that the answer may have, at least one."""
+    ends: frozenset[int]
+    """Tokens that end the answer."""
+    ids: list[int] = field(default_factory=list)
+    """The answer's tokens."""
+
+    @property
+    def need(self) -> int:
+        """Tokens that it takes in a slot."""
+        return len(self.prompt) + self.room
+
+
+OnToken = Callable[[Asked, int | None, str | None], None]
+"""(whose, its next token or None, None or why it ends: "eos", "length", "cancelled")."""
+
+
+def most_room(base: "Base", asked: Sequence[Asked]) -> int:
+    """Tokens of the slots that hold the longest of these."""
+    return max(_groups(base, asked))
+
+
+def answer_in_slots(
+    base: "Base",
+    asked: Sequence[Asked],
+    settings: GenerateSection,
+    on_token: OnToken,
+    cancelled: Cancelled,
+    *,
+    mixed: bool = True,
+) -> None:
+    """Answer them all, in whatever order is fastest; a few side by side.
+
+    ``mixed``: whether their adapters can share a batch (:func:`engine.generate.mixing.can_mask`).
+    The base's attention must be that of slots (:func:`engine.generate.fit.take_slots`).
+    """
+    parts: dict[str, list[Asked]] = {}
+    for one in asked:
+        parts.setdefault("" if mixed else one.adapter, []).append(one)
+    groups = [group for part in parts.values() for group in _groups(base, part).items()]
+    few = len(asked) <= FEW_ROWS
+    for side_by_side in [groups] if few else [[group] for group in groups]:
+        _answer_side_by_side(base, side_by_side, settings, on_token, cancelled)
+        if not few:
+            base.steppers = []  # freed before those of the next size are made
+
+
+Group = tuple[int, list[Asked]]
+"""Size of a slot, and who gets one of that size."""
+
+
+@torch.inference_mode()
+def _answer_side_by_side(
+    base: "Base",
+    groups: Sequence[Group],
+    settings: GenerateSection,
+    on_token: OnToken,
+    cancelled: Cancelled,
+) -> None:
+    """A step of each group in turn."""
+    steppers = _steppers(base, groups, settings)
+    batches = [
+        _Batch(stepper, group, on_token, cancelled).steps()
+        for stepper, (_, group) in zip(steppers, groups, strict=True)
+    ]
+    # With several, each step changes the adapters.
+    with steppers[0].mixture.active() if len(steppers) == 1 else contextlib.nullcontext():
+        while batches:
+            batches = [batch for batch in batches if next(batch, "done") != "done"]
+
+
+def _groups(base: "Base", asked: Sequence[Asked]) -> dict[int, list[Asked]]:
+    """Size of a slot -> who gets one of that size; the largest size first."""
+    gpu, few = base.device.startswith("cuda"), len(asked) <= FEW_ROWS
+    most = base.context or max(one.need for one in asked)
+
+    def rounded(need: int) -> int:
+        size = FEW_CAPACITY if gpu and few else LEAST_CAPACITY
+        while size < need:
+            size *= 2
+        return max(min(size, most), need)
+
+    if few:  # side by side
+        return {rounded(max(one.need for one in asked)): list(asked)}
+    groups: dict[int, list[Asked]] = {}
+    for one in sorted(asked, key=lambda one: -len(one.prompt)):
+        groups.setdefault(rounded(one.need), []).append(one)
+    return dict(sorted(groups.items(), reverse=True))
+
+
+class _Batch:
+    def __init__(
+        self, stepper: Stepper, asked: Sequence[Asked], on_token: OnToken, cancelled: Cancelled
+    ) -> None:
+        self.stepper = stepper
+        self.waiting = deque(asked)
+        self.on_token, self.cancelled = on_token, cancelled
+        self.slots: list[Asked | None] = [None] * stepper.rows
+
+    def steps(self) -> Iterator[None]:
+        """Fill, step, hand on, until nobody waits; yields after each step.
+
+        On a GPU a step is begun before the tokens of the one before are looked at, so that the GPU
+        never waits; the price is one token too many for an answer that has just ended.
+        """
+        behind = 1 if self.stepper.device.startswith("cuda") else 0
+        begun: deque[tuple[list[Asked | None], Callable[[], list[int]]]] = deque()
+        while not self.cancelled.requested:
+            self._refill()
+            if any(self.slots):
+                begun.append((list(self.slots), self.stepper.step()))
+            elif not begun:
+                break
+            while begun and (len(begun) > behind or not any(self.slots)):
+                owners, read = begun.popleft()
+                self._hand_on(owners, read())
+            yield
+        for one in (*self.slots, *self.waiting):
+            if one is not None:
+                self.on_token(one, None, "cancelled")
+
+    def _refill(self) -> None:
+        free = deque(number for number, one in enumerate(self.slots) if one is None)
+        if len(free) < len(self.waiting) and len(free) * REFILL_SHARE < len(self.slots):
+            return
+        while free and self.waiting and not self.cancelled.requested:
+            slots: list[int] = []
+            chosen: list[Asked] = []
+            longest = 0
+            while free and self.waiting:
+                longest = max(longest, len(self.waiting[0].prompt))
+                if chosen and longest * (len(chosen) + 1) > PREFILL_TOKENS:
+                    break
+                slots.append(free.popleft())
+                chosen.append(self.waiting.popleft())
+            self.stepper.fill(
+                slots,
+                [one.prompt for one in chosen],
+                [one.adapter for one in chosen],
+                [one.seed for one in chosen],
+            )
+            for number, one in zip(slots, chosen, strict=True):
+                self.slots[number] = one
+
+    def _hand_on(self, owners: list[Asked | None], tokens: list[int]) -> None:
+        for number, (one, token) in enumerate(zip(owners, tokens, strict=True)):
+            if one is None or self.slots[number] is not one:
+                continue  # nobody's, or a step too many
+            end = None
+            if token in one.ends:
+                end = "eos"
+            else:
+                one.ids.append(token)
+                if len(one.ids) >= one.room:
+                    end = "length"
+            if end:
+                self.slots[number] = None
+            self.on_token(one, None if end == "eos" else token, end)
+
+
+def _steppers(base: "Base", groups: Sequence[Group], settings: GenerateSection) -> list[Stepper]:
+    """Slots for each of these groups; those of the last prompt again where they are the same."""
+    wanted = [
+        (
+            _rows(base, len(group), capacity),
+            capacity,
+            sorted({one.adapter for one in group}),
+            picking(settings),
+        )
+        for capacity, group in groups
+    ]
+    kept = {
+        number: stepper
+        for stepper in base.steppers
+        for number, want in enumerate(wanted)
+        if want == (stepper.rows, stepper.capacity, stepper.mixture.adapters, stepper.picker.how)
+    }
+    base.steppers = []  # what is not needed again is free before more is taken
+    for number, (rows, capacity, adapters, _) in enumerate(wanted):
+        if number not in kept:
+            mixture = Mixture(base, adapters, rows)
+            kept[number] = Stepper(base, rows, capacity, settings, mixture)
+            kept[number].capture()
+    base.steppers = [kept[number] for number in range(len(wanted))]
+    return list(base.steppers)
+
+
+def _rows(base: "Base", wanted: int, capacity: int) -> int:
+    """As many as are wanted and have room in memory; of many on a GPU a power of two."""
+    room = int(MEMORY_SHARE * free_memory(base.device) / _slot_bytes(base, capacity))
+    most = MOST_ROWS_CPU
+    if base.device.startswith("cuda"):
+        most = MOST_ROWS
+        if wanted > FEW_ROWS:
+            wanted = 1 << (wanted - 1).bit_length()
+    return max(1, min(most, room, wanted))
+
+
+def free_memory(device: str) -> int:
+    """Bytes: what the GPU has left (with what PyTorch holds unused), or this machine."""
+    if not device.startswith("cuda"):
+        return psutil.virtual_memory().available
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _slot_bytes(base: "Base", capacity: int) -> int:
+    """What one slot takes: its keys and values, and logits a few times over."""
+    config = base.bare.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    bytes_each = base.bare.get_input_embeddings().weight.element_size()
+    cache = 2 * config.num_hidden_layers * heads * size * capacity * bytes_each
+    return int(cache + 6 * 4 * config.vocab_size)
