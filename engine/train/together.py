@@ -43,9 +43,9 @@ def wishes(**wanted: bool) -> int:
 class Step:
     """One optimiser step of all processes."""
 
-    loss: float
-    """Over all trained tokens of the step, in nats."""
-    tokens: int
+    loss: Any
+    """Over all trained tokens of the step, in nats; of one process it may be on the GPU still."""
+    tokens: Any
     memory: int
     """Bytes that the process with most of it holds."""
     peak: int
@@ -105,6 +105,9 @@ class Together(SFTTrainer):
         processes on a CPU.
         """
         used, peak = self.memory.own()
+        if self.ranks.count == 1:
+            self.step = Step(self._step_loss, self._step_tokens, used, peak)
+            return wanted
         rows = self.ranks.gather([self._step_loss, self._step_tokens, used, peak, wanted])
         losses, tokens, used_bytes, peaks, _ = zip(*rows, strict=True)
         # A process's loss is its share of the sum over all tokens, times the number of processes.

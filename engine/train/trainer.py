@@ -3,6 +3,7 @@
 Imported by worker processes only, and after unsloth where unsloth is used (it patches TRL).
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +16,12 @@ from engine.jobs.ranks import is_sharded
 from engine.train.arguments import training_arguments
 from engine.train.backend import Loaded
 from engine.train.fused.flat import FlatCollator
+from engine.train.journaling import Journaling, reads_late
 from engine.train.memory import MemoryReader
 from engine.train.packed import PackedCollator
 from engine.train.ranks import Ranks
-from engine.train.rows import TOKENS
 from engine.train.sampler import GroupedByLength
 from engine.train.samples import Sampling
-from engine.train.steering import Steering
 from engine.train.together import EVALUATE, MEMORY, SAMPLE, SAVE, STOP, wishes
 from engine.train.trackers import Trackers
 from engine.train.watchdog import Watchdog
@@ -35,7 +35,7 @@ class _TrainingDone(Exception):
     """The checkpoint resumed from was the last one: nothing is left to train."""
 
 
-class RunTrainer(Steering):
+class RunTrainer(Journaling):
     """Trains one attempt of a run.
 
     Every optimiser step becomes one ``metrics`` line with its own loss, whatever else happens.
@@ -68,8 +68,7 @@ class RunTrainer(Steering):
         self.for_generation = loaded.for_generation
         self.flat = loaded.flat
         self.slower_because = loaded.slower_because
-        self._step_loss: Any = 0.0
-        self._step_tokens: Any = 0
+        self.late = reads_late(context.recipe, loaded, self.ranks)
         self._step_began = self._memory_told = time.perf_counter()
         super().__init__(
             model=loaded.model,
@@ -113,63 +112,20 @@ class RunTrainer(Steering):
 
     # ---- one step ---------------------------------------------------------------------------
 
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        packed = inputs.pop(TOKENS, None)
-        tokens = (inputs["attention_mask"] if packed is None else packed).sum()
-        loss = super().training_step(model, inputs, *args, **kwargs)
-        self._step_loss = self._step_loss + loss.detach()
-        self._step_tokens = self._step_tokens + tokens
-        return loss
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        if not self.flat:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        # TRL asks the GPU four times a step for numbers that nobody needs before the step's end.
-        outputs = model(**inputs, use_cache=False, num_items_in_batch=num_items_in_batch)
-        accuracy = outputs.num_correct_tokens / max(1, len(inputs["loss_targets"]))
-        self._metrics["train"]["mean_token_accuracy"].append(accuracy)
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        return 0  # counting them walks over every parameter at every step
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Journals a step. Nothing is kept in ``state.log_history``: checkpoints stay small."""
-        seen = getattr(self, "_metrics", {}).get("train", {})
-        accuracy = seen.get("mean_token_accuracy") or []
-        if "loss" in logs and "grad_norm" in logs:
-            seconds, step = time.perf_counter() - self._step_began, self.step
-            self.context.journal.append(
-                "metrics",
-                step=self.state.global_step,
-                epoch=self.state.epoch,
-                loss=step.loss,
-                learning_rate=float(logs["learning_rate"]),
-                grad_norm=float(logs["grad_norm"]),
-                step_seconds=seconds,
-                tokens=step.tokens,
-                tokens_per_second=step.tokens / max(seconds, 1e-9),
-                mean_token_accuracy=float(sum(accuracy) / len(accuracy)) if accuracy else None,
-                memory_bytes=step.memory,
-                peak_memory_bytes=step.peak,
-            )
-            self._step_loss, self._step_tokens = 0.0, 0
-            self._track({"loss": step.loss, **{k: logs[k] for k in ("learning_rate", "grad_norm")}})
-            self._watch(step.loss, float(logs["grad_norm"]))
-            if why := self.slower_because():
-                self.slower_because = str
-                self._warn(f"training is slower than it could be: {why}")
-        for values in getattr(self, "_metrics", {}).values():
-            values.clear()
-
-    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        super()._maybe_log_save_evaluate(*args, **kwargs)
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Any, grad_norm: Any, *args: Any, learning_rate: Any = None, **kwargs: Any
+    ) -> None:
+        self.control.should_log = False  # Transformers would wait for the GPU at every step
+        if self.state.global_step > self._sent:
+            self._send(grad_norm, learning_rate)
+        control = self.control
+        looks = control.should_evaluate or control.should_save or control.should_training_stop
+        asked = self.evaluation_asked or self.sample_asked
+        if looks or asked or not self.late:
+            self._journal_pending()
+        super()._maybe_log_save_evaluate(
+            tr_loss, grad_norm, *args, learning_rate=learning_rate, **kwargs
+        )
         if self.evaluation_asked:
             # Asked for from outside: shown, but it decides nothing, so that the run's course
             # (best checkpoint, early stopping) does not depend on who looked at it when.
@@ -180,7 +136,8 @@ class RunTrainer(Steering):
         if self.sample_asked:
             self.sample_asked = False
             self._given_up_means_stop(lambda: self.sample("asked"))
-        self._step_began = time.perf_counter()
+        if looks or asked:
+            self._step_began = time.perf_counter()
 
     # ---- the whole --------------------------------------------------------------------------
 
@@ -191,9 +148,14 @@ class RunTrainer(Steering):
         except _TrainingDone:
             if self.args.load_best_model_at_end:
                 self._load_best_model()
+        except Exception:
+            with contextlib.suppress(Exception):  # the step before was made, whatever came then
+                self._journal_pending()
+            raise
 
     def begin(self) -> None:
         """Runs before the first step of this attempt, everything loaded."""
+        self._sent = self.state.global_step
         if self.stop_agreed():
             raise Stopped
         if self.measure_first and not self.state.global_step:
