@@ -182,6 +182,7 @@ def build_parser() -> _Parser:
 
     _runs_parser(verbs, common)
     _queue_parser(verbs, common)
+    _bench_parser(verb("bench", "bench:bench", "measure this engine beside others here", settings))
 
     verb("reindex", "runs:reindex", "rebuild runs.db from the journals")
     verb("doctor", "system:doctor", "what is installed, what works, what to do")
@@ -264,6 +265,28 @@ def _runs_parser(verbs: "argparse._SubParsersAction[_Parser]", common: _Parser) 
     sub = action("rm", "runs:remove", "delete a run's folder, or a sweep's; asks first")
     sub.add_argument("ref", metavar="RUN|SWEEP")
     sub.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _bench_parser(sub: _Parser) -> None:
+    sub.add_argument("--quick", action="store_true", help="at most five minutes on a GPU")
+    sub.add_argument("--recipe", metavar="R", help="default: amazon-titles on a GPU, demo on a CPU")
+    sub.add_argument(
+        "--shape",
+        choices=["3b", "1b", "tiny"],
+        help="random weights in this shape of Llama 3.2 (default: the recipe's model, if here)",
+    )
+    sub.add_argument("--steps", type=int, metavar="N", help="optimiser steps of each contestant")
+    sub.add_argument("--batch", type=int, metavar="N", help="per_device_train_batch_size")
+    sub.add_argument("--max-length", type=int, metavar="N", help="tokens of a row at most")
+    sub.add_argument("--only", default="", metavar="A,B", help="these contestants (see the table)")
+    sub.add_argument(
+        "--rows",
+        choices=["corpus", "full", "both"],
+        default="both",
+        help="rows as long as the data's, rows that all have max_length, or both (default)",
+    )
+    sub.add_argument("--device", choices=["auto", "cuda", "cpu"], default="auto")
+    sub.add_argument("--now", action="store_true", help="though a run uses the GPU")
 
 
 def _turn(sub: _Parser) -> None:

@@ -4,10 +4,11 @@ The thread owns its sqlite connection: it ingests new journal lines, queries wha
 watches, and posts a :class:`Changed` only when something changed. Widgets never touch the store.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -73,6 +74,8 @@ class Snapshot:
     """Why the store cannot be read."""
     tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Run's id -> its tags."""
+    benches: list[dict[str, Any]] = field(default_factory=list)
+    """The last bench of each device of this machine, newest first."""
 
     @cached_property
     def sweeps(self) -> "dict[str, SweepRow]":
@@ -150,12 +153,13 @@ class StoreFeed:
 
     def _run(self, post: Callable[[Message], Any]) -> None:
         try:
-            from engine.history import ingest, queries, store
+            from engine.history import benches, ingest, queries, store
             from tui.rundetail import DetailReader
         except ImportError:
             post(Changed(Snapshot(loaded=True)))
             return
-        reader = _Reader(self.home, store, ingest, queries, DetailReader(self.home, queries))
+        details = DetailReader(self.home, queries)
+        reader = _Reader(self.home, store, ingest, queries, benches, details)
         while not self._stopped:
             began = time.monotonic()
             self._wake.clear()
@@ -174,9 +178,15 @@ class _Reader:
     """One look at the store after the other; says None when nothing changed."""
 
     def __init__(
-        self, home: Home, store: Any, ingest: Any, queries: Any, details: "DetailReader"
+        self,
+        home: Home,
+        store: Any,
+        ingest: Any,
+        queries: Any,
+        benches: Any,
+        details: "DetailReader",
     ) -> None:
-        self._details = details
+        self._details, self._benches = details, benches
         self.home, self._ingest, self._queries, self._open = home, ingest, queries, store.open_store
         self._store: Any = None
         self._last = Snapshot()
@@ -188,18 +198,19 @@ class _Reader:
         if self._store is None:
             self._store = self._open(self.home)
         changed = set(self._ingest.ingest(self.home, self._store))
-        annotated = "" in changed  # notes and tags, of whichever run
+        annotated = "" in changed  # notes and tags, of whichever run, or a bench
         self._stale |= {id for id in watched if annotated or id in changed or self._log_changed(id)}
         new = {id for id in watched if id not in self._last.details}
         now = time.monotonic()
         wanted = new | {id for id in self._stale & watched if now >= self._not_before.get(id, 0)}
         if self._last.loaded and not self._last.error and not changed and not wanted:
             return None
-        rows, tags = self._last.rows, self._last.tags
+        rows, tags, benches = self._last.rows, self._last.tags, self._last.benches
         if changed or not self._last.loaded:
             rows = self._queries.list_runs(self._store)
         if annotated or not self._last.loaded:
             tags = self._queries.tags_of_runs(self._store)
+            benches = self._benches.latest_benches(self._store, os.uname().nodename)
         known = {row.id: row for row in rows}
         details = {
             id: self._timed_detail(known[id]) if id in wanted else self._last.details[id]
@@ -207,7 +218,7 @@ class _Reader:
             if id in known
         }
         self._stale -= wanted | (self._stale - watched)
-        self._last = Snapshot(rows, details, loaded=True, tags=tags)
+        self._last = Snapshot(rows, details, loaded=True, tags=tags, benches=benches)
         return self._last
 
     @property
@@ -220,8 +231,7 @@ class _Reader:
         if self._last.error == words:
             return None
         self._store = None
-        last = self._last
-        self._last = Snapshot(last.rows, last.details, loaded=True, error=words, tags=last.tags)
+        self._last = replace(self._last, loaded=True, error=words)
         return self._last
 
     def _folder(self, id: str) -> Path:

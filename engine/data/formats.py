@@ -14,11 +14,11 @@ from engine.data.tokenizer_files import TokenizerFiles
 from engine.errors import UserError
 from engine.recipe import FormatSection
 
-__all__ = ["Format"]
+__all__ = ["ALPACA", "Format"]
 
 _CONTENT = "\ue000\ue001"
 """Private-use characters that stand for an answer while the template is looked at."""
-_ALPACA = (
+ALPACA = (
     "Below is an instruction that describes a task, paired with an input that provides further "
     "context. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{prompt}\n\n### Response:\n"
@@ -149,7 +149,7 @@ class Format:
             if not row.instruction:
                 before = _ALPACA_BARE
             else:
-                before = _ALPACA if row.prompt else _ALPACA_NO_INPUT
+                before = ALPACA if row.prompt else _ALPACA_NO_INPUT
             before = before.replace("{instruction}", row.instruction, 1)
             # From the end: the instruction may spell the mark out.
             before = row.prompt.join(before.rsplit("{prompt}", 1))

@@ -45,7 +45,7 @@ Identity = tuple[int, int, int, int]
 
 
 def ingest(home: Home, store: Store, limit_lines: int = LIMIT_LINES, live: bool = True) -> set[str]:
-    """Read what is new; returns the ids of runs that changed ("" for notes and tags).
+    """Read what is new; returns the ids of runs that changed ("" for notes, tags and benches).
 
     At most about ``limit_lines`` lines a call; ``store.more`` says whether there is more. With
     ``live`` also finds lost runs, and gives workers without a supervisor a new one. Nothing is read
@@ -104,7 +104,8 @@ def reindex(home: Home, store: Store) -> int:
         try:
             store.refresh()
             with store.transaction() as connection:
-                for table in (*tables.RUN_TABLES, "runs", "journals", "notes", "tags", "datasets"):
+                own = ("runs", "journals", "datasets")
+                for table in (*tables.RUN_TABLES, *tables.HOME_TABLES, *own):
                     connection.execute(f"DELETE FROM {table}")
                 store.known.clear()
                 store.datasets.clear()

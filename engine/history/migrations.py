@@ -3,8 +3,9 @@
 Importing sqlite-utils takes 0.1 s, and with pandas, where that is installed, 0.7 s and 40 MB more:
 ``engine.history.store`` compares names with plain SQL first and comes here only when they differ.
 
-Every table but ``datasets`` has a column ``run`` (the run's id). All of it is rebuilt from journals
-by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations seconds.
+Every table but ``datasets`` and ``benches`` has a column ``run`` (the run's id). All of it is
+rebuilt from journals by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations
+seconds.
 
 - ``runs``: one row a run; the columns are the fields of :class:`engine.history.row.RunRow`.
 - ``metrics``: one row an optimiser step (of the latest attempt that made it): ``attempt``, ``t``,
@@ -26,6 +27,9 @@ by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations seconds
   run ``""``.
 - ``notes`` (``id``, ``run``, ``t``, ``text``) and ``tags`` (``run``, ``tag``, ``t``): from the
   home's ``journal.jsonl``.
+- ``benches``: one row a ``tunebench bench``, from the same journal: ``id``, ``t`` (when it began),
+  ``host``, ``gpu`` (NULL: the CPU), ``recipe``, ``state`` (running, finished, interrupted),
+  ``document`` (JSON, as ``bench --json`` prints it).
 - ``datasets``: one row a fingerprint, of what was cleaned or trained on: ``name``, ``path`` (NULL:
   it is no longer there), ``created``, ``source``, ``layout``, ``shape``, ``rows_read``,
   ``rows_kept``, rows a split, ``seconds``, ``clean`` (rules, JSON), ``manifest`` (its size, time
@@ -168,6 +172,14 @@ def m004_sweeps_and_errors(db: Database) -> None:
     columns = {"sweep": str, "sweep_values": str, "num_processes": int, "error": str}
     for name, kind in columns.items():
         db.table("runs").add_column(name, kind)
+
+
+@migrations()
+def m005_benches(db: Database) -> None:
+    benches = {"id": str, "t": float, "host": str, "gpu": str, "recipe": str, "state": str}
+    _create(db, "benches", {**benches, "document": str}, "id")
+    # An older program may have passed over such lines of the home's journal.
+    db.execute("DELETE FROM journals WHERE run = ''")
 
 
 def _create(db: Database, name: str, columns: dict[str, type], key: str | Sequence[str]) -> None:

@@ -9,20 +9,20 @@ from engine.home import Home
 from engine.jobs.journal import Journal
 from engine.jobs.lock import locked
 
-__all__ = ["add_note", "add_tag", "remove_tag"]
+__all__ = ["add_note", "add_tag", "append_event", "remove_tag"]
 
 
 def add_note(home: Home, run: str, text: str) -> str:
     """Write a note on the run with this id; returns the note's own id."""
-    return _append(home, "note", run=run, text=text)
+    return append_event(home, "note", run=run, text=text)
 
 
 def add_tag(home: Home, run: str, tag: str) -> str:
-    return _append(home, "tag", run=run, tag=_checked(tag))
+    return append_event(home, "tag", run=run, tag=_checked(tag))
 
 
 def remove_tag(home: Home, run: str, tag: str) -> str:
-    return _append(home, "untag", run=run, tag=_checked(tag))
+    return append_event(home, "untag", run=run, tag=_checked(tag))
 
 
 def _checked(tag: str) -> str:
@@ -31,8 +31,12 @@ def _checked(tag: str) -> str:
     return tag
 
 
-def _append(home: Home, type: str, **fields: Any) -> str:
-    id = secrets.token_hex(8)
+def append_event(home: Home, type: str, id: str | None = None, **fields: Any) -> str:
+    """Add an event to the home's own journal; returns its id, a new one where none is given.
+
+    Raises :class:`UserError` when it cannot be written.
+    """
+    id = id or secrets.token_hex(8)
     try:
         with locked(home.journal), contextlib.closing(Journal(home.journal)) as journal:
             journal.append(type, id=id, **fields)

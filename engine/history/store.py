@@ -23,6 +23,7 @@ MIGRATIONS = (
     "m002_seconds_of_all_attempts",
     "m003_datasets_as_things",
     "m004_sweeps_and_errors",
+    "m005_benches",
 )
 """Names of the migrations that this program knows, in order."""
 

@@ -8,9 +8,20 @@ from typing import Any
 
 from engine.history.row import RunRow, fold, scalar
 
-__all__ = ["RUN_TABLES", "forget", "load_row", "row_of", "save_row", "write", "write_home"]
+__all__ = [
+    "HOME_TABLES",
+    "RUN_TABLES",
+    "forget",
+    "load_row",
+    "row_of",
+    "save_row",
+    "write",
+    "write_home",
+]
 
 RUN_TABLES = ("metrics", "evaluations", "samples", "checkpoints", "memory", "events")
+HOME_TABLES = ("notes", "tags", "benches")
+"""Filled from the home's own journal."""
 
 COLUMNS = tuple(field.name for field in fields(RunRow))
 SELECT_RUN = f"SELECT {', '.join(COLUMNS)} FROM runs"
@@ -177,7 +188,7 @@ def words(event: Event) -> str:
 
 
 def write_home(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
-    """Insert notes and tags from the home's own journal."""
+    """Insert notes, tags and benches from the home's own journal."""
     for event in events:
         run, kind, time = event.get("run"), event["type"], event.get("t")
         if kind == "note":
@@ -190,9 +201,22 @@ def write_home(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
                 "INSERT OR IGNORE INTO tags (run, tag, t) VALUES (?, ?, ?)",
                 (run, str(event.get("tag")), time),
             )
+        elif kind == "bench" and isinstance(event.get("document"), dict):
+            _write_bench(connection, event["document"])
         elif kind == "untag":
             tag = (run, str(event.get("tag")))
             connection.execute("DELETE FROM tags WHERE run = ? AND tag = ?", tag)
+
+
+def _write_bench(connection: sqlite3.Connection, document: Event) -> None:
+    """Of the events of one bench the last one counts: it tells all that was measured."""
+    columns = ("id", "t", "host", "gpu", "recipe", "state")
+    values = [scalar(document.get(name)) for name in columns]
+    connection.execute(
+        f"INSERT OR REPLACE INTO benches ({', '.join(columns)}, document) "
+        f"VALUES ({', '.join('?' * len(columns))}, ?)",
+        (*values, json.dumps(document, ensure_ascii=False)),
+    )
 
 
 def row_of(values: Sequence[Any]) -> RunRow:
@@ -218,12 +242,12 @@ def save_row(connection: sqlite3.Connection, row: RunRow) -> None:
 
 
 def forget(connection: sqlite3.Connection, run: str) -> None:
-    """Remove everything of one journal: of a run, or ("") the notes and tags."""
+    """Remove everything of one journal: of a run, or ("") the notes, tags and benches."""
     if run:
         for table in RUN_TABLES:
             connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
         connection.execute("DELETE FROM runs WHERE id = ?", (run,))
     else:
-        connection.execute("DELETE FROM notes")
-        connection.execute("DELETE FROM tags")
+        for table in HOME_TABLES:
+            connection.execute(f"DELETE FROM {table}")
     connection.execute("DELETE FROM journals WHERE run = ?", (run,))

@@ -279,9 +279,13 @@ def _spawn(
     _supervisors.append(process)
 
 
-def reap() -> None:
-    """Forget supervisors of ours that ended, so that a long-lived viewer keeps no zombies."""
+def reap() -> int:
+    """Forget supervisors of ours that ended, so that a long-lived viewer keeps no zombies.
+
+    Returns how many of them have not.
+    """
     _supervisors[:] = [process for process in _supervisors if process.poll() is None]
+    return len(_supervisors)
 
 
 def wait_until_dead(folder: RunFolder, seconds: float) -> bool:

@@ -22,13 +22,13 @@ from engine.history.ingest import ingest, ingest_all, reindex
 from engine.history.notes import add_note, add_tag, remove_tag
 from engine.history.row import RunRow, fold, seconds
 from engine.history.store import Store, open_store
-from engine.history.tables import COLUMNS, RUN_TABLES
+from engine.history.tables import COLUMNS, HOME_TABLES, RUN_TABLES
 from engine.home import Home, open_home
 from engine.jobs.journal import Journal
 from tests.engine.fakes import runs
 
 ROOT = Path(__file__).parents[2]
-TABLES = ("runs", *RUN_TABLES, "notes", "tags", "datasets")
+TABLES = ("runs", *RUN_TABLES, *HOME_TABLES, "datasets")
 
 
 @pytest.fixture

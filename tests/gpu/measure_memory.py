@@ -193,7 +193,7 @@ def recipe_of(settings: Point, work: Path, device: str) -> Recipe:
         [
             f"data.source={work / 'rows-{max_length}.jsonl'.format(**settings)}",
             "data.name=rows",
-            # The tokenizer knows the catalogue's words only: alpaca's would fill 100 tokens.
+            # As when the tokenizer did not know alpaca's words: the points stay comparable.
             "format.template=plain",
             *("split.train=0.9", "split.validation=0.05", "split.test=0.05"),
             f"model.model_name_or_path={work / 'model-{shape}'.format(**settings)}",

@@ -12,7 +12,6 @@ reads the journals, and answers some titles with base and tuned model side by si
 import argparse
 import json
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from engine.bench.shapes import SHAPES, build_model  # noqa: E402
 from engine.home import Home, open_home  # noqa: E402
 from engine.jobs import launch  # noqa: E402
 from engine.jobs.folder import RunFolder  # noqa: E402
@@ -34,37 +34,6 @@ from engine.recipe import load_recipe  # noqa: E402
 WARM_UP_STEPS = 10
 TRAINABLE = 12_156_928
 """LoRA r=8 on the seven linears of Llama 3.2 3B."""
-
-SHAPES = {
-    "3b": {
-        "hidden_size": 3072,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 24,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "vocab_size": 128_256,
-    },
-    "1b": {
-        "hidden_size": 2048,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 64,
-        "vocab_size": 128_256,
-    },
-    "tiny": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "vocab_size": 9000,
-    },
-}
-SPECIAL = ["<|begin_of_text|>", "<|end_of_text|>", "<|pad|>"]
 
 
 def main() -> int:
@@ -80,7 +49,7 @@ def main() -> int:
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.build:
-        build_model(args.build, SHAPES[args.shape])
+        say(f"{build_model(args.build, args.shape):,} parameters")
         return 0
     args.out.mkdir(parents=True, exist_ok=True)
     home = open_home(args.home)
@@ -115,94 +84,6 @@ def main() -> int:
 
 def say(words: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {words}", flush=True)
-
-
-# ---- the model ------------------------------------------------------------------------------
-
-
-def build_model(folder: Path, shape: dict[str, int]) -> None:
-    """Random weights in bfloat16, in shards, with a tokenizer of the same vocabulary size."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    build_tokenizer(temporary, shape["vocab_size"])
-    config = LlamaConfig(
-        **shape,
-        max_position_embeddings=131_072,
-        tie_word_embeddings=True,
-        rms_norm_eps=1e-5,
-        rope_parameters={
-            "rope_type": "llama3",
-            "rope_theta": 500_000.0,
-            "factor": 32.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 8192,
-        },
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
-        dtype="bfloat16",
-    )
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = LlamaForCausalLM(config)
-    say(f"{sum(p.numel() for p in model.parameters()):,} parameters")
-    model.save_pretrained(temporary, max_shard_size="2GB")
-    temporary.rename(folder)
-
-
-def build_tokenizer(folder: Path, size: int) -> None:
-    """BPE trained on the catalogue, filled up with names that no text produces."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        # Small, so that rows have about as many tokens as the corpus's have with the real one.
-        vocab_size=min(size, 8000),
-        special_tokens=SPECIAL,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(catalogue_texts(folder), trainer)
-    tree = json.loads(tokenizer.to_str())
-    vocabulary = tree["model"]["vocab"]
-    for number in range(len(vocabulary), size):
-        vocabulary[f"<|unused_{number}|>"] = number
-    tokenizer = Tokenizer.from_str(json.dumps(tree))
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{SPECIAL[0]} $A", special_tokens=[(SPECIAL[0], 0)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=SPECIAL[0],
-        eos_token=SPECIAL[1],
-        pad_token=SPECIAL[2],
-    ).save_pretrained(folder)
-
-
-def catalogue_texts(folder: Path) -> list[str]:
-    """Titles and descriptions of 2,000 catalogue lines, cleaned."""
-    from engine.data.prepare import prepare
-
-    recipe = load_recipe("demo", ["data.catalogue_rows=2000", "data.name=tokenizer"])
-    scratch = open_home(folder / "scratch")
-    table = prepare(scratch, recipe).split("train")
-    texts = [
-        f"{prompt}\n{completion}"
-        for prompt, completion in zip(
-            table["prompt"].to_pylist(), table["completion"].to_pylist(), strict=True
-        )
-    ]
-    shutil.rmtree(scratch.path)
-    return texts
 
 
 # ---- a run ----------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """A short run of the tiny model on a GPU with each backend, by the real supervisor and worker."""
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine import cli
 from engine.home import Home, open_home
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_all
@@ -103,3 +105,21 @@ def test_base_and_tuned_side_by_side(
     answers = generate_all(home, [base_column(tuned), tuned], ["red oak kettle"])
     assert [answer["column"] for answer in answers] == ["base", folder.id]
     assert answers[0]["text"] != answers[1]["text"]
+
+
+def test_the_bench_measures_everybody(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three to four minutes: random weights of the 1b shape, four contestants, few steps."""
+    names = ["tunebench", "unsloth", "trl-4bit", "bare"]
+    if importlib.util.find_spec("unsloth") is None:
+        names.remove("unsloth")
+    words = ["bench", "--shape", "1b", "--steps", "10", "--batch", "8", "--rows", "corpus"]
+    status = cli.main([*words, "--only", ",".join(names), "--home", str(home.path), "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert status == 0 and document["gpu"] and document["card"]["flops_per_second"] > 1e12
+    results = {one["contestant"]: one for one in document["results"]}
+    assert set(results) == set(names)
+    for name, one in results.items():
+        assert one["state"] == "finished" and one["counted_steps"] == 6, (name, one["reason"])
+        assert 0 < one["to_limit"] < 1 and one["peak_memory_bytes"] > 1e9
+    if "unsloth" in results:
+        assert "padding_free" in results["unsloth"]["facts"], "its own choice is told"

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from engine.home import Home
 from engine.system.doctor import Check
 from engine.system.gpu import Gpu, GpuProcess, GpuState
 from engine.system.host import Host, OurProcess
+from tests.tui.conftest import NOW, FrozenFeed, snapshot_of
 from tui.screens import system
 from tui.screens.system import Installation, Readings
 from tui.widgets.lines import LinesView
@@ -64,11 +66,41 @@ BAD = (
 )  # fmt: skip
 VERSIONS = {"torch": "2.13.0+cpu", "trl": "1.14.2", "unsloth": None}
 
+
+def bench(gpu: str | None = "NVIDIA H200", **fields: Any) -> dict[str, Any]:
+    """A bench as the journal keeps it, as far as it is shown."""
+    figures = {"trl 4-bit": 0.36, "unsloth 4-bit": 0.644, "tunebench": 0.111, "trl 16-bit": 0.286}
+    results: list[dict[str, Any]] = [
+        {
+            "label": label,
+            "rows": "corpus",
+            "step_seconds": seconds,
+            "tokens_per_second": 32 * 107 / seconds,
+            "to_best": 0.111 / seconds,
+            "to_limit": 32 * 107 / seconds / 61_300,
+            "peak_memory_bytes": 14.1e9,
+        }
+        for label, seconds in figures.items()
+    ]
+    failed = {"label": "unsloth checkpointing", "rows": "corpus", "step_seconds": None}
+    results.insert(1, {**failed, "state": "failed", "reason": "out of memory (CUDA out of memory)"})
+    results.append({**results[0], "rows": "full"})
+    return {"t": NOW - 3 * 86400, "gpu": gpu, "results": results, **fields}
+
+
 STATES: dict[str, tuple[Readings, tuple[Check, ...]]] = {
     "empty": (Readings(NO_GPU, HOST, ()), GOOD),
     "running": (Readings(TWO_GPUS, HOST, OURS), GOOD),
     "failed": (Readings(NO_GPU, HOST, ()), BAD),
 }
+
+
+BENCHES: dict[str, list[dict[str, Any]]] = {
+    "empty": [],
+    "running": [bench()],
+    "failed": [bench("NVIDIA H200"), bench(None, results=bench()["results"][:3])],
+}
+"""The newest first."""
 
 
 @pytest.fixture
@@ -84,6 +116,10 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> Callable[[Readings, tuple[Check
         )
 
     return use
+
+
+def fed(benches: list[dict[str, Any]]) -> FrozenFeed:
+    return FrozenFeed(replace(snapshot_of(), benches=benches))
 
 
 async def settle(pilot: Any) -> None:
@@ -102,7 +138,8 @@ def test_look(
     state: str, size: tuple[int, int], readings: Any, frozen_app: Any, snap_compare: Any
 ) -> None:
     readings(*STATES[state])
-    assert snap_compare(frozen_app(mode="system"), terminal_size=size, run_before=settle)
+    app = frozen_app(mode="system", feed=fed(BENCHES[state]))
+    assert snap_compare(app, terminal_size=size, run_before=settle)
 
 
 async def test_no_gpu_is_one_sentence(readings: Any, frozen_app: Any) -> None:
@@ -137,6 +174,38 @@ async def test_problems_come_first_with_what_to_do(readings: Any, frozen_app: An
         assert marks == ["✗", "✗", "!", "✓", "✓"]
         assert "  → export LANG=C.UTF-8" in lines(app, "doctor")
         assert "2 problems" in str(app.screen.query_one("#doctor").border_subtitle)
+
+
+async def test_the_last_bench_of_this_machines_card(readings: Any, frozen_app: Any) -> None:
+    readings(*STATES["running"])
+    benches = [bench(None), bench("Tesla T4"), bench(t=NOW - 86400)]
+    app = frozen_app(mode="system", feed=fed(benches))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        shown = lines(app, "bench")
+        assert [line.split()[0] for line in shown] == ["tok/s", "tunebench", "trl", "trl",
+                                                       "unsloth", "unsloth"]  # fmt: skip
+        assert shown[1].split() == ["tunebench", "30,847", "1.00", "50%", "0.111", "14.1"]
+        assert shown[-1].startswith("unsloth checkpointing  out of memory (CUDA")
+        pane = app.screen.query_one("#bench")
+        assert pane.border_title == "Last bench: tunebench 30,847 tok/s"
+        assert pane.border_subtitle == "2025-11-21"
+        readings(Readings(NO_GPU, HOST, ()))
+        app.feed.say(replace(snapshot_of(), benches=[bench("Tesla T4")]))
+        await pilot.press("r")
+        await settle(pilot)
+        assert lines(app, "bench")[0].split()[:2] == ["Tesla", "T4"], "of another device: named"
+
+
+async def test_a_bench_that_ends_is_shown(readings: Any, frozen_app: Any) -> None:
+    readings(*STATES["empty"])
+    app = frozen_app(mode="system", feed=fed([]))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert lines(app, "bench") == ["none yet: tunebench bench"]
+        app.feed.say(replace(snapshot_of(), benches=[bench(None)]))
+        await settle(pilot)
+        assert lines(app, "bench")[1].split()[:2] == ["tunebench", "30,847"]
 
 
 async def test_readings_stop_while_the_screen_is_hidden(
@@ -191,7 +260,12 @@ async def test_hostile_names(readings: Any, frozen_app: Any) -> None:
         GpuState(True, gpus=(gpu,), driver=NASTY), HOST, (OurProcess(1, "worker", NASTY, 1),)
     )
     readings(now, (Check(NASTY, False, NASTY * 50, NASTY), Check("x", True, "")))
-    app = frozen_app(mode="system")
+    results = [
+        {"label": NASTY, "rows": "corpus", "step_seconds": 1.0, "tokens_per_second": NASTY},
+        {"label": NASTY * 9, "rows": "corpus", "reason": NASTY * 9},
+        None,
+    ]
+    app = frozen_app(mode="system", feed=fed([bench(NASTY * 9, results=results)]))
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         assert not app.screen.query(Input)

@@ -1,17 +1,21 @@
-"""System: GPUs, host, our processes, versions, and what the doctor finds."""
+"""System: GPUs, host, our processes, versions, what the doctor finds, and the last bench."""
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
+from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Horizontal
+from textual.containers import Horizontal, Vertical
 
+from engine.history.benches import of_device
 from engine.home import Home
 from engine.system.doctor import Check, checks
 from engine.system.gpu import GpuState, read_gpus
 from engine.system.host import Host, OurProcess, our_processes, read_host
 from engine.system.versions import python_version, read_versions
 from tui import keymap
+from tui.benchlines import bench_day, bench_lines, bench_title
 from tui.feed import Snapshot
 from tui.screens.base import WorkbenchScreen
 from tui.widgets.lines import QUIET, LinesView, Run
@@ -64,13 +68,16 @@ class SystemScreen(WorkbenchScreen):
     SystemScreen #now { height: 6; }
     SystemScreen #installed { height: 1fr; }
     SystemScreen #host, SystemScreen #versions { width: 2fr; }
-    SystemScreen #ours, SystemScreen #doctor { width: 3fr; }
+    SystemScreen #ours, SystemScreen #found { width: 3fr; }
+    SystemScreen #doctor { min-height: 3; }
+    SystemScreen #bench { height: 3; min-height: 2; max-height: 50%; }
     SystemScreen.-tall #now { height: 8; }
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._names: dict[str, str] = {}
+        self._benches: list[dict[str, Any]] = []
         self._readings: Readings | None = None
         self._installation: Installation | None = None
         self._reading = False
@@ -83,10 +90,12 @@ class SystemScreen(WorkbenchScreen):
             yield _pane("ours", "Runs and workers")
         with Horizontal(id="installed"):
             yield _pane("versions", "Versions")
-            yield _pane("doctor", "Doctor")
+            with Vertical(id="found"):
+                yield _pane("doctor", "Doctor")
+                yield _pane("bench", "Last bench")
 
     def on_mount(self) -> None:
-        for id in ("gpus", "host", "ours", "versions", "doctor"):
+        for id in ("gpus", "host", "ours", "versions", "doctor", "bench"):
             self.query_one(f"#{id}", LinesView).show([("reading …", QUIET)])
         self._timer = self.set_interval(REFRESH_SECONDS, self._refresh, pause=True)
 
@@ -125,6 +134,7 @@ class SystemScreen(WorkbenchScreen):
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         self._names = {row.id: row.name for row in snapshot.rows}
+        self._benches = snapshot.benches
         self._draw()
 
     # --- drawing
@@ -135,6 +145,7 @@ class SystemScreen(WorkbenchScreen):
             self._put("gpus", gpu_lines(now.gpus, ours, self._names))
             self._put("host", host_lines(now.host))
             self._put_processes(now.processes, dict(self._names))
+            self._put_bench({gpu.name for gpu in now.gpus})
         if (installed := self._installation) is not None:
             self._put("versions", version_lines(installed.python, installed.versions))
             found = installed.checks
@@ -152,6 +163,16 @@ class SystemScreen(WorkbenchScreen):
             self._shown["ours"] = (processes, told)
             pane = self.query_one("#ours", LinesView)
             pane.show_layout(lambda width: process_lines(processes, names, width))
+
+    def _put_bench(self, gpus: set[str]) -> None:
+        bench = of_device(self._benches, gpus)
+        if self._shown.get("bench") != (bench, gpus):
+            self._shown["bench"] = (bench, gpus)
+            pane = self.query_one("#bench", LinesView)
+            pane.show_layout(lambda width: bench_lines(bench, gpus, width))
+            pane.border_title = Text(bench_title(bench))
+            pane.border_subtitle = bench_day(bench)
+            pane.styles.height = 2 + len(bench_lines(bench, gpus, 1000))
 
     def _put(self, id: str, runs: list[Run]) -> None:
         """Nothing is repainted when nothing changed."""
