@@ -59,10 +59,16 @@ CONTESTANTS = (
     Contestant("tunebench-4bit", "tunebench 4-bit", "tunebench", ("model.load_in_4bit=true",)),
     Contestant("tunebench-16bit", "tunebench {bits}", "tunebench", ("model.load_in_4bit=false",)),
     Contestant(
-        "tunebench-transformers",
-        "tunebench transformers",
+        "tunebench-packed",
+        "tunebench 4-bit packed",
         "tunebench",
-        ("model.backend=transformers",),
+        ("model.load_in_4bit=true", "model.unpack_4bit=false"),
+    ),
+    Contestant(
+        "tunebench-plain",
+        "tunebench plain layers",
+        "tunebench",
+        ("model.backend=transformers", "model.kernels=plain"),
     ),
     Contestant("tunebench-unsloth", "tunebench unsloth", "tunebench", ("model.backend=unsloth",)),
     Contestant(
@@ -183,6 +189,10 @@ def _why_not(contestant: Contestant, recipe: Recipe, device: str, installed: Con
             return "unsloth is not installed: pip install '.[gpu]'"
         if lacks := unsloth_lacks(recipe):
             return lacks
+    if device == "cpu" and recipe.model.kernels == "plain":
+        return "a CPU has the plain layers anyway"
+    if device == "cpu" and recipe.model.unpack_4bit is False:
+        return "only the fused layers hold weights unpacked, and they are for CUDA GPUs"
     if contestant.kind != "tunebench":
         train = recipe.train
         for key, there in (

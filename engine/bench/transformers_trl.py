@@ -71,7 +71,7 @@ def run(job: Job, clock: Clock) -> None:
             gradient_accumulation_steps=train.gradient_accumulation_steps,
             max_steps=job.planned_steps,
             learning_rate=train.learning_rate,
-            optim=resolve_optim(train.optim, job.device),
+            optim=resolve_optim(recipe, job.device),
             weight_decay=train.weight_decay,
             gradient_checkpointing=train.gradient_checkpointing,
             bf16=dtype == "bfloat16",

@@ -87,7 +87,8 @@ def how_layers(setup: Setup, plain: str) -> str:
         return f"fused, rows without padding{unpacked}"
     if setup.backend == "unsloth":
         return f"unsloth's, rows padded to max_length (not fused: {plain})"
-    return f"Transformers', rows padded to the longest of a batch (not fused: {plain})"
+    words = "Transformers', rows padded to the longest of a batch"
+    return words if setup.device == "cpu" else f"{words} (not fused: {plain})"
 
 
 def _unpacking(recipe: Recipe, setup: Setup, free: int) -> Setup:

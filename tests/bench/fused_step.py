@@ -22,10 +22,10 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from engine.bench.shapes import SHAPES  # noqa: E402
 from engine.recipe import load_recipe  # noqa: E402
 from engine.train.fused import attach  # noqa: E402
 from engine.train.fused.flat import TOKENS, FlatCollator  # noqa: E402
-from tests.gpu.run_reference import SHAPES  # noqa: E402
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 WAYS: dict[str, dict[str, Any]] = {
