@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.data.clean import EXAMPLES, RAW_BYTES, Cleaned, Cleaner, Job
+from engine.data.clean import EXAMPLES, RAW_BYTES, Cleaned, Cleaner, Cleaning, Job
 from engine.data.dataset import FILES, MANIFEST, MANIFEST_VERSION
-from engine.data.processes import clean_chunks, peak_rss_bytes, worker_count
+from engine.data.processes import in_order, peak_rss_bytes, worker_count
 from engine.data.progress import Watch
 from engine.data.rejects import RejectWriter
 from engine.data.repairs import REPAIRS
@@ -127,7 +127,8 @@ class Build:
             def tell() -> None:
                 watch.tell("cleaning", report.rows_read, source.bytes_read / size)
 
-            cleaned_chunks = clean_chunks(self.job, self.parser, chunks, workers, peaks, tell)
+            task = Cleaning(self.job, self.parser)
+            cleaned_chunks = in_order(task, chunks, workers, peaks, tell)
             for chunk, cleaned in stack.enter_context(closing(cleaned_chunks)):
                 self.count(cleaned)
                 rows, titles, dropped = self.sift(chunk, cleaned)

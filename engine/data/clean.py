@@ -7,6 +7,7 @@ it, in the order of the source: see ``engine.data.prepare``.
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import xxhash
@@ -34,9 +35,20 @@ from engine.sections.data import TEXT_RULES, CleanSection
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from engine.data.processes import Work
     from engine.data.sources import Chunk, Parser
 
-__all__ = ["EXAMPLES", "Change", "Cleaned", "Cleaner", "Decision", "Job", "Marks", "hash64"]
+__all__ = [
+    "EXAMPLES",
+    "Change",
+    "Cleaned",
+    "Cleaner",
+    "Cleaning",
+    "Decision",
+    "Job",
+    "Marks",
+    "hash64",
+]
 
 EXAMPLES = 5
 """Changes kept as examples for each rule: the first ones of the source."""
@@ -109,6 +121,20 @@ class Cleaned(NamedTuple):
     rejects: list[tuple[int, str, bytes]]
     """Line, reason and the whole bytes of rows that could not be read."""
     changes: list[Change]
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """A task for :func:`engine.data.processes.in_order`: chunks of a source, cleaned."""
+
+    job: Job
+    parser: "Parser"
+    doing: str = "cleaning"
+    left: str = "nothing was written"
+
+    def start(self) -> "Work":
+        cleaner = Cleaner(self.job)
+        return lambda chunk, at_row: cleaner.chunk(self.parser, chunk, at_row)
 
 
 _NO_CHANGE: frozenset[str] = frozenset()

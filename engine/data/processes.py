@@ -1,8 +1,9 @@
-"""Cleans chunks in processes of their own and gives them back in their order.
+"""Does something to many items in processes of their own and gives the results in their order.
 
-A worker is ``python -m engine.data.processes``: chunks come on its standard input, cleaned ones go
-to its standard output, one pickle after the other between processes of ours. It ends when its
-input ends; a rule that does not come to an end is killed with the process that asked.
+A worker is ``python -m engine.data.processes``: what is to be done comes on its standard input, the
+items after it; results go to its standard output, one pickle after the other between processes of
+ours. It ends when its input ends; a rule that does not come to an end is killed with the process
+that asked.
 """
 
 import contextlib
@@ -23,33 +24,53 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from engine.errors import UserError
 from engine.jobs import child
 
-if TYPE_CHECKING:
-    from engine.data.clean import Cleaned, Job
-    from engine.data.sources import Chunk, Parser
-
-__all__ = ["clean_chunks", "peak_rss_bytes", "worker_count"]
+__all__ = ["Task", "Work", "cores", "in_order", "peak_rss_bytes", "worker_count"]
 
 MOST_WORKERS = 8
-"""Unpacking and writing, which one process does, keep up with no more."""
+"""Cleaning: unpacking and writing, which one process does, keep up with no more."""
 SMALL_BYTES = 24 << 20
 """Below this (unpacked some 60 MB) starting processes takes longer than it saves."""
 _AHEAD = 3
-"""Chunks a worker that are read before their turn: about 1 MB each."""
+"""Items a worker that are read before their turn: about 1 MB each."""
 _LOOK_UP_SECONDS = 0.1
-"""How often is asked, while a chunk takes its time, whether to go on."""
+"""How often is asked, while an item takes its time, whether to go on."""
 _PR_SET_PDEATHSIG = 1
 _MAXRSS = 1 if sys.platform == "darwin" else 1024
+
+Work = Callable[[Any, Callable[[], None] | None], Any]
+"""An item, and what to call now and then (it may raise to give up), to the item's result."""
+
+
+class Task(Protocol):
+    """What is done to every item. Every process gets a pickle of it."""
+
+    @property
+    def doing(self) -> str:
+        """For messages: "cleaning"."""
+
+    @property
+    def left(self) -> str:
+        """For messages: what there is when a process was killed."""
+
+    def start(self) -> Work:
+        """Get ready, in the process that works."""
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def worker_count(source_bytes: int) -> int:
     """How many processes clean a source of this size; 0: none but the one that asks."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return 0 if source_bytes < SMALL_BYTES or (cores or 1) < 2 else min(cores or 1, MOST_WORKERS)
+    return 0 if source_bytes < SMALL_BYTES or cores() < 2 else min(cores(), MOST_WORKERS)
 
 
 def peak_rss_bytes() -> int:
@@ -58,7 +79,7 @@ def peak_rss_bytes() -> int:
 
 
 def _widen(*pipes: BinaryIO) -> None:
-    """Pipes of 1 MB instead of 64 KB: a chunk goes through in two turns instead of twenty."""
+    """Pipes of 1 MB instead of 64 KB: 1 MB goes through in two turns instead of twenty."""
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         for pipe in pipes:
             with contextlib.suppress(OSError):  # the system's limit
@@ -96,34 +117,37 @@ def _exactly(pipe: BinaryIO, size: int) -> bytes:
 class _Worker:
     """One process and the talk with it."""
 
-    def __init__(self, job: "Job", parser: "Parser") -> None:
+    def __init__(self, task: Task) -> None:
+        self._task = task
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=child.environment(),
+            # Each process has a core: threads of their own would only take turns.
+            env=child.environment(TOKENIZERS_PARALLELISM="false"),
         )
         assert self.process.stdin is not None and self.process.stdout is not None
         self._to: BinaryIO = self.process.stdin  # type: ignore[assignment]
         self._from: BinaryIO = self.process.stdout  # type: ignore[assignment]
         _widen(self._to, self._from)
-        _send(self._to, (job, parser))
+        _send(self._to, task)
 
-    def clean(self, chunk: "Chunk") -> "tuple[Cleaned, int]":
-        """The chunk cleaned, and the process's peak memory so far in bytes."""
+    def work(self, item: Any) -> tuple[Any, int]:
+        """The item's result, and the process's peak memory so far in bytes."""
+        doing = self._task.doing
         try:
-            _send(self._to, chunk)
+            _send(self._to, item)
             kind, value, peak = _receive(self._from)
         except (EOFError, OSError):
             code = self.process.wait()
             how = f"by signal {-code}" if code < 0 else f"with status {code}"
             raise UserError(
-                f"a cleaning process was ended {how}; was the memory full? nothing was written"
+                f"a {doing} process was ended {how}; was the memory full? {self._task.left}"
             ) from None
         if kind == "user":
             raise UserError(value)
         if kind == "error":
-            raise RuntimeError(f"a cleaning process failed:\n{value}")
+            raise RuntimeError(f"a {doing} process failed:\n{value}")
         return value, peak
 
     def end(self) -> None:
@@ -134,52 +158,49 @@ class _Worker:
                 pipe.close()
 
 
-def clean_chunks(
-    job: "Job",
-    parser: "Parser",
-    chunks: "Iterable[Chunk]",
+def in_order(
+    task: Task,
+    items: Iterable[Any],
     workers: int,
     peaks: list[int],
     look_up: Callable[[], None],
-) -> "Generator[tuple[Chunk, Cleaned], None, None]":
-    """Every chunk with what became of it, in order; ``workers`` 0: done by this process.
+) -> Generator[tuple[Any, Any], None, None]:
+    """Every item with its result, in order; ``workers`` 0: worked at by this process.
 
     ``peaks`` gets the peak memory of each worker in bytes. ``look_up`` is called every 0.1 s while
-    a chunk takes longer (a user's rule may take a second a row), and may raise to give up. Raises
-    :class:`UserError` when a rule or a source does, or when a worker is killed.
+    an item takes longer (a user's rule may take a second a row), and may raise to give up. Raises
+    :class:`UserError` when the task does, or when a worker is killed.
     """
     if not workers:
-        from engine.data.clean import Cleaner
-
-        cleaner = Cleaner(job)
-        for chunk in chunks:
-            yield chunk, cleaner.chunk(parser, chunk, _looking_up(look_up))
+        work = task.start()
+        for item in items:
+            yield item, work(item, _looking_up(look_up))
         return
     processes: list[_Worker] = []
     idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     highest: dict[int, int] = {}
 
-    def turn(chunk: "Chunk") -> "Cleaned":
+    def turn(item: Any) -> Any:
         worker = idle.get()
         try:
-            cleaned, highest[worker.process.pid] = worker.clean(chunk)
-            return cleaned
+            value, highest[worker.process.pid] = worker.work(item)
+            return value
         finally:
             idle.put(worker)
 
-    def result(future: "Future[Cleaned]") -> "Cleaned":
+    def result(future: Future[Any]) -> Any:
         while not wait_for([future], _LOOK_UP_SECONDS).done:
             look_up()
         return future.result()
 
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="clean")
-    waiting: deque[tuple[Chunk, Future[Cleaned]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix=task.doing)
+    waiting: deque[tuple[Any, Future[Any]]] = deque()
     try:
         for _ in range(workers):
-            processes.append(_Worker(job, parser))
+            processes.append(_Worker(task))
             idle.put(processes[-1])
-        for chunk in chunks:
-            waiting.append((chunk, pool.submit(turn, chunk)))
+        for item in items:
+            waiting.append((item, pool.submit(turn, item)))
             if len(waiting) > workers * _AHEAD:
                 first, future = waiting.popleft()
                 yield first, result(future)
@@ -222,19 +243,18 @@ def main() -> int:
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
-    job, parser = _receive(source)
-    from engine.data.clean import Cleaner
-
-    cleaner = Cleaner(job)
+    task: Task = _receive(source)
+    work: Work | None = None
     gc.disable()  # rows make no cycles; looking for them took a tenth of the time
     while True:
         try:
-            chunk = _receive(source)
+            item = _receive(source)
         except EOFError:
             return 0
         answer: tuple[str, Any]
         try:
-            answer = ("done", cleaner.chunk(parser, chunk))
+            work = work or task.start()
+            answer = ("done", work(item, None))
         except UserError as error:
             answer = ("user", str(error))
         except Exception:

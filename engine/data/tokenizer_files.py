@@ -1,8 +1,10 @@
 """Finds and reads a tokenizer's files: a folder, the built-in one, or the hub's local cache."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,13 @@ from engine.model_files import find_file
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["TokenizerFiles", "chat_template", "load_tokenizer_files", "tokenizer_state"]
+__all__ = [
+    "TokenizerFiles",
+    "chat_template",
+    "load_tokenizer_files",
+    "tokenizer_digests",
+    "tokenizer_state",
+]
 
 _FILES = (
     "tokenizer.json",
@@ -125,6 +133,18 @@ def tokenizer_state(name: str, revision: str = "") -> list[tuple[str, int, int]]
     found = (find_file(name, file, revision) for file in _FILES)
     infos = [(str(path), path.stat()) for path in found if path is not None]
     return [(path, info.st_size, info.st_mtime_ns) for path, info in infos]
+
+
+def tokenizer_digests(state: list[tuple[str, int, int]]) -> dict[str, str]:
+    """File name -> SHA-256 of files in this state: equal wherever a tokenizer lies."""
+    return {Path(file[0]).name: _digest(*file) for file in state}
+
+
+@lru_cache(maxsize=32)
+def _digest(path: str, size: int, changed: int) -> str:
+    """Remembered for a file in one state: forms ask at every key, and a tokenizer has 17 MB."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _json(path: Path | None) -> dict[str, Any]:

@@ -6,19 +6,25 @@ A row's segments (prompt and completion, the turns of a conversation) are tokeni
 together, so the borders between them are exact, then cut at ``max_length``.
 """
 
+import datetime
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from engine.data.encoding import Encoder, Part, Text
 from engine.data.formats import Format
 from engine.data.rows import Message, Row
-from engine.data.tokenizer_files import TokenizerFiles, chat_template, load_tokenizer_files
+from engine.data.tokenizer_files import (
+    TokenizerFiles,
+    chat_template,
+    load_tokenizer_files,
+    tokenizer_state,
+)
 from engine.errors import UserError
 from engine.recipe import FormatSection, Recipe
 
-__all__ = ["Example", "Formatter"]
+__all__ = ["Example", "Formatter", "FormatterSource"]
 
 BATCH = 1000
 
@@ -62,8 +68,29 @@ class Example:
         return mask
 
 
+class FormatterSource(NamedTuple):
+    """What a formatter was loaded from, so that another process can load the same."""
+
+    model_name_or_path: str
+    section: FormatSection
+    """With a date, where the template may write one."""
+    max_length: int
+    revision: str
+    add_tokens: tuple[str, ...]
+    template: str
+    """Jinja text of the chat template; "" where the format needs none."""
+    state: list[tuple[str, int, int]]
+    """Of the tokenizer's files before they were read."""
+
+    def load(self) -> "Formatter":
+        return Formatter.load(*self[:5])
+
+
 class Formatter:
     """Texts and tokens of rows for one model and one format. Load with :meth:`load`."""
+
+    source: FormatterSource | None = None
+    """Set by :meth:`load`."""
 
     def __init__(self, files: TokenizerFiles, section: FormatSection, max_length: int) -> None:
         self.max_length = max_length
@@ -104,11 +131,21 @@ class Formatter:
         ``add_tokens`` are special tokens that the vocabulary is given besides its own. Raises
         :class:`UserError` when the tokenizer is not there or has no chat template but needs one.
         """
+        state = tokenizer_state(model_name_or_path, revision)
         files = load_tokenizer_files(model_name_or_path, revision)
         files.add(add_tokens)
         if format_section.chat_template:
             files.chat_template = chat_template(format_section.chat_template)
-        return cls(files, format_section, max_length)
+        if format_section.template == "chat" and not format_section.date:
+            today = {"date": datetime.date.today().isoformat()}
+            format_section = format_section.model_copy(update=today)
+        formatter = cls(files, format_section, max_length)
+        formatter.source = FormatterSource(
+            *(model_name_or_path, format_section, max_length, revision, tuple(add_tokens)),
+            template=(files.chat_template or "") if formatter._is_chat else "",
+            state=state,
+        )
+        return formatter
 
     @classmethod
     def of(cls, recipe: Recipe) -> "Formatter":

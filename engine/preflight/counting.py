@@ -1,19 +1,18 @@
-"""Token counts of every row of the splits that a run uses: kept beside the datasets, no torch.
+"""Token counts of every row of the splits that a run uses: of the token ids themselves. No torch.
 
-Counting takes about 5,000 rows a second and core, so counts are kept in ``cache/preflight`` of the
-home by everything that they depend on; without them a sample of the first rows gives estimates.
+A run's token ids are made and kept here as by the run itself, so that it finds them made. What was
+counted is kept beside them (``cache/preflight``): a form reads that in a millisecond. Without
+either a sample of the first rows gives estimates.
 """
 
-import datetime
-import hashlib
-import json
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.data.dataset import Dataset
-from engine.data.progress import Cancelled
-from engine.data.tokenizer_files import tokenizer_state
 from engine.data.tokens import Formatter
 from engine.home import Home
 from engine.recipe import Recipe
@@ -21,18 +20,9 @@ from engine.recipe import Recipe
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["COUNTS", "SplitTokens", "count_split"]
+__all__ = ["SplitTokens", "count_split"]
 
-COUNTS = (
-    "left_out",
-    "answers_cut",
-    "eos_untrained",
-    "double_bos",
-    "tokens",
-    "trained_tokens",
-)
-_BATCH_ROWS = 1000
-_VERSION = 1
+_KEPT_FILES = 200
 
 
 @dataclass
@@ -44,10 +34,10 @@ class SplitTokens:
     """Rows that the run uses of it: after ``evaluate.validation_rows`` and ``test_rows``."""
     lengths: "np.ndarray"
     """Tokens of each row looked at, in order; 0 for a row with no trained token: left out."""
-    counts: dict[str, int]
-    """:data:`COUNTS` over the rows looked at: rows without a trained token, rows with an answer
-    token cut, rows whose last token is no trained end of text or turn, rows that begin with two
-    beginning-of-text tokens, tokens kept, tokens trained on."""
+    counts: Mapping[str, int]
+    """:data:`engine.data.tokenised.COUNTS` over the rows looked at: rows without a trained token,
+    rows with an answer token cut, rows whose last token is no trained end of text or turn, rows
+    that begin with two beginning-of-text tokens, tokens kept, tokens trained on."""
 
     @property
     def rows(self) -> int:
@@ -99,10 +89,11 @@ def count_split(
 ) -> SplitTokens:
     """Counts of a split: those that are kept, or counted now and kept.
 
-    ``sample``: without kept counts look at the first so many rows only (nothing is kept then).
-    ``progress(done, rows)`` is called after every 1,000 rows. Raises :class:`Cancelled`.
+    ``sample``: of a split that was never counted look at the first so many rows only (nothing is
+    kept then). ``progress(done, rows)`` is called after every 1,000 rows. Raises
+    :class:`engine.data.progress.Cancelled`.
     """
-    import numpy as np
+    from engine.data.tokenised.key import rows_key
 
     limit = {
         "train": 0,
@@ -110,69 +101,65 @@ def count_split(
         "test": recipe.evaluate.test_rows,
     }[split]
     rows = min(limit or dataset.count(split), dataset.count(split))
-    file = home.path / "cache" / "preflight" / f"{_key(dataset, recipe, split)}.npz"
-    try:
-        with np.load(file, allow_pickle=False) as kept:
-            if len(kept["lengths"]) == rows:
-                counts = dict(zip(COUNTS, map(int, kept["counts"]), strict=True))
-                return SplitTokens(split, rows, kept["lengths"], counts)
-    except (OSError, ValueError, KeyError):
-        pass
-    table = dataset.split(split).slice(0, min(sample or rows, rows))
-    lengths = np.zeros(len(table), dtype=np.int32)
-    counts = dict.fromkeys(COUNTS, 0)
-    done = 0
-    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
-        for example in formatter.examples(batch, shape=dataset.shape, offsets=False):
-            trained = example.trained(recipe.train.completion_only_loss)
-            number = sum(trained)
-            lengths[done] = len(example.input_ids) if number else 0
-            counts["left_out"] += not number
-            counts["answers_cut"] += sum(example.completion_mask) < example.answer_length
-            counts["eos_untrained"] += not (formatter.ends(example) and trained[-1])
-            counts["double_bos"] += formatter.begins_twice(example)
-            counts["tokens"] += int(lengths[done])
-            counts["trained_tokens"] += number
-            done += 1
-        if cancelled and cancelled():
-            raise Cancelled("cancelled")
-        if progress:
-            progress(done, len(table))
-    if len(table) == rows:
-        _keep(file, lengths, [counts[name] for name in COUNTS])
-    return SplitTokens(split, rows, lengths, counts)
+    completion_only = recipe.train.completion_only_loss
+    key = rows_key(dataset, split, rows, formatter, completion_only)
+    assert key is not None  # a recipe's formatter comes from files
+    file = home.path / "cache" / "preflight" / f"{key}.npz"
+    if kept := _read(file, split, rows):
+        return kept
+    # Imported this late because a form that finds its counts needs no pyarrow.
+    from engine.data.tokenised import find_tokenised, tokenise, tokenise_table
+
+    made = find_tokenised(
+        *(home, dataset, split, formatter), rows=rows, completion_only_loss=completion_only
+    )
+    if made is None and sample:
+        made = tokenise_table(
+            dataset.split(split).slice(0, min(sample, rows)),
+            formatter,
+            shape=dataset.shape,
+            completion_only_loss=completion_only,
+        )
+    elif made is None:
+        made = tokenise(
+            *(home, dataset, split, formatter),
+            rows=rows,
+            completion_only_loss=completion_only,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    made.close()
+    counted = SplitTokens(split, rows, made.lengths_in_split, made.counts)
+    if not counted.is_estimate:
+        _keep(file, counted)
+    return counted
 
 
-def _keep(file: Any, lengths: "np.ndarray", counts: list[int]) -> None:
-    """A full disk costs the next preflight some seconds, nothing else."""
+def _read(file: Path, split: str, rows: int) -> SplitTokens | None:
     import numpy as np
 
-    temporary = file.with_suffix(".tmp.npz")
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            counts = dict(zip(kept["names"].tolist(), kept["counts"].tolist(), strict=True))
+            found = SplitTokens(split, rows, kept["lengths"], counts)
+    except (OSError, ValueError, KeyError):
+        return None
+    return None if found.is_estimate else found
+
+
+def _keep(file: Path, counted: SplitTokens) -> None:
+    """A full disk costs the next preflight some milliseconds, nothing else."""
+    import numpy as np
+
+    temporary = file.with_suffix(f".{os.getpid()}.tmp.npz")
+    names, counts = zip(*counted.counts.items(), strict=True)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        np.savez(temporary, lengths=lengths, counts=np.asarray(counts))
+        np.savez(temporary, lengths=counted.lengths, names=names, counts=counts)
         temporary.replace(file)
+        there = sorted(file.parent.glob("*.npz"), key=lambda path: path.stat().st_mtime)
+        for old in there[:-_KEPT_FILES]:
+            old.unlink(missing_ok=True)
     except OSError:
-        temporary.unlink(missing_ok=True)
-
-
-def _key(dataset: Dataset, recipe: Recipe, split: str) -> str:
-    """Everything that the counts depend on, in one name."""
-    model = recipe.model
-    undated = recipe.format.template == "chat" and not recipe.format.date
-    what = json.dumps(
-        {
-            "version": _VERSION,
-            "dataset": dataset.fingerprint,
-            "split": split,
-            "limit": [recipe.evaluate.validation_rows, recipe.evaluate.test_rows],
-            "format": recipe.format.model_dump(),
-            "day": datetime.date.today().isoformat() if undated else "",
-            "add_tokens": model.add_tokens,
-            "tokenizer": tokenizer_state(model.model_name_or_path, model.revision),
-            "max_length": recipe.train.max_length,
-            "completion_only_loss": recipe.train.completion_only_loss,
-        },
-        sort_keys=True,
-    )
-    return hashlib.sha256(what.encode()).hexdigest()[:24]
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from engine.home import Home
 from engine.jobs.folder import RunFolder
 from engine.recipe import Recipe
 from engine.train.environment import set_environment
-from engine.train.rows import IGNORED, encode
+from engine.train.rows import IGNORED, encode_split
 from engine.train.transformers_backend import compute_dtype
 
 __all__ = ["measure"]
@@ -47,14 +47,10 @@ def measure(arguments: list[str], answers: Answers) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for which, column in (("before", base_column(tuned)), ("after", tuned)):
         voice = models.voice(column)
-        table = dataset.split("test")
-        if recipe.evaluate.test_rows:
-            table = table.slice(0, recipe.evaluate.test_rows)
-        encoded = encode(
-            table,
-            voice.formatter,
+        encoded = encode_split(
+            *(home, dataset, "test", voice.formatter),
+            rows=recipe.evaluate.test_rows,
             completion_only_loss=recipe.train.completion_only_loss,
-            shape=dataset.shape,
             longest_first=True,
         )
         answers.status(f"test loss of {column.label}")

@@ -24,7 +24,7 @@ from engine.train.backend import Backend, Loaded, choose_backend, choose_device
 from engine.train.environment import set_environment
 from engine.train.facts import count_parameters, git_commit, gpu_name, versions
 from engine.train.ranks import Ranks, join
-from engine.train.rows import Encoded, encode
+from engine.train.rows import Encoded, encode_split
 from engine.train.samples import Sampling, sample_prompts
 
 __all__ = ["prepare_data", "run"]
@@ -139,6 +139,8 @@ class _Session:
             )
 
     def _encode(self, dataset: Any, formatter: Formatter) -> dict[str, Encoded]:
+        from engine.data.progress import Cancelled
+
         recipe = self.recipe
         limits = {
             "train": 0,
@@ -147,29 +149,27 @@ class _Session:
         }
         splits = {}
         for name, limit in limits.items():
-            table = dataset.split(name)
-            if not table.num_rows:
+            if not dataset.split(name).num_rows:
                 raise UserError(
                     f"split.{name}: no row of {dataset.name} fell to {name}: "
                     f"{dataset.report.rows_kept:,} clean rows are too few for this share"
                 )
-            table = table.slice(0, limit) if limit else table
 
             def tell(done: int, rows: int, name: str = name) -> None:
                 self._progress(f"tokenising {name}: {done:,} of {rows:,} rows")
 
-            encoded = encode(
-                table,
-                formatter,
-                completion_only_loss=recipe.train.completion_only_loss,
-                shape=dataset.shape,
-                longest_first=name != "train",
-                # A loss is measured row by row, packed or not: it is the same.
-                packing=recipe.train.packing and name == "train",
-                progress=tell,
-                cancelled=self.context.stop_requested,
-            )
-            if not encoded.rows and not self.context.stop_requested():
+            with _stopping(Cancelled):
+                encoded = encode_split(
+                    *(self.context.home, dataset, name, formatter),
+                    rows=limit,
+                    completion_only_loss=recipe.train.completion_only_loss,
+                    longest_first=name != "train",
+                    # A loss is measured row by row, packed or not: it is the same.
+                    packing=recipe.train.packing and name == "train",
+                    progress=tell,
+                    cancelled=self.context.stop_requested,
+                )
+            if not encoded.rows:
                 raise UserError(
                     f"train.max_length: the prompts alone fill {recipe.train.max_length} tokens in "
                     f"every row of {name}, so there is nothing to train on; make it larger"
@@ -180,6 +180,12 @@ class _Session:
                     message=f"{encoded.left_out:,} rows of {name} are left out: their prompt alone "
                     f"fills max_length = {recipe.train.max_length}, nothing of the completion is "
                     "left to train on",
+                )
+            if encoded.not_kept:
+                self.journal.append(
+                    "warning",
+                    message=f"the token ids of {name} are not kept ({encoded.not_kept}): the next "
+                    "start makes them again",
                 )
             splits[name] = encoded
         return splits

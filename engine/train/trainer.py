@@ -20,6 +20,7 @@ from engine.train.journaling import Journaling, reads_late
 from engine.train.memory import MemoryReader
 from engine.train.packed import PackedCollator
 from engine.train.ranks import Ranks
+from engine.train.rows import row_lengths
 from engine.train.sampler import GroupedByLength
 from engine.train.samples import Sampling
 from engine.train.together import EVALUATE, MEMORY, SAMPLE, SAVE, STOP, wishes
@@ -106,7 +107,7 @@ class RunTrainer(Journaling):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
-        lengths = list(map(len, (train_dataset or self.train_dataset)["input_ids"]))
+        lengths = row_lengths(train_dataset or self.train_dataset).tolist()
         size = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return GroupedByLength(lengths, size * self.args.world_size, self.args.seed)
 

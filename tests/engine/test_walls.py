@@ -39,6 +39,7 @@ def engine_modules() -> list[str]:
             "data",
             "data/sources",
             "data/rules",
+            "data/tokenised",
             "jobs",
             "history",
             "system",
