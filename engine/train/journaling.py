@@ -77,9 +77,10 @@ class Journaling(Steering):
     def _send(self, grad_norm: Any, learning_rate: Any) -> None:
         """Have this step's numbers brought from the GPU; journal those of the step before."""
         self._sent = self.state.global_step
-        seen = self._metrics["train"].get("mean_token_accuracy") or []
+        kept = getattr(self, "_metrics", {})  # TRL's; a patched trainer may be without
+        seen = kept.get("train", {}).get("mean_token_accuracy") or []
         accuracy = sum(seen) / len(seen) if seen else math.nan
-        for values in self._metrics.values():
+        for values in kept.values():
             values.clear()
         pending = Pending.send(
             # Sharded weights have a sharded norm.
@@ -92,7 +93,9 @@ class Journaling(Steering):
             self.accelerator.device,
             number=self.state.global_step,
             epoch=float(self.state.epoch or 0.0),
-            learning_rate=float(learning_rate),
+            learning_rate=float(
+                self._get_learning_rate() if learning_rate is None else learning_rate
+            ),
             memory=self.step.memory,
             peak=self.step.peak,
         )
