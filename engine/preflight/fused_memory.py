@@ -6,15 +6,11 @@ what a layer works on adds to what the loss and the evaluation take, instead of 
 
 from engine.preflight.shape import ModelShape
 from engine.recipe import Recipe
+from engine.train.fused.sizes import LINE_MULTIPLE, LOGIT_BYTES, padded_rank
 
 __all__ = ["activations", "evaluation", "held_beside", "layer_bytes", "logits", "working"]
 
 ITEM = 2
-RANK = 16
-"""Ranks are rounded up to a power of two of at least this."""
-LINE = 128
-"""The line of a batch is filled up to a multiple of this."""
-LOGIT_BYTES = 512 << 20
 GROUPS = (
     ("q_proj", "k_proj", "v_proj"),
     ("o_proj",),
@@ -26,13 +22,13 @@ GROUPS = (
 
 def line(rows: int, tokens: int) -> int:
     """Tokens of a batch."""
-    return -(-rows * tokens // LINE) * LINE
+    return -(-rows * tokens // LINE_MULTIPLE) * LINE_MULTIPLE
 
 
 def _columns(recipe: Recipe) -> list[int]:
     """Columns that each group's adapters take in its matrix."""
     targets = recipe.lora.target_modules
-    rank = max(RANK, 1 << (recipe.lora.r - 1).bit_length())
+    rank = padded_rank(recipe.lora.r)
     return [
         rank * sum(targets == "all-linear" or name in targets for name in group) for group in GROUPS
     ]

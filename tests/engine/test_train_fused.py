@@ -12,8 +12,9 @@ from engine.home import open_home  # noqa: E402
 from engine.recipe import Recipe, load_recipe  # noqa: E402
 from engine.train.fused.attach import fuse  # noqa: E402
 from engine.train.fused.choice import read_config, why_plain  # noqa: E402
-from engine.train.fused.flat import MULTIPLE, FlatCollator  # noqa: E402
+from engine.train.fused.flat import FlatCollator  # noqa: E402
 from engine.train.fused.reference import Dropout, dropped  # noqa: E402
+from engine.train.fused.sizes import LINE_MULTIPLE  # noqa: E402
 from engine.train.fused.stack import Stack  # noqa: E402
 from engine.train.rows import IGNORED, TOKENS  # noqa: E402
 from tests.engine.training import Attempt, evaluations, losses  # noqa: E402
@@ -166,7 +167,7 @@ class _Known(torch.nn.Module):
 def test_dropout_is_the_same_forwards_and_backwards() -> None:
     recipe = load_recipe("demo", ["lora.r=8", "lora.lora_dropout=0.3"])
     model = build("llama", recipe)
-    ids = torch.randint(5, 200, (1, MULTIPLE))  # one row that fills the line: the same places
+    ids = torch.randint(5, 200, (1, LINE_MULTIPLE))  # one row that fills the line: the same places
     torch.manual_seed(3)
     seed = torch.randint(2**31, (1,), dtype=torch.int32)
     flow = _flow(ends=None, cos=None, longest=0, dropout=0.3, seed=seed)
@@ -232,18 +233,18 @@ def test_collator_joins_rows() -> None:
     first = {"input_ids": [1, 2, 3], "labels": [IGNORED, 2, 3]}
     packed = {"input_ids": [4, 5, 6, 7, 8], "labels": [4, 5, 6, 7, 8], "seq_lengths": [2, 3]}
     batch = FlatCollator(9)([first, packed])
-    assert batch["input_ids"].shape == (1, MULTIPLE)
+    assert batch["input_ids"].shape == (1, LINE_MULTIPLE)
     assert batch["input_ids"][0, :9].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    assert batch["cu_seq_lens_q"].tolist() == [0, 3, 5, 8, MULTIPLE]
-    assert batch["max_length_q"] == MULTIPLE - 8
+    assert batch["cu_seq_lens_q"].tolist() == [0, 3, 5, 8, LINE_MULTIPLE]
+    assert batch["max_length_q"] == LINE_MULTIPLE - 8
     assert batch["position_ids"][0, :9].tolist() == [0, 1, 2, 0, 1, 0, 1, 2, 0]
     # No row predicts the first token of the next one.
     assert batch["loss_positions"].tolist() == [0, 1, 3, 5, 6]
     assert batch["loss_targets"].tolist() == [2, 3, 5, 7, 8]
     assert batch["labels"][0, :8].tolist() == [IGNORED, 2, 3, IGNORED, 5, IGNORED, 7, 8]
     assert int(batch[TOKENS]) == 8
-    full = {"input_ids": [1] * MULTIPLE, "labels": [1] * MULTIPLE}
-    assert FlatCollator(9)([full])["cu_seq_lens_q"].tolist() == [0, MULTIPLE]
+    full = {"input_ids": [1] * LINE_MULTIPLE, "labels": [1] * LINE_MULTIPLE}
+    assert FlatCollator(9)([full])["cu_seq_lens_q"].tolist() == [0, LINE_MULTIPLE]
 
 
 def test_recorded_shapes_are_few() -> None:

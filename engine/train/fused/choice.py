@@ -7,15 +7,12 @@ from typing import Any
 from engine.errors import UserError
 from engine.model_files import find_file
 from engine.recipe import Recipe
+from engine.sections.model import LINEARS
 
-__all__ = ["FAMILIES", "LINEARS", "read_config", "why_plain"]
+__all__ = ["FAMILIES", "read_config", "why_plain"]
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2"})
 """``model_type`` of models whose decoder layers are RMS norm, rotary attention and SwiGLU."""
-
-LINEARS = frozenset(
-    {*["q_proj", "k_proj", "v_proj", "o_proj"], *["gate_proj", "up_proj", "down_proj"]}
-)
 
 
 def read_config(recipe: Recipe) -> dict[str, Any] | None:
@@ -62,7 +59,7 @@ def _why_not(recipe: Recipe, config: dict[str, Any]) -> str:
     if config.get("use_sliding_window") is False:
         window = None
     targets = lora.target_modules
-    others = [] if isinstance(targets, str) else sorted(set(targets) - LINEARS)
+    others = [] if isinstance(targets, str) else sorted(set(targets) - set(LINEARS))
     reasons = {
         "every weight is trained (lora.enabled = false)": not lora.enabled,
         f"{kind} models have other layers": kind not in FAMILIES,

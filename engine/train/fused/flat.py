@@ -4,12 +4,10 @@ from typing import Any
 
 import torch
 
+from engine.train.fused.sizes import LINE_MULTIPLE
 from engine.train.rows import IGNORED, TOKENS
 
 __all__ = ["FlatCollator"]
-
-MULTIPLE = 128
-"""A line is filled up to this: few shapes for the allocator, whole tiles for matrix products."""
 
 
 class FlatCollator:
@@ -30,7 +28,7 @@ class FlatCollator:
             for length in example.get("seq_lengths") or [len(example["input_ids"])]
         ]
         used = sum(lengths)
-        filling = -used % MULTIPLE
+        filling = -used % LINE_MULTIPLE
         ids = torch.full((used + filling,), self.pad_token_id, dtype=torch.int64)
         labels = torch.full((used + filling,), IGNORED, dtype=torch.int64)
         ids[:used] = _joined([example["input_ids"] for example in examples])

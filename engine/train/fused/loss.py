@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["head_loss"]
+from engine.train.fused.sizes import LOGIT_BYTES
 
-CHUNK_BYTES = 512 << 20
-"""Of logits at a time: 2,048 tokens of a vocabulary of 128,256 in 16 bits."""
+__all__ = ["head_loss"]
 
 
 def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, ops: Any) -> tuple[Tensor, Tensor]:
@@ -30,7 +29,7 @@ class _HeadLoss(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, ops: Any
     ) -> tuple[Tensor, Tensor]:
         back = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        size = max(1, CHUNK_BYTES // (weight.shape[0] * weight.element_size()))
+        size = max(1, LOGIT_BYTES // (weight.shape[0] * weight.element_size()))
         sums = torch.zeros(2, dtype=torch.float32, device=hidden.device)
         for start in range(0, len(targets), size):
             part = slice(start, start + size)

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from engine.train.fused.reference import Dropout
+from engine.train.fused.sizes import padded_rank
 
 __all__ = ["Adapter", "Matrix", "Refresh", "Scratch"]
-
-LEAST_RANK = 16
-"""Tensor cores multiply no narrower; ranks are rounded up to a power of two of at least this."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Matrix:
         found = [adapter_of(one) for one in linears]
         self.adapters = [one for one in found if one is not None]
         widest = max((one.a.shape[0] for one in self.adapters), default=0)
-        self.rank = max(LEAST_RANK, 1 << (widest - 1).bit_length()) if widest else 0
+        self.rank = padded_rank(widest) if widest else 0
         self.parts = [
             (rows, slice(number * self.rank, number * self.rank + adapter.a.shape[0]))
             for number, (rows, adapter) in enumerate(
