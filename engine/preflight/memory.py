@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from engine.preflight import fused_memory
 from engine.preflight.shape import ModelShape
 from engine.recipe import Recipe
+from engine.train.all_logits import takes_all_logits
 
 __all__ = [
     "MemoryEstimate",
@@ -312,18 +313,9 @@ def _logits(recipe: Recipe, shape: ModelShape, setup: Setup, tokens: int, traini
     if setup.backend == "unsloth":
         return min(tokens * shape.vocabulary * 16, UNSLOTH_LOGIT_BYTES)
     per_logit = CHUNK_BYTES_PER_LOGIT if training else 14
-    if _all_logits(recipe):
+    if takes_all_logits(recipe):
         return tokens * shape.vocabulary * per_logit
     return min(tokens, CHUNK_TOKENS) * shape.vocabulary * per_logit
-
-
-def _all_logits(recipe: Recipe) -> bool:
-    """Whether the loss is computed over all logits at a time, as ``engine.train.arguments`` says:
-    where the output projection is trained itself, or labels are smoothed."""
-    lora = recipe.lora
-    trained = (*lora.modules_to_save, *lora.target_modules)
-    head = lora.enabled and (bool(recipe.model.add_tokens) or "lm_head" in trained)
-    return head or recipe.train.label_smoothing_factor > 0
 
 
 def _evaluation(recipe: Recipe, shape: ModelShape, setup: Setup, wide: int) -> int:

@@ -5,6 +5,7 @@ from trl import SFTConfig
 from engine.jobs.context import RunContext
 from engine.jobs.ranks import is_sharded
 from engine.recipe import Recipe
+from engine.train.all_logits import takes_all_logits
 from engine.train.backend import Loaded
 from engine.train.sharded import mixed_precision
 from engine.train.trackers import PROJECT
@@ -21,16 +22,6 @@ def resolve_optim(recipe: Recipe, device: str) -> str:
     if device == "cpu" or is_sharded(recipe):
         return "adamw_torch"
     return "adamw_torch_fused" if recipe.lora.enabled else "adamw_8bit"
-
-
-def _loss_type(recipe: Recipe, loaded: Loaded) -> str:
-    """The backend's, unless the head is trained itself or the loss needs all logits."""
-    lora, train = recipe.lora, recipe.train
-    head_trained = lora.enabled and (
-        bool(recipe.model.add_tokens) or "lm_head" in (*lora.modules_to_save, *lora.target_modules)
-    )
-    # The chunked loss reads the head's base weight only, and gives no logits to smooth.
-    return "nll" if head_trained or train.label_smoothing_factor else loaded.loss_type
 
 
 def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
@@ -89,7 +80,7 @@ def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:
         pad_to_multiple_of=loaded.pad_to_multiple_of,
         completion_only_loss=False,  # the labels already say so
         dataset_kwargs={"skip_prepare_dataset": True},
-        loss_type=_loss_type(context.recipe, loaded),
+        loss_type="nll" if takes_all_logits(context.recipe) else loaded.loss_type,
         # Every trained weight has a part in every step: looking for others costs a walk over all.
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,  # they are the same everywhere, and stay so

@@ -8,14 +8,13 @@ from typing import Any
 from engine.recipe import Recipe
 from engine.train.backend import Loaded
 from engine.train.pending import Pending
-from engine.train.ranks import Ranks
 from engine.train.rows import TOKENS
 from engine.train.steering import Steering
 
 __all__ = ["Journaling", "reads_late"]
 
 
-def reads_late(recipe: Recipe, loaded: Loaded, ranks: Ranks) -> bool:
+def reads_late(recipe: Recipe, loaded: Loaded, *, sharded: bool) -> bool:
     """Whether a step's numbers are read when the next one is under way.
 
     Reading them waits for the GPU, which then waits for the next step to be launched: 5 % of a step
@@ -25,7 +24,7 @@ def reads_late(recipe: Recipe, loaded: Loaded, ranks: Ranks) -> bool:
     return (
         loaded.device.startswith("cuda")
         and loaded.dtype != "float16"
-        and ranks.count == 1
+        and not sharded
         and train.loss_watchdog != "lower_rate"
         and not train.report_to
     )
@@ -66,7 +65,9 @@ class Journaling(Steering):
         outputs = model(**inputs, use_cache=False, num_items_in_batch=num_items_in_batch)
         accuracy = outputs.num_correct_tokens / max(1, len(inputs["loss_targets"]))
         self._metrics["train"]["mean_token_accuracy"].append(accuracy)
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
+        # Each process's gradients are averaged, and the count is of all processes' tokens.
+        loss = outputs.loss * self.ranks.count if num_items_in_batch is not None else outputs.loss
+        return (loss, outputs) if return_outputs else loss
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # counting them walks over every parameter at every step

@@ -39,6 +39,17 @@ class Ranks:
         """Every process's numbers (floats or tensors of one element), by rank."""
         return [[float(value) for value in values]]
 
+    def tell(self, values: Sequence[float]) -> list[list[float]]:
+        """As :meth:`gather`, of numbers that are on the host: no GPU is waited for."""
+        return self.gather(values)
+
+    def total(self, values: Sequence[Any]) -> list[Any]:
+        """The sums over all processes as tensors of one element, float64, which nobody waits for.
+
+        Alone: the values as they are.
+        """
+        return list(values)
+
     def sum(self, values: Sequence[Any]) -> list[float]:
         """The sums over all processes, in float64."""
         return [sum(column) for column in zip(*self.gather(values), strict=True)]
@@ -63,14 +74,21 @@ class _Joined(Ranks):
         self.device = device
 
     def gather(self, values: Sequence[Any]) -> list[list[float]]:
+        return self._gather(_stacked(values, self.device))
+
+    def tell(self, values: Sequence[float]) -> list[list[float]]:
+        return self._gather(_stacked(values, "cpu"))
+
+    def total(self, values: Sequence[Any]) -> list[Any]:
         import torch
 
-        own = torch.stack(
-            [
-                torch.as_tensor(value, dtype=torch.float64, device=self.device).reshape(())
-                for value in values
-            ]
-        )
+        own = _stacked(values, self.device)
+        torch.distributed.all_reduce(own)
+        return list(own)
+
+    def _gather(self, own: Any) -> list[list[float]]:
+        import torch
+
         everyone = [torch.empty_like(own) for _ in range(self.count)]
         torch.distributed.all_gather(everyone, own)
         return torch.stack(everyone).tolist()
@@ -84,6 +102,14 @@ class _Joined(Ranks):
         self.wait()
         with contextlib.suppress(Exception):  # all is done and saved
             torch.distributed.destroy_process_group()
+
+
+def _stacked(values: Sequence[Any], device: str) -> Any:
+    import torch
+
+    return torch.stack(
+        [torch.as_tensor(value, dtype=torch.float64, device=device).reshape(()) for value in values]
+    )
 
 
 def join(context: RunContext, device: str) -> Ranks:

@@ -47,7 +47,7 @@ class Shared:
             rows = range(start, min(start + self.size, len(self.dataset)))
             batch = self.to_device(self.collate([self.dataset[row] for row in rows]))
             if number > last:
-                batch["labels"] = batch["labels"].fill_(IGNORED)
+                _keep(batch, 0)
             yield batch
 
 
@@ -56,10 +56,28 @@ def forget_repeats(batch: dict[str, Any], rows: int, index: int, count: int) -> 
 
     ``rows`` rows of the epoch are left for this last batch of all ``count`` ranks together.
     """
-    size = len(batch["labels"])
+    size = len(batch[TOKENS] if TOKENS in batch else batch["labels"])
     own = min(max(rows - index * size, 0), size)
-    if own == size:
-        return
-    batch["labels"][own:] = IGNORED
-    tokens = batch[TOKENS] if TOKENS in batch else batch["attention_mask"].sum(1)
-    batch[TOKENS] = tokens[:own]
+    if own < size:
+        _keep(batch, own)
+
+
+def _keep(batch: dict[str, Any], own: int) -> None:
+    """Let the first ``own`` rows of a batch count only."""
+    if (
+        predicting := batch.get("loss_positions")
+    ) is not None:  # rows in one line, see FlatCollator
+        tokens = batch[TOKENS][:own]
+        end = int(tokens.sum())
+        batch["labels"][:, end:] = IGNORED
+        count = int((predicting < end).sum())
+        batch["loss_positions"] = predicting[:count]
+        batch["loss_targets"] = batch["loss_targets"][:count]
+    else:
+        batch["labels"][own:] = IGNORED
+        mask = batch.get("attention_mask")
+        tokens = (
+            batch[TOKENS][:own] if TOKENS in batch else None if mask is None else mask.sum(1)[:own]
+        )
+    if tokens is not None:
+        batch[TOKENS] = tokens

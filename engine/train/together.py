@@ -44,7 +44,7 @@ class Step:
     """One optimiser step of all processes."""
 
     loss: Any
-    """Over all trained tokens of the step, in nats; of one process it may be on the GPU still."""
+    """Over all trained tokens of the step, in nats; may be on the GPU still."""
     tokens: Any
     memory: int
     """Bytes that the process with most of it holds."""
@@ -101,18 +101,18 @@ class Together(SFTTrainer):
     def exchange(self, wanted: int) -> int:
         """Sets ``step`` from what every process saw of it; returns what the first one wants.
 
-        All that is said at a step goes in one message of five numbers: 0.1 ms between two
-        processes on a CPU.
+        What must be known at once is said from host to host: 0.1 ms between two processes. The loss
+        stays on the GPU until somebody reads it.
         """
         used, peak = self.memory.own()
         if self.ranks.count == 1:
             self.step = Step(self._step_loss, self._step_tokens, used, peak)
             return wanted
-        rows = self.ranks.gather([self._step_loss, self._step_tokens, used, peak, wanted])
-        losses, tokens, used_bytes, peaks, _ = zip(*rows, strict=True)
+        rows = self.ranks.tell([used, peak, wanted])
+        loss, tokens = self.ranks.total([self._step_loss, self._step_tokens])
+        used_bytes, peaks, _ = zip(*rows, strict=True)
         # A process's loss is its share of the sum over all tokens, times the number of processes.
-        loss = sum(losses) / len(losses)
-        self.step = Step(loss, int(sum(tokens)), int(max(used_bytes)), int(max(peaks)))
+        self.step = Step(loss / self.ranks.count, tokens, int(max(used_bytes)), int(max(peaks)))
         return int(rows[0][-1])
 
     def stop_agreed(self) -> bool:

@@ -69,7 +69,7 @@ class RunTrainer(Journaling):
         self.for_generation = loaded.for_generation
         self.flat = loaded.flat
         self.slower_because = loaded.slower_because
-        self.late = reads_late(context.recipe, loaded, self.ranks)
+        self.late = reads_late(context.recipe, loaded, sharded=self.sharded)
         self._step_began = self._memory_told = time.perf_counter()
         super().__init__(
             model=loaded.model,

@@ -24,7 +24,7 @@ def late(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     import engine.train.trainer as trainer
 
     def choose(is_late: bool) -> None:
-        monkeypatch.setattr(trainer, "reads_late", lambda *_: is_late)
+        monkeypatch.setattr(trainer, "reads_late", lambda *_, **__: is_late)
 
     return choose
 

@@ -93,7 +93,11 @@ def tokens(folder: RunFolder) -> dict[int, int]:
 
 @pytest.mark.parametrize(
     "settings",
-    [pytest.param((), id="lora"), pytest.param((*SHARDED, SMOOTHED), marks=slow, id="sharded")],
+    [
+        pytest.param((), id="lora"),
+        pytest.param(("model.kernels=fused",), id="fused"),
+        pytest.param((*SHARDED, SMOOTHED), marks=slow, id="sharded"),
+    ],
 )
 def test_two_processes_equal_one_and_go_on_after_one_was_killed(
     tmp_path: Path, tiny_recipe: Make, settings: tuple[str, ...]
@@ -212,3 +216,24 @@ def test_what_an_epochs_last_batch_repeats_counts_not(rows: int, expected: tuple
         trained = int((batch["labels"] == 1).all(1).sum())
         counted = batch.get("row_tokens", batch["attention_mask"].sum(1))
         assert (trained, int(counted.sum())) == (expected[index], 3 * expected[index])
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(1, (1, 0)), (2, (2, 0)), (3, (2, 1)), (4, (2, 2))])
+def test_nor_does_it_where_rows_are_one_line(rows: int, expected: tuple[int, int]) -> None:
+    import torch
+
+    from engine.train.fused.flat import FlatCollator
+    from engine.train.rows import IGNORED
+
+    examples = [
+        {"input_ids": [1, 2, 3], "labels": [IGNORED, 2, 3]},
+        {"input_ids": [4, 5, 6, 7, 8], "labels": [4, 5, 6, 7, 8], "seq_lengths": [2, 3]},
+    ]
+    for index in range(2):
+        batch = FlatCollator(9)(examples)
+        forget_repeats(batch, rows, index, 2)
+        own = expected[index]
+        assert batch["row_tokens"].tolist() == [3, 5][:own]
+        assert batch["loss_targets"].tolist() == [2, 3, 5, 7, 8][: (0, 2, 5)[own]]
+        assert batch["loss_positions"].tolist() == [0, 1, 3, 5, 6][: (0, 2, 5)[own]]
+        assert torch.equal(batch["labels"][batch["labels"] != IGNORED], batch["loss_targets"])

@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,12 @@ def main() -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     home = open_home(args.home)
     shapes = dict(zip(WAYS, args.shapes.split(","), strict=True))
-    models = {way: build(home, shape, args.out) for way, shape in shapes.items()}
+    with ThreadPoolExecutor() as pool:
+        built = [pool.submit(build, home, shape, args.out) for shape in sorted({*shapes.values()})]
+        paths = dict(
+            zip(sorted({*shapes.values()}), (each.result() for each in built), strict=True)
+        )
+    models = {way: paths[shape] for way, shape in shapes.items()}
     results: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python", *sys.argv]),
@@ -152,24 +158,22 @@ def finish(folder: RunFolder) -> dict[str, Any]:
 
 
 def compared(home: Home, model: Path, way: str, args: argparse.Namespace) -> dict[str, Any]:
-    runs = {}
     own = args.batch * (2 if way == "full" else 1)  # more to compute for what is sent around
-    for name, processes, batch in (
-        ("one", 1, own),
-        ("two", 2, own),
-        ("one with both batches", 1, 2 * own),
-    ):
-        say(f"{way}: {name}")
-        folder = begin(
-            home,
-            model,
-            args,
-            *WAYS[way],
-            f"train.num_processes={processes}",
-            f"train.per_device_train_batch_size={batch}",
-        )
-        runs[name] = finish(folder)
-    one, two, both = runs.values()
+
+    def start(processes: int, batch: int) -> RunFolder:
+        counts = [f"train.num_processes={processes}", f"train.per_device_train_batch_size={batch}"]
+        return begin(home, model, args, *WAYS[way], *counts)
+
+    say(f"{way}: two")
+    two = finish(start(2, own))
+    say(f"{way}: one, and one with both batches")
+    first = start(1, own)
+    if args.device == "cuda":  # beside it, on the other GPU
+        second = start(1, 2 * own)
+        one, both = finish(first), finish(second)
+    else:
+        one, both = finish(first), finish(start(1, 2 * own))
+    runs = {"one": one, "two": two, "one with both batches": both}
     problems = [
         f"{name} ended as {r['state']}" for name, r in runs.items() if r["state"] != "finished"
     ]

@@ -79,7 +79,6 @@ def _why_not(recipe: Recipe, config: dict[str, Any]) -> str:
         ),
         "train.neftune_noise_alpha": bool(train.neftune_noise_alpha),
         "train.label_smoothing_factor": bool(train.label_smoothing_factor),
-        f"train.num_processes = {train.num_processes}": train.num_processes > 1,
         "model.trust_remote_code": model.trust_remote_code,
     }
     return next((words for words, applies in reasons.items() if applies), "")

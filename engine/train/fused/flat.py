@@ -22,12 +22,13 @@ class FlatCollator:
         self.pad_token_id = pad_token_id
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        tokens = [len(example["input_ids"]) for example in examples]
         lengths = [
             length
             for example in examples
             for length in example.get("seq_lengths") or [len(example["input_ids"])]
         ]
-        used = sum(lengths)
+        used = sum(tokens)
         filling = -used % LINE_MULTIPLE
         ids = torch.full((used + filling,), self.pad_token_id, dtype=torch.int64)
         labels = torch.full((used + filling,), IGNORED, dtype=torch.int64)
@@ -49,7 +50,7 @@ class FlatCollator:
             "max_length_q": max(lengths),
             "loss_positions": predicting - 1,
             "loss_targets": labels[predicting],
-            TOKENS: torch.tensor(used),
+            TOKENS: torch.tensor(tokens),
         }
 
 

@@ -4,6 +4,7 @@ Kept for the way back, per token and layer: the input, query, key and value, the
 attention, the input of the second norm, gate and up. Norms and activations are made again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,13 +58,17 @@ class Layer:
     def matrices(self) -> list[Matrix]:
         return [self.qkv, self.output, self.gate_up, self.down]
 
+    @property
+    def parameters(self) -> list[Tensor]:
+        return [each for matrix in self.matrices for each in matrix.parameters]
 
-def run_layer(x: Tensor, layer: Layer, flow: Flow) -> Tensor:
-    """(M, H) -> (M, H)."""
-    q, k, v, x = _BeforeAttention.apply(x, layer, flow, *layer.qkv.parameters)
+
+def run_layer(x: Tensor, layer: Layer, flow: Flow, trained: Sequence[Tensor]) -> Tensor:
+    """(M, H) -> (M, H). ``trained``: the leaves that gradients go to, of all matrices in order."""
+    first = len(layer.qkv.parameters)
+    q, k, v, x = _BeforeAttention.apply(x, layer, flow, *trained[:first])
     result = attend(q, k, v, flow.ends, flow.longest, flow.attention)
-    after = [each for matrix in layer.matrices[1:] for each in matrix.parameters]
-    y: Tensor = _AfterAttention.apply(x, result, layer, flow, *after)
+    y: Tensor = _AfterAttention.apply(x, result, layer, flow, *trained[first:])
     return y
 
 

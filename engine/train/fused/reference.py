@@ -138,7 +138,7 @@ def adapter_gradient(grad: Tensor, x: Tensor, count: int, drop: Dropout) -> Tens
     for number in range(count):
         kept = dropped(x, drop, number).to(x.dtype)
         part = grad[:, number * width : (number + 1) * width]
-        parts.append((part.T @ kept).float())
+        parts.append(part.T.float() @ kept.float())
     return torch.cat(parts)
 
 

@@ -5,6 +5,8 @@ machine measured, for 100 ms of work on its H200: the GPU waits for the processo
 a little slower. A CUDA graph is launched as one.
 """
 
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -26,9 +28,7 @@ class Stack:
     def __init__(self, layers: list[Layer], *, graphs: bool, longest: int) -> None:
         self.layers = layers
         self.longest = max(longest, 128)
-        self.parameters = [
-            each for layer in layers for matrix in layer.matrices for each in matrix.parameters
-        ]
+        self.parameters = [each for layer in layers for each in layer.parameters]
         self.graphs: dict[tuple[int, int], _Recorded] = {}
         self.recording = graphs
         self.checkpointing = False
@@ -36,16 +36,18 @@ class Stack:
         """Why nothing is recorded any more, where that failed."""
         self.pool: Any = None
 
-    def run(self, x: Tensor, flow: Flow) -> Tensor:
-        """Kernel by kernel."""
+    def run(self, x: Tensor, flow: Flow, trained: Sequence[Tensor] | None = None) -> Tensor:
+        """Kernel by kernel. ``trained``: leaves that stand in for the parameters."""
+        leaves = iter(self.parameters if trained is None else trained)
         for layer in self.layers:
+            own = list(islice(leaves, len(layer.parameters)))
             if self.checkpointing and torch.is_grad_enabled():
                 # Dropout needs no generator's state: it is drawn from flow.seed.
                 x = checkpoint(
-                    run_layer, x, layer, flow, use_reentrant=False, preserve_rng_state=False
+                    run_layer, x, layer, flow, own, use_reentrant=False, preserve_rng_state=False
                 )
             else:
-                x = run_layer(x, layer, flow)
+                x = run_layer(x, layer, flow, own)
         return x
 
     def __call__(self, x: Tensor, flow: Flow) -> Tensor:
@@ -60,8 +62,11 @@ class Stack:
                 self.graphs[key] = _Recorded(self, x, flow)
             except RuntimeError as error:  # what torch raises when a recording is not possible
                 self.recording = False
-                words = str(error).strip().splitlines()
-                self.why_not = f"passes cannot be recorded ({words[0] if words else error!r})"
+                first: BaseException = error
+                while first.__context__:  # torch tells of the recording's end, not of its cause
+                    first = first.__context__
+                words = str(first).strip().splitlines()
+                self.why_not = f"passes cannot be recorded ({words[0] if words else first!r})"
                 torch.cuda.synchronize()
                 return self.run(x, flow)
         result: Tensor = _Replay.apply(self.graphs[key], x, flow, *self.parameters)
@@ -84,12 +89,15 @@ class _Recorded:
             flow.dropout, flow.seed.clone(),
         )  # fmt: skip
         self.grad = torch.zeros_like(x)
+        # Not the parameters: who holds on to the node that adds up a parameter's gradient, as DDP
+        # does, ties the recording to the stream it was made on, which may not be recorded.
+        leaves = [each.detach().requires_grad_() for each in stack.parameters]
         here = torch.cuda.current_stream()
         aside = torch.cuda.Stream()
         aside.wait_stream(here)
         with torch.cuda.stream(aside):  # compiles, allocates what is allocated once
-            out = stack.run(self.x, self.flow)
-            torch.autograd.grad(out, stack.parameters, self.grad)
+            out = stack.run(self.x, self.flow, leaves)
+            torch.autograd.grad(out, leaves, self.grad)
             del out
         here.wait_stream(aside)
         torch.cuda.synchronize()
@@ -100,9 +108,9 @@ class _Recorded:
         # Other threads of this process may go on using the GPU.
         how = {"pool": stack.pool, "capture_error_mode": "thread_local"}
         with torch.cuda.graph(self.forward, **how):
-            self.out = stack.run(self.x, self.flow)
+            self.out = stack.run(self.x, self.flow, leaves)
         with torch.cuda.graph(self.backward, **how):
-            self.grads = torch.autograd.grad(self.out, stack.parameters, self.grad)
+            self.grads = torch.autograd.grad(self.out, leaves, self.grad)
         self.out = self.out.detach()
 
     def fill(self, x: Tensor, flow: Flow) -> None:
