@@ -146,6 +146,7 @@ def finish(folder: RunFolder) -> dict[str, Any]:
         else None,
         "peak_bytes": max((e["peak_memory_bytes"] for e in metrics.values()), default=None),
         "devices": sorted({e["device"] for e in events if e["type"] == "memory"}),
+        "seconds": [round(metrics[step]["step_seconds"], 4) for step in sorted(metrics)],
         "losses": [metrics[step]["loss"] for step in sorted(metrics)],
         "tokens": [metrics[step]["tokens"] for step in sorted(metrics)],
         "checkpoints": [

@@ -136,9 +136,8 @@ def adapter_gradient(grad: Tensor, x: Tensor, count: int, drop: Dropout) -> Tens
     width = grad.shape[1] // count
     parts = []
     for number in range(count):
-        kept = dropped(x, drop, number).to(x.dtype)
         part = grad[:, number * width : (number + 1) * width]
-        parts.append(part.T.float() @ kept.float())
+        parts.append(part.T.float() @ dropped(x, drop, number))
     return torch.cat(parts)
 
 
