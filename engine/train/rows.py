@@ -21,7 +21,7 @@ from engine.data.tokenised import (
 from engine.data.tokens import Formatter
 from engine.home import Home
 
-__all__ = ["IGNORED", "TOKENS", "Encoded", "encode", "encode_split", "row_lengths"]
+__all__ = ["IGNORED", "TOKENS", "Encoded", "as_dataset", "encode", "encode_split", "row_lengths"]
 
 TOKENS = "row_tokens"
 """In a batch without padding, or packed: its tokens without padding; the model is not given it."""
@@ -81,7 +81,13 @@ def encode_split(
         progress=progress,
         cancelled=cancelled,
     )
-    return _encoded(made, formatter.max_length, longest_first, packing, cancelled)
+    return as_dataset(
+        made,
+        formatter.max_length,
+        longest_first=longest_first,
+        packing=packing,
+        cancelled=cancelled,
+    )
 
 
 def encode(
@@ -95,7 +101,7 @@ def encode(
 ) -> Encoded:
     """As :func:`encode_split`, of a few rows of a dataset of this ``shape``: in memory."""
     made = tokenise_table(table, formatter, shape=shape, completion_only_loss=completion_only_loss)
-    return _encoded(made, formatter.max_length, longest_first, packing)
+    return as_dataset(made, formatter.max_length, longest_first=longest_first, packing=packing)
 
 
 def row_lengths(dataset: Any) -> np.ndarray:
@@ -105,13 +111,18 @@ def row_lengths(dataset: Any) -> np.ndarray:
     return lengths if indices is None else lengths[indices.column(0).to_numpy()]
 
 
-def _encoded(
+def as_dataset(
     made: Tokenised,
     max_length: int,
+    *,
     longest_first: bool,
     packing: bool,
     cancelled: Callable[[], bool] | None = None,
 ) -> Encoded:
+    """What was tokenised, as the trainer takes it; the parameters as :func:`encode_split` says.
+
+    Imports ``datasets``.
+    """
     packed = None
     if packing:
         packed = pack_rows(made, max_length, cancelled)

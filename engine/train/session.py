@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.sources import comes_from_hub
-from engine.data.tokens import Formatter
 from engine.errors import UserError
 from engine.jobs import checkpoints
 from engine.jobs.check import check_model
 from engine.jobs.context import RunContext, Stopped
 from engine.jobs.journal import read_all
+from engine.train.ahead import Ahead, read_ahead
 from engine.train.backend import Backend, Loaded, choose_backend, choose_device
 from engine.train.environment import set_environment
 from engine.train.facts import count_parameters, git_commit, gpu_name, versions
 from engine.train.ranks import Ranks, join
-from engine.train.rows import Encoded, encode_split
+from engine.train.rows import Encoded
 from engine.train.samples import Sampling, sample_prompts
 
 __all__ = ["prepare_data", "run"]
@@ -68,20 +68,25 @@ class _Session:
 
     def run(self) -> dict[str, Any]:
         dataset = self.prepare_data()
-        with self._phase("importing torch"):
-            import torch  # noqa: F401
-        backend = choose_backend(self.recipe)
-        with self._phase(f"importing {backend.name}"):
-            backend.import_libraries()
-            _quiet()
-        if self.context.ranks > 1:
-            with self._phase(f"waiting for all {self.context.ranks} processes"):
-                self.ranks = join(self.context, choose_device(self.recipe))
-        with self._phase("loading the model"):
-            loaded = backend.load(self.recipe)
-        with self._phase("tokenising"):
-            formatter = Formatter.of(self.recipe)
-            splits = self._encode(dataset, formatter)
+        read_ahead(self.recipe)
+        with Ahead(self.context.home, self.recipe, dataset, self.context.stop_requested) as ahead:
+            with self._phase("importing torch"):
+                import torch  # noqa: F401
+            ahead.check()
+            backend = choose_backend(self.recipe)
+            with self._phase(f"importing {backend.name}"):
+                backend.import_libraries()
+                _quiet()
+            ahead.check()
+            if self.context.ranks > 1:
+                with self._phase(f"waiting for all {self.context.ranks} processes"):
+                    self.ranks = join(self.context, choose_device(self.recipe))
+            with self._phase("loading the model"):
+                loaded = backend.load(self.recipe)
+            with self._phase("tokenising") as more:
+                splits = self._encoded(ahead)
+                more["meanwhile_seconds"] = ahead.seconds
+        formatter = ahead.formatter
         sampling = Sampling(
             sample_prompts(self.recipe, formatter, dataset.split("validation"), dataset.shape),
             sorted(formatter.stop_ids),
@@ -94,16 +99,17 @@ class _Session:
     # ---- phases -----------------------------------------------------------------------------
 
     @contextmanager
-    def _phase(self, words: str) -> Iterator[None]:
-        """Name a phase when it begins, and again with its seconds when it is done."""
+    def _phase(self, words: str) -> Iterator[dict[str, Any]]:
+        """Name a phase when it begins, and again with its seconds, and more, when it is done."""
         if self.context.stop_requested():
             raise Stopped
         self.context.phase(words)
         began = self._told = time.monotonic()
-        yield
+        more: dict[str, Any] = {}
+        yield more
         if self.context.stop_requested():
             raise Stopped
-        self.context.phase(words, seconds=time.monotonic() - began)
+        self.context.phase(words, seconds=time.monotonic() - began, **more)
 
     def _progress(self, words: str) -> None:
         """Say how far a phase has come, at most once a second."""
@@ -138,57 +144,24 @@ class _Session:
                 "to resume, or train a new run"
             )
 
-    def _encode(self, dataset: Any, formatter: Formatter) -> dict[str, Encoded]:
-        from engine.data.progress import Cancelled
-
-        recipe = self.recipe
-        limits = {
-            "train": 0,
-            "validation": recipe.evaluate.validation_rows,
-            "test": recipe.evaluate.test_rows,
-        }
-        splits = {}
-        for name, limit in limits.items():
-            if not dataset.split(name).num_rows:
-                raise UserError(
-                    f"split.{name}: no row of {dataset.name} fell to {name}: "
-                    f"{dataset.report.rows_kept:,} clean rows are too few for this share"
-                )
-
-            def tell(done: int, rows: int, name: str = name) -> None:
-                self._progress(f"tokenising {name}: {done:,} of {rows:,} rows")
-
-            with _stopping(Cancelled):
-                encoded = encode_split(
-                    *(self.context.home, dataset, name, formatter),
-                    rows=limit,
-                    completion_only_loss=recipe.train.completion_only_loss,
-                    longest_first=name != "train",
-                    # A loss is measured row by row, packed or not: it is the same.
-                    packing=recipe.train.packing and name == "train",
-                    progress=tell,
-                    cancelled=self.context.stop_requested,
-                )
-            if not encoded.rows:
-                raise UserError(
-                    f"train.max_length: the prompts alone fill {recipe.train.max_length} tokens in "
-                    f"every row of {name}, so there is nothing to train on; make it larger"
-                )
+    def _encoded(self, ahead: Ahead) -> dict[str, Encoded]:
+        splits = ahead.splits(self._progress)
+        for name, encoded in splits.items():
             if encoded.left_out:
-                self.journal.append(
-                    "warning",
-                    message=f"{encoded.left_out:,} rows of {name} are left out: their prompt alone "
-                    f"fills max_length = {recipe.train.max_length}, nothing of the completion is "
-                    "left to train on",
+                self._warn(
+                    f"{encoded.left_out:,} rows of {name} are left out: their prompt alone fills "
+                    f"max_length = {self.recipe.train.max_length}, nothing of the completion is "
+                    "left to train on"
                 )
             if encoded.not_kept:
-                self.journal.append(
-                    "warning",
-                    message=f"the token ids of {name} are not kept ({encoded.not_kept}): the next "
-                    "start makes them again",
+                self._warn(
+                    f"the token ids of {name} are not kept ({encoded.not_kept}): the next start "
+                    "makes them again"
                 )
-            splits[name] = encoded
         return splits
+
+    def _warn(self, message: str) -> None:
+        self.journal.append("warning", message=message)
 
     # ---- training ---------------------------------------------------------------------------
 

@@ -157,6 +157,7 @@ def test_a_run_says_what_its_next_start_has_to_make_again_and_a_stop_ends_it(
     home: Home, tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from engine.data.prepare import prepare
+    from engine.train.ahead import Ahead
     from engine.train.session import _Session
 
     recipe = tiny_recipe("train.packing=true")
@@ -170,7 +171,8 @@ def test_a_run_says_what_its_next_start_has_to_make_again_and_a_stop_ends_it(
     )
     session, dataset = _Session(context), prepare(home, recipe)
     monkeypatch.setattr(store, "RESERVE_BYTES", 1 << 60)
-    splits = session._encode(dataset, Formatter.of(recipe))
+    with Ahead(home, recipe, dataset, context.stop_requested) as ahead:
+        splits = session._encoded(ahead)
     assert {name: split.rows for name, split in splits.items()} == {
         name: dataset.count(name) for name in splits
     }
@@ -180,6 +182,6 @@ def test_a_run_says_what_its_next_start_has_to_make_again_and_a_stop_ends_it(
         for name in ("train", "validation", "test")
     ]
     stopping.append(True)
-    with pytest.raises(Stopped):
-        session._encode(dataset, Formatter.of(recipe))
+    with pytest.raises(Stopped):  # while it packs
+        ahead.splits(lambda words: None)
     journal.close()
