@@ -237,3 +237,17 @@ def test_what_takes_less_memory_is_estimated_to(tiny_recipe: Make) -> None:
     assert peak(setup, checkpointed, "train.per_device_eval_batch_size=2048") > 2 * peak(
         setup, checkpointed
     )
+
+
+@pytest.mark.parametrize(("version", "whole"), [("2.11.0+cu130", True), ("2.13.0", False)])
+def test_sharded_weights_take_all_logits_with_an_older_torch(
+    tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch, version: str, whole: bool
+) -> None:
+    """There the chunked loss ends in a crash at the first batch after a checkpoint."""
+    from engine.train import all_logits
+
+    monkeypatch.setattr(all_logits.metadata, "version", lambda name: version)
+    sharded = tiny_recipe("lora.enabled=false", "train.num_processes=2")
+    assert all_logits.takes_all_logits(sharded) is whole
+    assert not all_logits.takes_all_logits(tiny_recipe("train.num_processes=2"))
+    assert not all_logits.takes_all_logits(tiny_recipe("lora.enabled=false"))
