@@ -364,7 +364,7 @@ def test_the_card_that_torch_would_take(tiny_recipe: Make, monkeypatch: pytest.M
     auto = tiny_recipe("model.device=auto")
     assert find_place(auto, state).name == "H100"
     assert find_place(auto, state).setup.dtype == "bfloat16"
-    fused = find_place(tiny_recipe("model.kernels=fused"), state).layers
+    fused = find_place(tiny_recipe("model.device=auto", "model.kernels=fused"), state).layers
     assert fused.startswith("fused, rows without padding; each batch shape is recorded once")
     assert find_place(tiny_recipe("model.device=cpu"), state).setup.device == "cpu"
     for visible, name in (("1", "A100"), ("GPU-y", "A100"), ("", "the CPU"), ("7", "the CPU")):
