@@ -13,6 +13,8 @@ import pytest
 from engine import cli
 from engine.home import Home, home_at
 from engine.system import doctor, gpu, host, surroundings, versions
+from engine.system.forecast import DiskForecast
+from engine.system.gpu_health import GpuHealth, throttle_words
 
 Memory = namedtuple("Memory", "total used free")
 Rates = namedtuple("Rates", "gpu memory")
@@ -53,6 +55,10 @@ class FakeNvml(ModuleType):
             "nvmlDeviceGetPowerUsage": 412_500,
             "nvmlDeviceGetEnforcedPowerLimit": 700_000,
             "nvmlDeviceGetTemperature": 61,
+            "nvmlDeviceGetCurrentClocksEventReasons": 0x4,
+            "nvmlDeviceGetCurrentClocksThrottleReasons": 0x40,
+            "nvmlDeviceGetMaxClockInfo": 1980,
+            "nvmlDeviceGetTotalEccErrors": 0,
             "nvmlDeviceGetComputeRunningProcesses": self.processes,
             "nvmlDeviceGetGraphicsRunningProcesses": [],
         }
@@ -72,6 +78,12 @@ class FakeNvml(ModuleType):
             f"nvmlDeviceGetMemoryInfo{version}",
             Memory(140 * 2**30, 14 * 2**30 + reserved, 126 * 2**30 - reserved),
         )
+
+    def nvmlDeviceGetClockInfo(self, handle: int, which: int) -> int:
+        return self._answer("nvmlDeviceGetClockInfo", {1: 1755, 2: 3201}[which])
+
+    def nvmlDeviceGetPcieThroughput(self, handle: int, direction: int) -> int:
+        return self._answer("nvmlDeviceGetPcieThroughput", {0: 2, 1: 1}[direction])
 
     def nvmlSystemGetProcessName(self, pid: int) -> str:
         return self._answer("nvmlSystemGetProcessName", f"/usr/bin/python{pid} -m x")
@@ -145,6 +157,60 @@ def test_no_memory_of_a_process_stays_unknown_with_both_lists(nvml: FakeNvml) ->
     nvml.processes = [Process(1, None), Process(1, 5)]
     processes = gpu.read_gpus().gpus[0].processes
     assert processes is not None and [(p.pid, p.memory) for p in processes] == [(1, 5)]
+
+
+def test_what_holds_a_card_back_is_asked_for_only_where_wanted(nvml: FakeNvml) -> None:
+    assert gpu.read_gpus().gpus[0].health is None
+    assert "nvmlDeviceGetPcieThroughput" not in nvml.calls, "it takes 20 ms"
+    health = gpu.read_gpus(health=True).gpus[0].health
+    assert health == GpuHealth(1755, 1980, 3201, "power limit", 2048, 1024, 0)
+
+
+def test_a_card_that_tells_little(nvml: FakeNvml) -> None:
+    for question in ("CurrentClocksEventReasons", "CurrentClocksThrottleReasons", "ClockInfo",
+                     "MaxClockInfo", "PcieThroughput", "TotalEccErrors"):  # fmt: skip
+        nvml.broken[f"nvmlDeviceGet{question}"] = error("NVMLError_NotSupported")
+    assert gpu.read_gpus(health=True).gpus[0].health == GpuHealth()
+
+
+def test_a_driver_that_knows_the_older_name(nvml: FakeNvml) -> None:
+    nvml.broken["nvmlDeviceGetCurrentClocksEventReasons"] = error("NVMLError_FunctionNotFound")
+    health = gpu.read_gpus(health=True).gpus[0].health
+    assert health is not None and health.throttled == "too hot"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "words"),
+    [
+        (0, ""),
+        (0x1, ""),
+        (0x2 | 0x100, ""),
+        (0x4, "power limit"),
+        (0x48, "too hot"),
+        (0x8, "hardware slowdown"),
+        (0x24, "near its heat limit, power limit"),
+        (0x1000, "reason 0x1000"),
+    ],
+)
+def test_why_the_clocks_are_down(reasons: int, words: str) -> None:
+    assert throttle_words(reasons) == words
+
+
+def test_when_the_disk_is_full() -> None:
+    disk, total = DiskForecast(), 100 * 2**30
+    assert disk.full_in(total) is None
+    for second in range(0, 60, 2):
+        disk.add(float(second), total - second * 2**20)
+        assert disk.full_in(total) is None, "too short to say"
+    for second in range(60, 121, 2):
+        disk.add(float(second), total - second * 2**20)
+    assert disk.full_in(total) == pytest.approx(100 * 1024 - 120)
+    disk.add(122.0, total)
+    assert disk.full_in(total) is None, "files were deleted: it begins anew"
+    for second in range(124, 4000, 2):
+        disk.add(float(second), total)
+    assert disk.full_in(total) is None
+    assert len(disk.readings) < 500
 
 
 @pytest.mark.parametrize(

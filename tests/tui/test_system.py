@@ -12,12 +12,13 @@ from textual.widgets import Input
 from engine.home import Home
 from engine.system.doctor import Check
 from engine.system.gpu import Gpu, GpuProcess, GpuState
+from engine.system.gpu_health import GpuHealth
 from engine.system.host import Host, OurProcess
 from tests.tui.conftest import NOW, FrozenFeed, snapshot_of
 from tui.screens import system
 from tui.screens.system import Installation, Readings
 from tui.widgets.lines import LinesView
-from tui.widgets.readings import gpu_lines
+from tui.widgets.readings import gpu_lines, host_lines
 
 GIB = 2**30
 SIZES = [(80, 24), (120, 40)]
@@ -48,6 +49,7 @@ TWO_GPUS = GpuState(
         Gpu(
             0, "GPU-0", "NVIDIA H200", 140 * GIB, 29 * GIB, 111 * GIB, 97, 64, 512.0, 700.0,
             (GpuProcess(4102, "python", 28 * GIB), GpuProcess(77, "Xorg", 300 << 20)),
+            health=GpuHealth(1755, 1980, 3201, "power limit", 1_400_000_000, 310_000_000, 0),
         ),
         Gpu(1, "GPU-1", "NVIDIA H200", 140 * GIB, 133 * GIB, 7 * GIB, None, None, None, None, None),
     ),
@@ -157,7 +159,10 @@ async def test_gpus_their_processes_and_which_are_ours(readings: Any, frozen_app
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         shown = " ".join(" ".join(lines(app, "gpus")).split())
-        assert "29.0 GiB of 140.0 GiB (21 %)" in shown and "512 of 700 W 64 °C" in shown
+        assert "133.0 GiB of 140.0 GiB (95 %)" in shown and "512 of 700 W 64 °C" in shown
+        assert "29.0/140.0 GiB, ours 28.0, others 1.0" in shown
+        assert "1,755/1,980 MHz, memory 3,201 PCIe ↑1.3 GiB/s ↓296 MiB/s" in shown
+        assert "! held back: power limit" in shown and "memory error" not in shown
         assert f"4102 python 28.0 GiB ● run {RUN}, worker" in shown
         assert "77 Xorg 300 MiB not ours" in shown
         assert "processes are not told here" in shown and "busy ···" in shown
@@ -280,3 +285,41 @@ async def test_hostile_names(readings: Any, frozen_app: Any) -> None:
 def test_a_reason_from_the_driver_is_one_safe_line() -> None:
     (text, _style), *rest = gpu_lines(GpuState(False, "a\nb\x1b[31m"), {}, {})
     assert text == "a␤b␛[31m" and not rest
+
+
+@pytest.mark.parametrize(
+    ("health", "expected"),
+    [
+        (GpuHealth(), ""),
+        (GpuHealth(sm_clock=345), "clocks 345 MHz"),
+        (GpuHealth(throttled="too hot"), "! held back: too hot"),
+        (GpuHealth(throttled="", memory_errors=1), "! 1 memory error that could not be corrected"),
+    ],
+)
+def test_what_a_card_does_not_tell_is_left_out(health: GpuHealth, expected: str) -> None:
+    card = Gpu(0, "u", "T4", 16 * GIB, 1 * GIB, 15 * GIB, 3, health=health)
+    text = "".join(text for text, _ in gpu_lines(GpuState(True, gpus=(card,)), {}, {}))
+    assert " ".join(text.partition("3 %")[2].split()) == expected
+
+
+def test_the_bar_tells_our_share_from_the_others_without_colour() -> None:
+    processes = (GpuProcess(1, "python", 8 * GIB), GpuProcess(2, "other", 3 * GIB))
+    card = Gpu(0, "u", "T4", 16 * GIB, 12 * GIB, 4 * GIB, processes=processes)
+    ours = {1: OurProcess(1, "worker", RUN, 1)}
+    text = "".join(text for text, _ in gpu_lines(GpuState(True, gpus=(card,)), ours, {}))
+    assert "━" * 12 + "╍" * 6 + "─" * 6 + " 12.0/16.0 GiB, ours 8.0, others 4.0" in text
+    text = "".join(text for text, _ in gpu_lines(GpuState(True, gpus=(card,)), {}, {}))
+    assert "━" * 18 + "─" * 6 in text and "ours" not in text.partition("busy")[0]
+
+
+def test_parts_of_a_card_are_listed() -> None:
+    part = Gpu(0, "MIG-1", "NVIDIA H200 MIG 1g.18gb", 18 * GIB, 2 * GIB)
+    card = Gpu(0, "u", "NVIDIA H200", 140 * GIB, 3 * GIB, parts=(part,))
+    text = "".join(text for text, _ in gpu_lines(GpuState(True, gpus=(card,)), {}, {}))
+    assert "part 0  NVIDIA H200 MIG 1g.18gb  2.0/18.0 GiB" in text
+
+
+def test_a_disk_that_fills_says_when() -> None:
+    words = "".join(text for text, _ in host_lines(HOST, 5400.0))
+    assert "78.0 GiB free, full in 1 h 30 min" in words
+    assert "full" not in "".join(text for text, _ in host_lines(HOST))

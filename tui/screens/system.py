@@ -1,6 +1,7 @@
 """System: GPUs, host, our processes, versions, what the doctor finds, and the last bench."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from textual.containers import Horizontal, Vertical
 from engine.history.benches import of_device
 from engine.home import Home
 from engine.system.doctor import Check, checks
+from engine.system.forecast import DiskForecast
 from engine.system.gpu import GpuState, read_gpus
 from engine.system.host import Host, OurProcess, our_processes, read_host
 from engine.system.versions import python_version, read_versions
@@ -51,8 +53,8 @@ class Installation:
 
 
 def read_now(home: Home) -> Readings:
-    """10-30 ms; called in a thread."""
-    return Readings(read_gpus(), read_host(home.path), tuple(our_processes()))
+    """10-30 ms, and 45 for every GPU; called in a thread."""
+    return Readings(read_gpus(health=True), read_host(home.path), tuple(our_processes()))
 
 
 def read_installation(home: Home, gpus: GpuState) -> Installation:
@@ -80,6 +82,7 @@ class SystemScreen(WorkbenchScreen):
         self._benches: list[dict[str, Any]] = []
         self._readings: Readings | None = None
         self._installation: Installation | None = None
+        self._disk = DiskForecast()
         self._reading = False
         self._shown: dict[str, object] = {}
 
@@ -123,6 +126,8 @@ class SystemScreen(WorkbenchScreen):
         home = self.workbench.home
         try:
             self._readings = await asyncio.to_thread(read_now, home)
+            if (free := self._readings.host.disk_free) is not None:
+                self._disk.add(time.monotonic(), free)
             self._draw()
             if self._installation is None:
                 self._installation = await asyncio.to_thread(
@@ -143,7 +148,8 @@ class SystemScreen(WorkbenchScreen):
         if (now := self._readings) is not None:
             ours = {process.pid: process for process in now.processes}
             self._put("gpus", gpu_lines(now.gpus, ours, self._names))
-            self._put("host", host_lines(now.host))
+            full_in = self._disk.full_in(now.host.disk_total) if now.host.disk_total else None
+            self._put("host", host_lines(now.host, full_in))
             self._put_processes(now.processes, dict(self._names))
             self._put_bench({gpu.name for gpu in now.gpus})
         if (installed := self._installation) is not None:
