@@ -19,6 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not (sys.__stdin__ and sys.__stdin__.isatty() and sys.__stderr__.isatty()):
             raise UserError("the workbench needs a terminal; 'tunebench --help' tells the verbs")
+        from tui.userkeys import keys_file, load_user_keys
+
+        load_user_keys(keys_file())
         from tui.app import run_app
 
         return run_app(home=args.home, mouse=not args.no_mouse)

@@ -241,7 +241,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             self.exit(0)
             return
         self._interrupted = now
-        self.say("q leaves (or ctrl+c again); training goes on")
+        self.say(f"{keymap.key_of('leave')} leaves (or ctrl+c again); training goes on")
 
 
 def _short(home: Home) -> str:

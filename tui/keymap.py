@@ -11,11 +11,13 @@ from textual.binding import Binding
 
 __all__ = [
     "ACTIONS",
+    "NAMES",
     "OVER",
     "SCREENS",
     "Action",
     "as_markdown",
     "bindings",
+    "key_of",
     "of_screen",
     "shown",
     "title",
@@ -213,9 +215,31 @@ _SHOWN = {
 }  # fmt: skip
 
 
+NAMES = {
+    "[": "left_square_bracket", "]": "right_square_bracket", "/": "slash", ":": "colon",
+    "?": "question_mark", "#": "number_sign", "-": "minus", "+": "plus", ",": "comma",
+    ".": "full_stop", ";": "semicolon", "!": "exclamation_mark", "*": "asterisk",
+    "=": "equals_sign", "<": "less_than_sign", ">": "greater_than_sign", "_": "underscore",
+    "'": "apostrophe", '"': "quotation_mark", "(": "left_parenthesis", ")": "right_parenthesis",
+    "{": "left_curly_bracket", "}": "right_curly_bracket", "|": "vertical_line", "~": "tilde",
+    "@": "at", "$": "dollar_sign", "%": "percent_sign", "&": "ampersand", "^": "circumflex_accent",
+    "\\": "backslash", "`": "grave_accent", " ": "space", "esc": "escape", "pgup": "pageup",
+    "pgdn": "pagedown",
+}  # fmt: skip
+"""Signs, and short names, as Textual calls them."""
+
+
+_SIGNS = {name: sign for sign, name in NAMES.items() if len(sign) == 1 and sign != " "}
+
+
+def key_of(id: str) -> str:
+    """The first key of an action that works everywhere, as people write it."""
+    return shown(next(a.keys[0] for a in ACTIONS if a.id == id and not a.screen))
+
+
 def shown(key: str) -> str:
     """A Textual key name as people write it."""
-    return _SHOWN.get(key, key)
+    return _SHOWN.get(key) or _SIGNS.get(key, key)
 
 
 def title(screen: str) -> str:

@@ -1,5 +1,6 @@
 """A real program in a real pty: what it writes, byte for byte. For tests only."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -76,6 +77,16 @@ class PtyApp:
         while select.select([self._fd], [], [], seconds)[0]:
             self.written += os.read(self._fd, 1 << 16)
         return len(self.written)
+
+    def ended(self, seconds: float = 20.0) -> int:
+        """Read until the program has ended; returns its exit status."""
+        deadline = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, self.written[-1000:]
+            if select.select([self._fd], [], [], 0.1)[0]:
+                with contextlib.suppress(OSError):  # nobody holds the other end any more
+                    self.written += os.read(self._fd, 1 << 16)
+        return self.process.wait()
 
     def hang_up(self, seconds: float) -> int:
         """Take the terminal away, as a program that held it and was killed does.

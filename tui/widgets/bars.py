@@ -31,12 +31,13 @@ class HeaderBar(Widget):
         width = self.size.width
         line = Text(no_wrap=True, end="")
         below, over = keymap.OVER.get(screen, (screen, ""))
-        for number, (id, title) in enumerate(keymap.SCREENS.items(), 1):
+        for id, title in keymap.SCREENS.items():
+            key = keymap.key_of(f"go_{id}")
             if id == below:
                 title = f"{title}: {over}" if over else title
-                line.append(f"[{number} {title}]", "bold reverse")
+                line.append(f"[{key} {title}]", "bold reverse")
             else:
-                line.append(f" {number} ", "bold #5fafff")
+                line.append(f" {key} ", "bold #5fafff")
                 line.append(f"{title} ", "#d0d0d0")
         right = Text(no_wrap=True, end="")
         if live:
