@@ -94,7 +94,7 @@ def _line(keys: str, words: str, note: str = "") -> Text:
 
 
 class HelpScreen(_Chooser):
-    """All keys, the current screen's first."""
+    """All keys, the current screen's first, each with its name in ``keys.toml``."""
 
     HEADING = "Keys"
     ASK = "search the keys"
@@ -117,7 +117,8 @@ class HelpScreen(_Chooser):
             here = "this screen" if screen == self._screen else ""
             made.append(Option(Text(f"{title}  {here}".rstrip(), "bold reverse"), disabled=True))
             made += [
-                Option(_line(" ".join(map(keymap.shown, row.keys)), row.words)) for row in rows
+                Option(_line(" ".join(map(keymap.shown, row.keys)), row.words, row.id))
+                for row in rows
             ]
         return made
 
