@@ -93,17 +93,19 @@ def answer_in_slots(
         parts.setdefault("" if mixed else one.adapter, []).append(one)
     groups = [group for part in parts.values() for group in _groups(base, part).items()]
     few = len(asked) <= FEW_ROWS
+    kept = few and not base.borrowed
     for side_by_side in [groups] if few else [[group] for group in groups]:
-        _answer_side_by_side(base, side_by_side, settings, on_token, cancelled)
-        if not few:
-            base.steppers = []  # freed before those of the next size are made
+        try:
+            _answer_side_by_side(base, side_by_side, settings, on_token, cancelled)
+        finally:
+            if not kept:
+                base.steppers = []  # freed before those of the next size are made
 
 
 Group = tuple[int, list[Asked]]
 """Size of a slot, and who gets one of that size."""
 
 
-@torch.inference_mode()
 def _answer_side_by_side(
     base: "Base",
     groups: Sequence[Group],
@@ -112,24 +114,26 @@ def _answer_side_by_side(
     cancelled: Cancelled,
 ) -> None:
     """A step of each group in turn."""
-    steppers = _steppers(base, groups, settings)
-    batches = [
-        _Batch(stepper, group, on_token, cancelled).steps()
-        for stepper, (_, group) in zip(steppers, groups, strict=True)
-    ]
-    # With several, each step changes the adapters.
-    with steppers[0].mixture.active() if len(steppers) == 1 else contextlib.nullcontext():
-        while batches:
-            batches = [batch for batch in batches if next(batch, "done") != "done"]
+    with base.without_gradients():
+        steppers = _steppers(base, groups, settings)
+        batches = [
+            _Batch(stepper, group, on_token, cancelled).steps()
+            for stepper, (_, group) in zip(steppers, groups, strict=True)
+        ]
+        # With several, each step changes the adapters.
+        with steppers[0].mixture.active() if len(steppers) == 1 else contextlib.nullcontext():
+            while batches:
+                batches = [batch for batch in batches if next(batch, "done") != "done"]
 
 
 def _groups(base: "Base", asked: Sequence[Asked]) -> dict[int, list[Asked]]:
     """Size of a slot -> who gets one of that size; the largest size first."""
-    gpu, few = base.device.startswith("cuda"), len(asked) <= FEW_ROWS
+    few = len(asked) <= FEW_ROWS
+    kept = few and not base.borrowed and base.device.startswith("cuda")
     most = base.context or max(one.need for one in asked)
 
     def rounded(need: int) -> int:
-        size = FEW_CAPACITY if gpu and few else LEAST_CAPACITY
+        size = FEW_CAPACITY if kept else LEAST_CAPACITY
         while size < need:
             size *= 2
         return max(min(size, most), need)

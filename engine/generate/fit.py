@@ -67,7 +67,7 @@ def misfit(model: Any, capacity: int) -> str:
 
 def _tried(base: "Base", prompt: list[int]) -> str:
     model = base.bare
-    with base.only(BASE), torch.inference_mode():
+    with base.only(BASE), base.without_gradients():
         ids = torch.tensor([prompt]).to(base.device)
         alone = model(input_ids=ids, use_cache=False).logits[0, -1]
         try:
@@ -79,9 +79,15 @@ def _tried(base: "Base", prompt: list[int]) -> str:
             return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     spread = (alone.float() - alone.float().mean()).norm()
     off = ((alone.float() - beside.float()).norm() / spread).item()
-    if off <= TOLERANCE.get(alone.dtype, 0.0):
+    if off <= TOLERANCE.get(_multiplied_in(alone), 0.0):
         return ""
     return f"what it answers there is {off:.2g} of its logits' spread off"
+
+
+def _multiplied_in(logits: torch.Tensor) -> torch.dtype:
+    """What matrices were multiplied in: logits of autocast may have been widened since."""
+    kind = logits.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else logits.dtype
 
 
 def _beside_a_shorter_one(base: "Base", prompt: list[int]) -> torch.Tensor:

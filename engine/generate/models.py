@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from engine.builtin import model_path
 from engine.data.tokens import Formatter
 from engine.errors import UserError
@@ -37,6 +39,8 @@ class Base:
     """Why it cannot answer from slots; "" when it can, None before it is tried."""
     steppers: list[Stepper] = field(default_factory=list)
     """The slots of the last few prompts, for the next ones."""
+    borrowed: bool = False
+    """Its weights are trained between answers: nothing of an answer may stay."""
 
     def __post_init__(self) -> None:
         self.model = self.bare
@@ -74,9 +78,16 @@ class Base:
         self.adapters[key] = name
         return name
 
+    def without_gradients(self) -> contextlib.AbstractContextManager[Any]:
+        """What answering happens in: inference mode, unless a gradient may meet its tensors."""
+        return torch.no_grad() if self.borrowed else torch.inference_mode()
+
     @contextlib.contextmanager
     def only(self, adapter: str) -> Iterator[Any]:
-        """The model with one adapter, or with none (``BASE``)."""
+        """The model with one adapter, or with none (``BASE``).
+
+        A model that nothing was loaded on is taken as it is, with whatever adapter it came with.
+        """
         if not self.adapters:
             yield self.model
         elif adapter == BASE:

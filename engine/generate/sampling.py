@@ -4,7 +4,7 @@ Transformers draws a batch's tokens from one generator, so an answer would depen
 Here the same prompt and seed give the same draw, alone or beside others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -113,13 +113,21 @@ class RowSampler(LogitsProcessor):
 
 
 class Cancelled(StoppingCriteria):
-    """Ends a generation from another thread.
+    """Ends a generation: from another thread, or once ``asked()``, called at every token, is true.
 
     The only safe way: an exception inside ``generate`` leaves hooks behind that break the next one.
     """
 
-    def __init__(self) -> None:
-        self.requested = False
+    def __init__(self, asked: Callable[[], bool] = lambda: False) -> None:
+        self._asked, self._set = asked, False
+
+    @property
+    def requested(self) -> bool:
+        return self._set or self._asked()
+
+    @requested.setter
+    def requested(self, value: bool) -> None:
+        self._set = value
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         return torch.full(

@@ -4,6 +4,7 @@
 fixed shapes and addresses, so that it is captured once as a CUDA graph and then replayed.
 """
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -24,11 +25,17 @@ WARM_UPS = 2
 """Steps before the capture: libraries allocate what they need at first use."""
 
 
+@functools.cache
+def _aside(device: str) -> torch.cuda.Stream:
+    """Where steps are recorded; one, as cuBLAS keeps memory for every stream that it has seen."""
+    return torch.cuda.Stream(device)
+
+
 class Stepper:
     """``rows`` slots of ``capacity`` tokens for one base, one mixture of adapters, one sampling.
 
-    The base's attention must be :data:`engine.generate.slots.ATTENTION` and inference mode on
-    whenever it is used.
+    The base's attention must be :data:`engine.generate.slots.ATTENTION` and gradients off
+    (``base.without_gradients()``) whenever it is used.
     """
 
     def __init__(
@@ -122,7 +129,7 @@ class Stepper:
 
     def _record(self) -> None:
         self._step()  # the cache is made where it will be used, not on a stream of its own
-        aside = torch.cuda.Stream()
+        aside = _aside(self.device)
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UPS):
@@ -130,7 +137,8 @@ class Stepper:
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            # Other threads of this process may go on using the GPU.
+            with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
                 self._step()
             self._graph = graph
         except RuntimeError as error:

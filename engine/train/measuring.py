@@ -1,5 +1,6 @@
 """What the trainer measures: losses of whole splits, and answers to fixed prompts."""
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 
 from engine.errors import Diverged, UserError
+from engine.generate.models import Base
 from engine.jobs import checkpoints
 from engine.jobs.context import Stopped
 from engine.train.keeping import Keeping
@@ -75,6 +77,7 @@ class Measuring(Keeping):
                 self.processing_class,
                 max_new_tokens=self.context.recipe.evaluate.sample_max_new_tokens,
                 autocast=self.accelerator.autocast,
+                base=self._borrowed,
                 for_generation=self.for_generation,
                 cancelled=self.stop_agreed if self.sharded else self.context.stop_requested,
             )
@@ -90,6 +93,19 @@ class Measuring(Keeping):
                 reference=prompt.reference,
                 seconds=time.perf_counter() - began,
             )
+
+    @functools.cached_property
+    def _borrowed(self) -> Base | None:
+        """The model as slots take it. Kept: whether they fit it is tried once.
+
+        None for what they cannot know: layers whose weights are elsewhere, or another library's.
+        """
+        if self.sharded or self.for_generation:
+            return None
+        model = self.model
+        bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+        device = str(self.accelerator.device)
+        return Base(bare, self.processing_class, device, borrowed=True)
 
     def measure(
         self,

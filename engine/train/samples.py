@@ -3,12 +3,16 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from engine.data.tokens import Formatter
 from engine.recipe import Recipe
+
+if TYPE_CHECKING:
+    from engine.generate.models import Base
+    from engine.generate.sampling import Cancelled
 
 __all__ = ["Prompt", "Sampling", "generate", "sample_prompts"]
 
@@ -101,21 +105,65 @@ def generate(
     *,
     max_new_tokens: int,
     autocast: Callable[[], Any],
+    base: "Base | None" = None,
     for_generation: Callable[[Any], Any] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> list[str]:
     """The model's greedy answers (the most likely token each time), one a prompt.
 
-    All prompts are one batch, padded on the left. ``cancelled()`` is asked after every token; the
-    answers then end early. ``for_generation(model)`` may change the model and returns what undoes
-    it. Draws no random numbers.
+    ``base`` is the model once more, borrowed: it then answers from slots if they fit it, else all
+    prompts are one batch of Transformers' ``generate``. ``cancelled()`` is asked after every token;
+    the answers then end early. ``for_generation(model)`` may change the model and returns what
+    undoes it. The model is afterwards as it was; draws no random numbers.
+    """
+    from engine.generate.sampling import Cancelled
+
+    stop = Cancelled(cancelled)
+    with _answering(model, for_generation), autocast():
+        rows = _in_slots(base, sampling, max_new_tokens, stop) if base else None
+        if rows is None:
+            rows = _by_generate(model, sampling, max_new_tokens, stop)
+    return [
+        tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for row in rows
+    ]
+
+
+def _in_slots(
+    base: "Base", sampling: Sampling, room: int, stop: "Cancelled"
+) -> list[list[int]] | None:
+    """Token ids of the answers without what ended them; None where slots do not fit the model.
+
+    The step is recorded anew each time: weights may lie elsewhere by the next (a best checkpoint
+    was loaded), and what a recording holds would be missing in training.
     """
     import torch
-    from transformers import GenerationConfig, StoppingCriteria
 
-    class Cancel(StoppingCriteria):
-        def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-            return torch.full((len(input_ids),), cancelled(), device=input_ids.device)
+    from engine.generate.batching import Asked, answer_in_slots, most_room
+    from engine.generate.fit import leave_slots, take_slots
+    from engine.generate.mixing import BASE
+    from engine.recipe import GenerateSection
+
+    ends = frozenset(sampling.stop_ids)
+    asked = [Asked(prompt.ids, BASE, 0, room, ends) for prompt in sampling.prompts]
+    if not all(one.prompt for one in asked):
+        return None
+    settings = GenerateSection(max_new_tokens=room)
+    try:
+        if take_slots(base, most_room(base, asked), asked[0].prompt):
+            return None
+        answer_in_slots(base, asked, settings, lambda *_: None, stop)
+    finally:
+        leave_slots(base)
+        if base.device.startswith("cuda"):
+            torch.cuda.empty_cache()  # a recording's memory is nobody else's until then
+    return [one.ids for one in asked]
+
+
+def _by_generate(model: Any, sampling: Sampling, room: int, stop: "Cancelled") -> list[list[int]]:
+    """The same by Transformers' ``generate``, padded on the left."""
+    import torch
+    from transformers import GenerationConfig
 
     prompts, ends, pad = sampling.prompts, sampling.stop_ids, sampling.pad_id
     device = model.get_input_embeddings().weight.device
@@ -126,25 +174,22 @@ def generate(
         ids[number, longest - len(prompt.ids) :] = torch.tensor(prompt.ids)
         mask[number, longest - len(prompt.ids) :] = 1
     config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=room,
         do_sample=False,
+        repetition_penalty=1.0,  # else the model's own
         pad_token_id=pad,
         eos_token_id=ends,
         use_cache=True,
     )
-    with _answering(model, for_generation), torch.no_grad(), autocast():
+    with torch.no_grad():
         made = model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             generation_config=config,
-            stopping_criteria=[Cancel()],
+            stopping_criteria=[stop],
         )
-    texts = []
-    for row in made[:, longest:].tolist():
-        end = next((place for place, token in enumerate(row) if token in ends), len(row))
-        texts.append(
-            tokenizer.decode(
-                row[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        )
-    return texts
+    rows = [list(row) for row in made[:, longest:].tolist()]
+    return [
+        row[: next((place for place, token in enumerate(row) if token in ends), len(row))]
+        for row in rows
+    ]
