@@ -1,6 +1,7 @@
 """Fixed prompts that are answered at every evaluation, so that one sees the text change."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -153,6 +154,10 @@ def _in_slots(
         if take_slots(base, most_room(base, asked), asked[0].prompt):
             return None
         answer_in_slots(base, asked, settings, lambda *_: None, stop)
+    except RuntimeError as error:  # no fast way of sampling is worth a run
+        base.misfit = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        print(f"samples are answered the slow way: {base.misfit}", file=sys.stderr)
+        return None
     finally:
         leave_slots(base)
         if base.device.startswith("cuda"):
