@@ -63,7 +63,7 @@ def find_place(recipe: Recipe, gpus: GpuState | None = None, *, padding: bool = 
     )
     dtype = recipe.model.dtype
     if dtype == "auto":
-        dtype = "bfloat16" if gpu else "float32"
+        dtype = _auto_dtype(gpu) if gpu else "float32"
     if dtype == "float16" and not gpu:
         raise UserError(NO_HALF_ON_CPU)
     setup = Setup(
@@ -82,6 +82,11 @@ def find_place(recipe: Recipe, gpus: GpuState | None = None, *, padding: bool = 
 
     host = psutil.virtual_memory()
     return Place(setup, None, host.total, host.available, how_layers(setup, plain))
+
+
+def _auto_dtype(gpu: Gpu) -> str:
+    """As the worker decides: bfloat16, but float16 on cards that only emulate it (a T4, a V100)."""
+    return "float16" if gpu.capability and gpu.capability < (8, 0) else "bfloat16"
 
 
 def how_layers(setup: Setup, plain: str) -> str:

@@ -47,6 +47,8 @@ class Gpu:
     """None where the driver does not tell; empty when nothing runs there."""
     parts: tuple["Gpu", ...] = ()
     """The MIG devices that the card is cut into; programs see them instead of the card."""
+    capability: tuple[int, int] | None = None
+    """CUDA compute capability, e.g. (9, 0)."""
     health: GpuHealth | None = None
     """Where it was asked for."""
 
@@ -158,7 +160,13 @@ def _read_device(nvml: ModuleType, handle: Any, index: int, parts: tuple[Gpu, ..
         power_limit=limit if limit is None else limit / 1000,
         processes=_processes(nvml, handle),
         parts=parts,
+        capability=_or_none(lambda: _pair(nvml.nvmlDeviceGetCudaComputeCapability(handle))),
     )
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    major, minor = value
+    return int(major), int(minor)
 
 
 def _memory(nvml: ModuleType, handle: Any) -> Any:

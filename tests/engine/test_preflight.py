@@ -364,6 +364,9 @@ def test_the_card_that_torch_would_take(tiny_recipe: Make, monkeypatch: pytest.M
     auto = tiny_recipe("model.device=auto")
     assert find_place(auto, state).name == "H100"
     assert find_place(auto, state).setup.dtype == "bfloat16"
+    for capability, dtype in (((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")):
+        older = GpuState(True, gpus=(replace(card(), capability=capability),))
+        assert find_place(auto, older).setup.dtype == dtype
     fused = find_place(tiny_recipe("model.device=auto", "model.kernels=fused"), state).layers
     assert fused.startswith("fused, rows without padding; each batch shape is recorded once")
     assert find_place(tiny_recipe("model.device=cpu"), state).setup.device == "cpu"

@@ -58,6 +58,7 @@ class FakeNvml(ModuleType):
             "nvmlDeviceGetCurrentClocksEventReasons": 0x4,
             "nvmlDeviceGetCurrentClocksThrottleReasons": 0x40,
             "nvmlDeviceGetMaxClockInfo": 1980,
+            "nvmlDeviceGetCudaComputeCapability": [9, 0],
             "nvmlDeviceGetTotalEccErrors": 0,
             "nvmlDeviceGetComputeRunningProcesses": self.processes,
             "nvmlDeviceGetGraphicsRunningProcesses": [],
@@ -138,6 +139,12 @@ def test_one_failing_reading_spoils_no_other(nvml: FakeNvml, question: str, fiel
     assert getattr(card, field) is None
     others = {"utilisation", "power", "power_limit", "temperature", "memory_total"} - {field}
     assert all(getattr(card, other) is not None for other in others)
+
+
+def test_compute_capability(nvml: FakeNvml) -> None:
+    assert gpu.read_gpus().gpus[0].capability == (9, 0)
+    nvml.broken["nvmlDeviceGetCudaComputeCapability"] = error("NVMLError_NotSupported")
+    assert gpu.read_gpus().gpus[0].capability is None
 
 
 def test_old_driver_without_the_second_memory_reading(nvml: FakeNvml) -> None:
