@@ -82,7 +82,7 @@ def of_shape(home: Home, shape: str, args: argparse.Namespace) -> dict[str, Any]
     recipe = recipe_of(home, shape, args)
     say(f"{shape}: a run with fused layers")
     curves: dict[str, list[dict[str, Any]]] = {}
-    facts, curves["fused"], file = fused(home, shape, recipe)
+    facts, curves["fused"], file = fused(home, recipe)
     ways = ["plain", "split", *(["float32"] if args.float32 else [])]
     say(f"{shape}: {', '.join(ways)}")
     out = args.out.resolve() / f"plain-{shape}.json"
@@ -135,9 +135,9 @@ def recipe_of(home: Home, shape: str, args: argparse.Namespace) -> Recipe:
     return load_recipe("amazon-titles", [*data, *split, *quiet, model_name, *args.settings])
 
 
-def fused(home: Home, shape: str, recipe: Recipe) -> tuple[dict[str, Any], list[Any], Path]:
+def fused(home: Home, recipe: Recipe) -> tuple[dict[str, Any], list[Any], Path]:
     """(the run's facts, every step's journal line, its recipe's file)"""
-    folder = launch.create_run(home, recipe, f"curve-{shape}")
+    folder = launch.create_run(home, recipe)
     launch.launch(folder)
     if not launch.wait_until_dead(folder, SECONDS):
         raise SystemExit(f"{folder.id}: still running after {SECONDS} s")
