@@ -18,7 +18,6 @@ gradients. Two processes a shape, one after the other. Writes ``curves.json`` an
 """
 
 import argparse
-import gc
 import json
 import os
 import statistics
@@ -35,7 +34,7 @@ from engine.bench.shapes import SHAPES  # noqa: E402
 from engine.home import Home, open_home  # noqa: E402
 from engine.jobs import launch  # noqa: E402
 from engine.jobs.journal import read_all  # noqa: E402
-from engine.recipe import Recipe, load_recipe, read_recipe  # noqa: E402
+from engine.recipe import Recipe, load_recipe  # noqa: E402
 
 LIMIT = 0.02
 LEAST_COSINE = 0.999
@@ -54,13 +53,8 @@ def main() -> int:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--float32", action="store_true", help="a curve in float32 as well")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
-    parser.add_argument("--plain", nargs=3, metavar=("RECIPE", "WAYS", "FILE"))
     args = parser.parse_args()
     home = open_home(args.home)
-    if args.plain:
-        recipe, ways, file = args.plain
-        plain(home, read_recipe(Path(recipe)), ways.split(","), Path(file))
-        return 0
     args.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"command": " ".join(["python", *sys.argv]), "steps": args.steps}
     for shape in args.only.split(","):
@@ -86,8 +80,15 @@ def of_shape(home: Home, shape: str, args: argparse.Namespace) -> dict[str, Any]
     ways = ["plain", "split", *(["float32"] if args.float32 else [])]
     say(f"{shape}: {', '.join(ways)}")
     out = args.out.resolve() / f"plain-{shape}.json"
-    command = [sys.executable, "-m", "tests.bench.curves", "--out", args.out, "--home", args.home]
-    command += ["--plain", file, ",".join(ways), out]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.bench.plain_curve",
+        args.home,
+        file,
+        ",".join(ways),
+        out,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([str(each) for each in command], check=True, cwd=ROOT, env=environment)
     found = json.loads(out.read_text())
@@ -168,159 +169,6 @@ def apart(curve: list[dict[str, Any]], other: list[dict[str, Any]]) -> dict[str,
         # Of the same adapters: their B is zero, and its gradient goes through A.
         "first_norms_differ": abs(norms[0] - norms[1]) / norms[1],
     }
-
-
-# ---- plain, in a process of its own -------------------------------------------------------------
-
-
-def plain(home: Home, recipe: Recipe, ways: list[str], file: Path) -> None:
-    from engine.data.prepare import prepare
-    from engine.data.tokens import Formatter
-    from engine.train.environment import set_environment
-    from engine.train.rows import encode_split
-
-    set_environment(home, recipe.model.model_name_or_path)
-    dataset = prepare(home, recipe)
-    formatter = Formatter.of(recipe)
-    rows = encode_split(home, dataset, "train", formatter, completion_only_loss=True).dataset
-    found: dict[str, Any] = {"curves": {}, "facts": {}}
-    trained: Any = None
-    for way in ways:
-        model = load(recipe, way)
-        began = time.monotonic()
-        steps = curve(home, recipe, way, model, rows)
-        say(f"{way}: {len(steps)} steps in {time.monotonic() - began:.0f} s")
-        found["curves"][way] = steps
-        found["facts"][way] = {"attention": model.config._attn_implementation}
-        if way == "plain":
-            trained = adapters(model)
-        model = drop(model)
-    found["gradients"] = gradients(recipe, rows, trained)
-    file.write_text(json.dumps(found))
-
-
-def load(recipe: Recipe, way: str) -> Any:
-    """The model with new adapters, drawn as the engine draws them: seeded, then loaded."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, set_seed
-
-    from engine.builtin import model_path
-
-    lora = recipe.lora
-    set_seed(recipe.train.seed)
-    model = AutoModelForCausalLM.from_pretrained(
-        model_path(recipe.model.model_name_or_path),
-        dtype=torch.float32 if way == "float32" else getattr(torch, recipe.model.dtype),
-        device_map={"": recipe.model.device if recipe.model.device == "cpu" else 0},
-    )
-    config = LoraConfig(
-        r=lora.r, lora_alpha=lora.lora_alpha, target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )  # fmt: skip
-    return get_peft_model(model, config)
-
-
-def adapters(model: Any) -> dict[str, Any]:
-    return {
-        name: parameter.detach().float().cpu()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
-
-
-def drop(model: Any) -> None:
-    import torch
-
-    del model
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def curve(home: Home, recipe: Recipe, way: str, model: Any, rows: Any) -> list[dict[str, Any]]:
-    """Loss, gradient's norm and tokens of each step."""
-    from trl import SFTConfig, SFTTrainer
-
-    train, cpu = recipe.train, recipe.model.device == "cpu"
-    parts = 2 if way == "split" else 1
-    steps: list[dict[str, Any]] = []
-    seen = [0.0, 0]
-
-    class Recording(SFTTrainer):  # type: ignore[misc]
-        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            tokens = int(inputs["attention_mask"].sum())
-            loss = super().training_step(model, inputs, *args, **kwargs)
-            seen[0] += loss.item()
-            seen[1] += tokens
-            return loss
-
-        def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-            if "grad_norm" in logs:
-                norm = float(logs["grad_norm"])
-                steps.append({"loss": seen[0], "tokens": seen[1], "grad_norm": norm})
-                seen[:] = [0.0, 0]
-
-    trainer = Recording(
-        model=model,
-        args=SFTConfig(
-            output_dir=str(home.path / "plain"),
-            max_length=train.max_length,
-            per_device_train_batch_size=train.per_device_train_batch_size // parts,
-            gradient_accumulation_steps=train.gradient_accumulation_steps * parts,
-            num_train_epochs=train.num_train_epochs,
-            max_steps=train.max_steps,
-            learning_rate=train.learning_rate,
-            lr_scheduler_type=train.lr_scheduler_type,
-            warmup_steps=train.warmup_steps,
-            weight_decay=train.weight_decay,
-            max_grad_norm=train.max_grad_norm,
-            optim="adamw_torch" if cpu else "adamw_torch_fused",
-            gradient_checkpointing=False,
-            seed=train.seed,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            use_cpu=cpu,
-            bf16=way != "float32" and recipe.model.dtype == "bfloat16",
-            dataloader_pin_memory=not cpu,
-            completion_only_loss=False,  # the labels already say so
-            dataset_kwargs={"skip_prepare_dataset": True},
-        ),
-        train_dataset=rows,
-        processing_class=tokenizer_of(recipe),
-    )
-    trainer.train()
-    return steps
-
-
-def tokenizer_of(recipe: Recipe) -> Any:
-    from transformers import AutoTokenizer
-
-    from engine.builtin import model_path
-
-    return AutoTokenizer.from_pretrained(model_path(recipe.model.model_name_or_path))
-
-
-def gradients(recipe: Recipe, rows: Any, trained: dict[str, Any]) -> dict[str, Any]:
-    """One batch's gradients, plain and fused, at the first adapters and at the trained ones."""
-    from tests.bench.fused_step import compare
-
-    batch = rows[: recipe.train.per_device_train_batch_size]
-    keys = ("input_ids", "labels")
-    examples = [dict(zip(keys, each, strict=True)) for each in zip(*(batch[k] for k in keys))]
-    device, found = recipe.model.device, {}
-    for place in ("first", "trained"):
-        model = load(recipe, "plain").train()
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                value = trained[name] if place == "trained" else parameter.data.float()
-                parameter.data = value.to(parameter.device)
-        found[place] = compare(model, recipe, examples, recipe.model.dtype, device, False)
-        say(f"gradients, {place}: {json.dumps(found[place]['cosine'])}")
-        model = drop(model)
-    return found
 
 
 # ---- words --------------------------------------------------------------------------------------

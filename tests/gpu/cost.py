@@ -136,7 +136,7 @@ def bare(recipe: Recipe, home: Path) -> float:
             per_device_train_batch_size=train.per_device_train_batch_size,
             max_steps=train.max_steps,
             learning_rate=train.learning_rate,
-            optim=resolve_optim(train.optim, loaded.device),
+            optim=resolve_optim(recipe, loaded.device),
             seed=train.seed,
             logging_steps=10,
             save_strategy="no",
