@@ -51,7 +51,7 @@ def main() -> int:
     parser.add_argument("--shape", choices=SHAPES, default="3b")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--lines", type=int, default=340_000, help="of the raw file that is made")
+    parser.add_argument("--lines", type=int, default=360_000, help="of the raw file that is made")
     parser.add_argument("--file", type=Path, help="a raw file instead")
     parser.add_argument("--rows", type=int, help="of the train split, and test and validation less")
     parser.add_argument("--every", type=int, help="steps between looks; default: the recipe's")
@@ -187,7 +187,9 @@ def project(
     parts["first steps, over the mean"] = first, first
     parts["steps"] = mean * len(steps), mean * epoch_steps
     parts["looks"] = looking, each * looks
-    parts["last look, test loss after, adapter"] = ending, ending * max(1.0, tests)
+    after = next(e for e in events if e["type"] == "evaluation" and e["which"] == "after")
+    parts["last look, best adapter"] = ending - after["seconds"], ending - after["seconds"]
+    parts["test loss after training"] = after["seconds"], after["seconds"] * tests
 
     def seconds_of(kind: str) -> list[float]:
         found = {e["step"]: e["seconds"] for e in events if e["type"] == kind and e["step"] > 0}
