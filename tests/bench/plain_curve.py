@@ -40,6 +40,7 @@ def plain(home: Home, recipe: Recipe, ways: list[str], file: Path) -> None:
         steps = curve(home, recipe, way, model, rows)
         print(f"{way}: {len(steps)} steps in {time.monotonic() - began:.0f} s", flush=True)
         found["curves"][way] = steps
+        file.write_text(json.dumps(found))
         found["facts"][way] = {"attention": model.config._attn_implementation}
         if way == "plain":
             trained = adapters(model)
