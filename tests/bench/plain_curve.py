@@ -42,7 +42,7 @@ def plain(home: Home, recipe: Recipe, ways: list[str], file: Path) -> None:
         found["curves"][way] = steps
         file.write_text(json.dumps(found))
         found["facts"][way] = {"attention": model.config._attn_implementation}
-        if way == "plain":
+        if trained is None or way == "plain":
             trained = adapters(model)
         del model
         free()
