@@ -26,6 +26,7 @@ from engine.bench.shapes import SHAPES  # noqa: E402
 from engine.recipe import load_recipe  # noqa: E402
 from engine.train.fused import attach  # noqa: E402
 from engine.train.fused.flat import TOKENS, FlatCollator  # noqa: E402
+from tests.bench.gradients import compare  # noqa: E402
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 WAYS: dict[str, dict[str, Any]] = {
@@ -154,47 +155,9 @@ def autocast(args: argparse.Namespace) -> Any:
 
 
 def equal(args: argparse.Namespace, packed: bool = False, **_: Any) -> dict[str, Any]:
-    """Loss and gradient of one batch: Transformers + PEFT, the same in float32, fused, replayed."""
+    """Loss and gradient of one batch of random rows: see ``compare``."""
     model, recipe = build(args, packed, 0.0)
-    rows = rows_of(args, 8)
-    ids = torch.tensor([row["input_ids"] for row in rows], device=args.device)
-    labels = torch.tensor([row["labels"] for row in rows], device=args.device)
-
-    def gradient(inputs: dict[str, Any], enabled: bool = True) -> tuple[float, torch.Tensor]:
-        model.zero_grad()
-        with torch.autocast(args.device, getattr(torch, args.dtype), enabled=enabled):
-            loss = model(**inputs, use_cache=False).loss
-        loss.backward()
-        found = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
-        return loss.item(), torch.cat(found).double()
-
-    padded = {"input_ids": ids, "labels": labels}
-    found = {"plain": gradient(padded)}
-    if not packed:
-        small = {n: p.dtype for n, p in model.named_parameters()}
-        model.float()
-        found["float32"] = gradient(padded, False)
-        for name, parameter in model.named_parameters():
-            parameter.data = parameter.data.to(small[name])
-    attach.fuse(model, recipe, args.dtype, args.device, unpacked=False, graphs=False)
-    found["fused"] = gradient(flat(args, 8))
-    if args.device == "cuda":
-        # A second copy of the layers over the same weights.
-        attach.fuse(model, recipe, args.dtype, args.device, unpacked=False, graphs=True)
-        found["replayed"] = gradient(flat(args, 8))
-        found["replayed again"] = gradient(flat(args, 8))
-    cosine = torch.nn.functional.cosine_similarity
-    return {
-        "loss": {name: loss for name, (loss, _) in found.items()},
-        "cosine": {
-            f"{a} {b}": cosine(found[a][1], found[b][1], dim=0).item()
-            for a in found for b in found if a < b
-        },
-        "largest difference": {
-            f"{a} {b}": (found[a][1] - found[b][1]).abs().max().item()
-            for a in found for b in found if a < b
-        },
-    }  # fmt: skip
+    return compare(model, recipe, rows_of(args, 8), args.dtype, args.device, packed)
 
 
 def timed(

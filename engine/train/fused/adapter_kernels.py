@@ -26,6 +26,11 @@ SHARES = 8
 # ---- adapters -----------------------------------------------------------------------------------
 
 
+def _block(rank: int) -> int:
+    """Columns at a time: up to a rank of 256 what a block shares fits the 64 KiB of a T4."""
+    return max(16, min(128, 8192 // rank))
+
+
 @triton.jit
 def _keep(values, places, seed, salt, threshold):
     """``reference.dropped`` without its scale: zero or as it is, by a hash of the place."""
@@ -63,9 +68,10 @@ def adapter_input(
 ) -> None:
     rows, columns = x.shape
     tall = 16 if count == 1 else 32  # 4,096 tokens: at least 256 programs either way
+    rank = a.shape[0] // count
     _adapter_input[(triton.cdiv(rows, tall), count)](
         x, a, into, kept, x.stride(0), a.stride(0), into.stride(0), kept.stride(0), rows, columns,
-        *_numbers(drop), R=a.shape[0] // count, ROWS=tall, BLOCK=128,
+        *_numbers(drop), R=rank, ROWS=tall, BLOCK=_block(rank),
         num_warps=4, num_stages=4,
     )  # fmt: skip
 
@@ -103,9 +109,11 @@ def adapter_gradient(grad: Tensor, x: Tensor, count: int, drop: Dropout) -> Tens
     ranks = grad.shape[1]
     parts = torch.empty((SHARES, ranks, columns), dtype=torch.float32, device=x.device)
     share = triton.cdiv(triton.cdiv(rows, SHARES), 64) * 64
-    _adapter_gradient[(triton.cdiv(columns, 128), count, SHARES)](
+    rank = ranks // count
+    block = _block(rank)
+    _adapter_gradient[(triton.cdiv(columns, block), count, SHARES)](
         grad, x, parts, grad.stride(0), x.stride(0), rows, columns, ranks, share,
-        *_numbers(drop), R=ranks // count, ROWS=64, BLOCK=128,
+        *_numbers(drop), R=rank, ROWS=64, BLOCK=block,
         num_warps=4, num_stages=3,
     )  # fmt: skip
     return parts.sum(0)
@@ -136,9 +144,11 @@ def _add_adapter_gradient(
 
 def add_adapter_gradient(into: Tensor, grad: Tensor, a: Tensor, count: int, drop: Dropout) -> None:
     rows, columns = into.shape
-    _add_adapter_gradient[(triton.cdiv(rows, 64), triton.cdiv(columns, 128))](
+    rank = a.shape[0] // count
+    block = _block(rank)
+    _add_adapter_gradient[(triton.cdiv(rows, 64), triton.cdiv(columns, block))](
         into, grad, a, into.stride(0), grad.stride(0), a.stride(0), rows, columns,
-        *_numbers(drop), COUNT=count, R=a.shape[0] // count, ROWS=64, BLOCK=128,
+        *_numbers(drop), COUNT=count, R=rank, ROWS=64, BLOCK=block,
         num_warps=4,
     )  # fmt: skip
 
