@@ -4,6 +4,7 @@ import importlib.util
 import os
 from dataclasses import dataclass, replace
 from importlib import metadata
+from typing import Literal
 
 from engine.errors import UserError
 from engine.jobs.check import NO_HALF_ON_CPU, unsloth_lacks
@@ -84,7 +85,7 @@ def find_place(recipe: Recipe, gpus: GpuState | None = None, *, padding: bool = 
     return Place(setup, None, host.total, host.available, how_layers(setup, plain))
 
 
-def _auto_dtype(gpu: Gpu) -> str:
+def _auto_dtype(gpu: Gpu) -> Literal["bfloat16", "float16"]:
     """As the worker decides: bfloat16, but float16 on cards that only emulate it (a T4, a V100)."""
     return "float16" if gpu.capability and gpu.capability < (8, 0) else "bfloat16"
 
