@@ -3,36 +3,42 @@
 Nothing loops over points in Python; nothing here knows of axes or of Textual.
 """
 
-import itertools
-import os
-from dataclasses import dataclass, field
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
+
+from tui.extremes import Floats, Ints
+from tui.frame import (
+    AXIS,
+    BAD,
+    CURSOR,
+    GUIDE,
+    MARKER,
+    SUBCELLS,
+    Frame,
+    Line,
+    Mark,
+    Marker,
+    Options,
+    charset_for,
+)
+from tui.scale import Scale
+from tui.series import Series
 
 __all__ = [
     "AXIS",
     "BAD",
+    "CURSOR",
     "GUIDE",
+    "MARKER",
     "Area",
     "Floats",
     "Frame",
     "Line",
+    "Mark",
+    "Marker",
     "Options",
-    "Points",
     "charset_for",
-    "usable_points",
 ]
-
-Floats = npt.NDArray[np.float64]
-Mark = Literal["solid", "dots", "dashed", "dotted", "points"]
-
-AXIS, GUIDE, BAD = -1, -2, -3
-"""Style numbers that are no series: axis and labels, guide lines, non-finite marks."""
-
-SUBCELLS = {"braille": (2, 4), "quadrant": (2, 2), "ascii": (1, 2)}
-"""Dots of one cell, across and down."""
 
 _BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 _QUADRANTS = np.array([ord(char) for char in " ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█"], dtype=np.uint32)
@@ -42,194 +48,103 @@ _ASCII_BITS = np.array([[1], [2]])
 _POINT = {"braille": "◆", "quadrant": "◆", "ascii": "o"}
 _ALONE = {"braille": "•", "quadrant": "•", "ascii": "."}
 """A line of one value: a single dot would not be seen."""
+_STROKES = {"dashed": (8, range(5)), "dotted": (4, range(1)), "dashdot": (10, (0, 1, 2, 3, 4, 7))}
+"""Dot columns of a period that are drawn."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """One series. ``x`` ascends; NaN and infinities of ``y`` are gaps with a mark below.
-
-    ``mark`` tells series apart without colour: ``solid``, ``dashed``, ``dotted`` lines; ``dots``: a
-    stippled band from the highest to the lowest value of every dot column; ``points``: a symbol
-    a value.
-    """
-
-    name: str
-    x: Floats
-    y: Floats
-    mark: Mark = "solid"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to draw. ``x_range`` None: the data's own."""
-
-    charset: str = "braille"
-    log_y: bool = False
-    x_range: tuple[float, float] | None = None
-    y_zero: bool = False
-    """Let the axis begin at zero."""
-    guides: bool = True
-
-
-@dataclass
-class Frame:
-    """A drawn chart: characters, each with a style number (>= 0: the series)."""
-
-    chars: npt.NDArray[np.uint32]
-    styles: npt.NDArray[np.int16]
-    note: str = ""
-    """Why there is nothing to see."""
-    y_ticks: list[float] = field(default_factory=list)
-
-    def write(self, y: int, x: int, text: str, style: int) -> None:
-        room = self.chars.shape[1] - x
-        codes = [ord(char) for char in text[: max(0, room)]]
-        self.chars[y, x : x + len(codes)] = codes
-        self.styles[y, x : x + len(codes)] = style
-
-    def row(self, y: int) -> str:
-        return self.chars[y].astype("<u4").tobytes().decode("utf-32-le")
-
-    def runs(self, y: int) -> list[tuple[str, int]]:
-        """Row ``y`` as (text, style number) pieces."""
-        text, styles = self.row(y), self.styles[y]
-        cuts = [0, *(np.flatnonzero(np.diff(styles)) + 1).tolist(), len(text)]
-        return [(text[a:b], int(styles[a])) for a, b in itertools.pairwise(cuts) if b > a]
-
-    def text(self) -> str:
-        """The whole frame without styles, right ends stripped: what tests compare."""
-        return "\n".join(self.row(y).rstrip() for y in range(len(self.chars)))
-
-
-def charset_for(environ: "os._Environ[str] | dict[str, str]" = os.environ) -> str:
-    """``TUNEBENCH_CHART`` (braille, quadrant, ascii), else what the terminal's fonts can be
-    expected to have: the Linux console has neither braille nor quadrants."""
-    wanted = environ.get("TUNEBENCH_CHART", "").lower()
-    if wanted in SUBCELLS:
-        return wanted
-    if environ.get("TERM") in ("linux", "dumb", "vt100", "vt220"):
-        return "ascii"
-    locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or "UTF-8"
-    encoding = locale.upper().replace("-", "")
-    return "ascii" if encoding in ("C", "POSIX") else "braille"
-
-
-@dataclass
-class Points:
-    """A series without its non-finite points; ``group`` counts the gaps before each point."""
-
-    x: Floats
-    y: Floats
-    group: npt.NDArray[np.int64]
-    bad_x: Floats
-    mark: Mark
-
-
-def usable_points(line: Line, log_y: bool) -> Points:
-    x = np.asarray(line.x, dtype=np.float64)
-    y = np.asarray(line.y, dtype=np.float64)
-    good = np.isfinite(y)
-    usable = good & (y > 0) if log_y else good
-    group = np.cumsum(~usable)[usable]
-    y = np.log10(y[usable]) if log_y else y[usable]
-    return Points(x[usable], y, group, x[~good], line.mark)
-
-
-@dataclass
-class Area:
+class Area(Scale):
     """The plot inside the axes, and the dots it has."""
 
-    left: int
-    width: int
-    height: int
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
-    options: Options
-
-    def __post_init__(self) -> None:
-        across, down = SUBCELLS[self.options.charset]
-        self.columns, self.rows = self.width * across, self.height * down
-
-    def draw(self, frame: Frame, number: int, line: Points) -> None:
-        place = frame.chars[: self.height, self.left :], frame.styles[: self.height, self.left :]
-        if len(line.x):
-            if line.mark == "points":
-                self._points(place, number, line, _POINT[self.options.charset])
-            elif len(line.x) == 1:
-                self._points(place, number, line, _ALONE[self.options.charset])
-            else:
-                self._dots(place, number, self._rasterise(line))
-        if len(line.bad_x):
-            self._bad(place, line.bad_x)
-
-    def _column(self, x: Floats) -> Floats:
-        low, high = self.x_range
-        return (x - low) * ((self.columns - 1) / (high - low))
-
-    def _row(self, y: Floats) -> Floats:
-        """Dot row of ``y``: 0 at the top. The top and bottom dots lie on the range's ends."""
-        low, high = self.y_range
-        return (high - y) * ((self.rows - 1) / (high - low))
-
-    def _rasterise(self, line: Points) -> npt.NDArray[np.bool_]:
-        """Dots of a line: per column from the lowest to the highest value and to its neighbours."""
-        columns, rows = self.columns, self.rows
-        # Column borders in the ascending x: what lies in a column is one slice.
-        edges = self.x_range[0] + (np.arange(columns + 1) - 0.5) * (
-            (self.x_range[1] - self.x_range[0]) / (columns - 1)
-        )
-        cuts = np.searchsorted(line.x, edges)
-        at = np.flatnonzero(cuts[1:] > cuts[:-1])
-        mask = np.zeros((rows, columns), dtype=bool)
-        if not len(at):
-            return mask
-        starts, ends = cuts[at], cuts[at + 1] - 1
-        inside = line.y[: cuts[at[-1] + 1]]
-        low = self._row(np.minimum.reduceat(inside, starts))
-        high = self._row(np.maximum.reduceat(inside, starts))
-        if line.mark == "dots":
-            top = np.clip(np.rint(high), 0, rows - 1).astype(int)
-            bottom = np.clip(np.rint(low), 0, rows - 1).astype(int)
-            level = np.arange(rows)[:, None]
-            stipple = (level + at) % 2 == 0
-            mask[:, at] = (level >= top) & (level <= bottom) & stipple
-            mask[top, at] = mask[bottom, at] = True
-            return mask
-        top = np.full(columns, np.inf)
-        bottom = np.full(columns, -np.inf)
-        top[at], bottom[at] = high, low
-        if len(at) > 1:
-            self._connect(line, at, starts, ends, top, bottom)
-        # A line through outside values is cut at the border, not moved onto it.
-        seen = (bottom >= -0.5) & (top <= rows - 0.5) & (top <= bottom)
-        first = np.clip(np.rint(top), 0, rows - 1)
-        last = np.clip(np.rint(bottom), 0, rows - 1)
-        level = np.arange(rows)[:, None]
-        mask = (level >= first) & (level <= last) & seen
-        if line.mark in ("dashed", "dotted"):
-            period, on = (8, 5) if line.mark == "dashed" else (4, 1)
-            mask &= (np.arange(columns) % period < on)[None, :]
-        return mask
-
-    def _connect(
+    def __init__(
         self,
-        line: Points,
-        at: npt.NDArray[np.int64],
-        starts: npt.NDArray[np.int64],
-        ends: npt.NDArray[np.int64],
-        top: Floats,
-        bottom: Floats,
+        place: tuple[int, int],
+        size: tuple[int, int],
+        ranges: tuple[tuple[float, float], tuple[float, float]],
+        options: Options,
     ) -> None:
-        """Widen ``top`` and ``bottom`` by the lines between neighbouring columns with values."""
-        leave, arrive = self._row(line.y[ends[:-1]]), self._row(line.y[starts[1:]])
-        joined = line.group[ends[:-1]] == line.group[starts[1:]]
+        self.left, self.top = place
+        self.width, self.height = size
+        self.across, self.down = SUBCELLS[options.charset]
+        super().__init__(self.width * self.across, self.height * self.down, *ranges, options)
+
+    def cell_of(self, x: Floats) -> Ints:
+        """Cell column of ``x``, counted from the plot's left; may lie outside it."""
+        column = np.clip(self.column_of(x), -1e6, 1e6)
+        return np.rint(column).astype(np.int64) // self.across
+
+    def draw(self, frame: Frame, number: int, line: Line) -> None:
+        points = line.points
+        if not len(points):
+            return
+        cuts = self.cuts(points)
+        rows, columns = slice(self.top, self.top + self.height), slice(self.left, None)
+        place = frame.chars[rows, columns], frame.styles[rows, columns]
+        alone = len(points) - points.usable(self.options.log_y).unusable == 1
+        if line.mark == "points" or alone:
+            kind = _POINT if line.mark == "points" else _ALONE
+            self._symbols(place, number, points, cuts, kind[self.options.charset])
+        else:
+            self._dots(place, number, self._rasterise(line, cuts))
+        self._bad(place, points, cuts)
+
+    def _rasterise(self, line: Line, cuts: Ints) -> npt.NDArray[np.bool_]:
+        """Dots of a line: per column from the lowest to the highest value and to its neighbours."""
+        usable = line.points.usable(self.options.log_y)
+        low, high = usable.of(cuts[:-1], cuts[1:])
+        at = np.flatnonzero(low <= high)
+        top, bottom = np.full(self.columns, np.inf), np.full(self.columns, -np.inf)
+        top[at], bottom[at] = self.row_of(high[at]), self.row_of(low[at])
+        level = np.arange(self.rows, dtype=np.int32)[:, None]
+        mark = line.mark
+        if mark == "dots" and len(at) < self.columns // 3:
+            mark = "dotted"  # no band to stipple: every point is seen, and a hint of the line
+        if mark == "dots":
+            first, last = self._rounded(top[at]), self._rounded(bottom[at])
+            mask = np.zeros((self.rows, self.columns), dtype=bool)
+            mask[:, at] = (level >= first) & (level <= last) & ((level + at) % 2 == 0)
+            mask[first, at] = mask[last, at] = True
+            return mask
+        self._connect(line, cuts, at, top, bottom)
+        # A line through outside values is cut at the border, not moved onto it.
+        seen = (bottom >= -0.5) & (top <= self.rows - 0.5) & (top <= bottom)
+        if mark in _STROKES:
+            period, strokes = _STROKES[mark]
+            drawn = np.isin(np.arange(self.columns) % period, strokes)
+            drawn[at] |= mark != line.mark
+            seen &= drawn
+        first = np.where(seen, self._rounded(top), self.rows)
+        return (level >= first) & (level <= self._rounded(bottom))
+
+    def _rounded(self, row: Floats) -> npt.NDArray[np.int32]:
+        return np.rint(np.clip(row, 0, self.rows - 1)).astype(np.int32)
+
+    def _connect(self, line: Line, cuts: Ints, at: Ints, top: Floats, bottom: Floats) -> None:
+        """Widen ``top`` and ``bottom`` by the lines between neighbouring columns with values.
+
+        The nearest points outside the window count as neighbours: a line through it is drawn.
+        """
+        points = line.points
+        usable = points.usable(self.options.log_y)
+        starts, ends = usable.next(cuts[at]), usable.previous(cuts[at + 1] - 1)
+        place = at.astype(np.float64)
+        before, after = self.around(points, int(cuts[0]), int(cuts[-1]))
+        if before is not None:
+            starts, ends = np.insert(starts, 0, before), np.insert(ends, 0, before)
+            place = np.insert(place, 0, self.column_of(points.x[before]))
+        if after is not None:
+            starts, ends = np.append(starts, after), np.append(ends, after)
+            place = np.append(place, self.column_of(points.x[after]))
+        if len(place) < 2:
+            return
+        leave, arrive = self.row_of(points.y[ends[:-1]]), self.row_of(points.y[starts[1:]])
+        joined = usable.gaps_before(ends[:-1]) == usable.gaps_before(starts[1:])
         column = np.arange(self.columns)
         for side in (0, 1):  # the half of a column to its right, then to its left
-            which = np.searchsorted(at, column, side="right" if side == 0 else "left") - 1
-            ok = (which >= 0) & (which < len(at) - 1)
+            which = np.searchsorted(place, column, side="right" if side == 0 else "left") - 1
+            ok = (which >= 0) & (which < len(place) - 1)
             which = np.where(ok, which, 0)
             ok &= joined[which]
-            a, b = at[which], at[which + 1]
+            a, b = place[which], place[which + 1]
             slope = (arrive[which] - leave[which]) / (b - a)
             one = leave[which] + (column - a) * slope
             half = 0.5 if side == 0 else -0.5
@@ -245,43 +160,54 @@ class Area:
         mask: npt.NDArray[np.bool_],
     ) -> None:
         charset = self.options.charset
-        across, down = SUBCELLS[charset]
-        cells = mask.reshape(self.height, down, self.width, across).transpose(0, 2, 1, 3)
+        cells = mask.view(np.uint8).reshape(self.height, self.down, self.width, self.across)
         bits = {"braille": _BRAILLE, "quadrant": _QUADRANT_BITS, "ascii": _ASCII_BITS}[charset]
-        codes = (cells * bits).sum(axis=(2, 3))
+        codes = np.zeros((self.height, self.width), dtype=np.uint8)
+        for (row, column), bit in np.ndenumerate(bits):
+            codes |= cells[:, row, :, column] * np.uint8(bit)
         some = codes > 0
-        if charset == "braille":
-            glyphs = (codes + 0x2800).astype(np.uint32)
-        else:
-            glyphs = (_QUADRANTS if charset == "quadrant" else _ASCII)[codes]
+        found = codes[some]
         chars, styles = place
-        chars[some] = glyphs[some]
+        if charset == "braille":
+            chars[some] = found + np.uint32(0x2800)
+        else:
+            chars[some] = (_QUADRANTS if charset == "quadrant" else _ASCII)[found]
         styles[some] = number
 
-    def _cells(self, x: Floats, y: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        across, down = SUBCELLS[self.options.charset]
-        column = np.rint(self._column(x)).astype(np.int64) // across
-        row = np.rint(self._row(y)).astype(np.int64) // down
-        return column, row
-
-    def _points(
+    def _symbols(
         self,
         place: tuple[npt.NDArray[np.uint32], npt.NDArray[np.int16]],
         number: int,
-        line: Points,
+        points: Series,
+        cuts: Ints,
         symbol: str,
     ) -> None:
-        column, row = self._cells(line.x, line.y)
+        usable = points.usable(self.options.log_y)
+        if cuts[-1] - cuts[0] > 8 * self.columns:  # the outermost of every column
+            low, high = usable.of(cuts[:-1], cuts[1:])
+            at = np.flatnonzero(low <= high)
+            column, y = np.concatenate([at, at]) // self.across, np.concatenate([low[at], high[at]])
+        else:
+            x, y = points.x[cuts[0] : cuts[-1]], points.y[cuts[0] : cuts[-1]]
+            good = usable.usable(y)
+            column, y = self.cell_of(x[good]), y[good]
+        row = np.rint(np.clip(self.row_of(y), -1e6, 1e6)).astype(np.int64) // self.down
         ok = (column >= 0) & (column < self.width) & (row >= 0) & (row < self.height)
         chars, styles = place
         chars[row[ok], column[ok]] = ord(symbol)
         styles[row[ok], column[ok]] = number
 
-    def _bad(self, place: tuple[npt.NDArray[np.uint32], npt.NDArray[np.int16]], x: Floats) -> None:
+    def _bad(
+        self,
+        place: tuple[npt.NDArray[np.uint32], npt.NDArray[np.int16]],
+        points: Series,
+        cuts: Ints,
+    ) -> None:
         """A cross on the lowest row under every non-finite value."""
-        across, _ = SUBCELLS[self.options.charset]
-        column = np.unique(np.rint(self._column(x)).astype(np.int64) // across)
-        column = column[(column >= 0) & (column < self.width)]
+        if not points.bad:
+            return
+        some = points.usable().any_gap(cuts[:-1], cuts[1:])
+        column = np.flatnonzero(some.reshape(self.width, self.across).any(axis=1))
         chars, styles = place
         chars[-1, column] = ord("x" if self.options.charset == "ascii" else "×")
         styles[-1, column] = BAD

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
-__all__ = ["log_ticks", "nice_step", "nice_ticks", "tick_labels"]
+__all__ = ["log_labels", "log_ticks", "nice_step", "nice_ticks", "tick_labels"]
 
 
 def nice_step(span: float, count: float) -> float:
@@ -41,7 +41,7 @@ def log_ticks(low: float, high: float, count: float) -> list[float]:
 
 
 def tick_labels(ticks: Sequence[float]) -> list[str]:
-    """Short labels that differ: 1.5k, 2.31, 3e-4, never more digits than the step needs."""
+    """Short labels that differ: 1.5k, 1796, 2.31, 3e-4, never more digits than the step needs."""
     if not ticks:
         return []
     biggest = max(abs(tick) for tick in ticks)
@@ -50,10 +50,19 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
         power = min(4, int(math.log10(biggest * 1.0000001)) // 3)
         scale, suffix = 1000.0**power, " kMGT"[power]
         digits = max(0, -math.floor(math.log10(step / scale) + 1e-9))
-        return [f"{t / scale:.{digits}f}{suffix}" if abs(t) > 1e-12 else "0" for t in ticks]
+        short = [f"{t / scale:.{digits}f}{suffix}" if abs(t) > 1e-12 else "0" for t in ticks]
+        digits = max(0, -math.floor(math.log10(step) + 1e-9))
+        whole = [f"{t:.{digits}f}" for t in ticks]
+        return whole if len(max(whole, key=len)) < len(max(short, key=len)) else short
     if 0 < biggest < 1e-2:
         power = math.floor(math.log10(biggest) + 1e-9)
         digits = max(0, power - math.floor(math.log10(step) + 1e-9))
         return [f"{t / 10.0**power:.{digits}f}e{power}" if abs(t) > 1e-15 else "0" for t in ticks]
     digits = min(12, max(0, -math.floor(math.log10(step) + 1e-9)))
     return [f"{t:.{digits}f}" for t in ticks]
+
+
+def log_labels(ticks: Sequence[float]) -> list[str]:
+    """Labels of a logarithmic axis: each as short as it can be alone, where they differ then."""
+    alone = [tick_labels([tick])[0] for tick in ticks]
+    return alone if len(set(alone)) == len(alone) else tick_labels(ticks)

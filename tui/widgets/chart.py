@@ -14,12 +14,26 @@ from engine.text import clip
 from tui.theme import SERIES_COLOURS
 
 if TYPE_CHECKING:
-    from tui.raster import Line
+    from tui.raster import Frame, Line
 
 __all__ = ["Chart"]
 
-SAMPLE = {"solid": "━━", "dots": "⠌⠡", "dashed": "╍╍", "dotted": "··", "points": "◆"}
-PLAIN = {"solid": "--", "dots": "':", "dashed": "- ", "dotted": "..", "points": "o"}
+SAMPLE = {
+    "solid": "━━",
+    "dots": "⠌⠡",
+    "dashed": "╍╍",
+    "dotted": "··",
+    "dashdot": "━·",
+    "points": "◆",
+}
+PLAIN = {
+    "solid": "--",
+    "dots": "':",
+    "dashed": "- ",
+    "dotted": "..",
+    "dashdot": "-.",
+    "points": "o",
+}
 """How a series looks, for the legend; PLAIN: where there are no such characters."""
 
 
@@ -35,10 +49,14 @@ class Chart(Widget, can_focus=True):
         self._colours: Sequence[str] = SERIES_COLOURS
         self._key: object = None
         self._log_y = False
+        self._options: dict[str, Any] = {}
         self._y_zero = y_zero
         self._strips: list[Strip] = []
         self._drawn: object = None
         self._titles: tuple[Text, Text] | None = None
+        self.frame: Frame | None = None
+        """What is drawn, for a cursor (:mod:`tui.chartview`); its ``area`` begins at the widget's
+        inside."""
         self.frames = 0
         """How often it was drawn: tests watch that nothing is drawn without need."""
 
@@ -53,12 +71,18 @@ class Chart(Widget, can_focus=True):
         colours: Sequence[str] = SERIES_COLOURS,
         log_y: bool = False,
         title: str | None = None,
+        **options: Any,
     ) -> None:
-        """Draw ``lines``; nothing happens when ``key`` (what they were made of) is the last one."""
-        key = (key, log_y, title)
+        """Draw ``lines``; nothing happens when ``key`` (what they were made of) is the last one.
+
+        ``options``: others of :class:`tui.raster.Options`, ``x_range``, ``log_x``, ``markers`` (a
+        tuple), ``cursor``; a change of them is drawn under the same ``key`` too.
+        """
+        key = (key, log_y, title, tuple(sorted(options.items())))
         if key == self._key:
             return
         self._key, self._lines, self._colours, self._log_y = key, lines, colours, log_y
+        self._options = options
         if title is not None:
             self._title = title
         self._show_titles()
@@ -87,7 +111,8 @@ class Chart(Widget, can_focus=True):
             for number, line in enumerate(self._lines):
                 colour = self._colours[number % len(self._colours)]
                 legend.append(sample[line.mark], colour)
-                legend.append(f" {clip(line.name, 24)}  ")
+                legend.append(f" {clip(line.tag, 1)}" if line.tag else "", colour)
+                legend.append(f" {clip(line.name, 24)}  ", "bold" if line.pinned else "")
             legend.right_crop(2)
         if (title, legend) != self._titles:  # setting a title repaints the whole chart
             self._titles = (title, legend)
@@ -115,17 +140,23 @@ class Chart(Widget, can_focus=True):
         from tui import plotting, raster
 
         self.frames += 1
-        options = raster.Options(raster.charset_for(), self._log_y, y_zero=self._y_zero)
+        options = raster.Options(
+            raster.charset_for(), self._log_y, y_zero=self._y_zero, **self._options
+        )
         width, height = self.size
         frame = plotting.draw(self._lines, width, height, options)
+        self.frame = frame
         base = self.rich_style
         styles = {
             raster.AXIS: base + Style(color="#9e9e9e"),
             raster.GUIDE: base + Style(color="#444444"),
             raster.BAD: base + Style(color="#ff8787", bold=True),
+            raster.MARKER: base + Style(color="#af87d7"),
+            raster.CURSOR: base + Style(color="#ffffff"),
         }
-        for number in range(len(self._lines)):
-            styles[number] = base + Style(color=self._colours[number % len(self._colours)])
+        for number, line in enumerate(self._lines):
+            colour = self._colours[number % len(self._colours)]
+            styles[number] = base + Style(color=colour, bold=line.pinned or None)
         return [
             Strip([Segment(text, styles[style]) for text, style in frame.runs(row)], width)
             for row in range(height)

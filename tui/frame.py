@@ -1,0 +1,147 @@
+"""What goes into a drawing and what comes out: lines, options, characters with style numbers."""
+
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tui.extremes import Floats
+from tui.series import Series
+
+if TYPE_CHECKING:
+    from tui.raster import Area
+
+__all__ = [
+    "AXIS",
+    "BAD",
+    "CURSOR",
+    "GUIDE",
+    "MARKER",
+    "SUBCELLS",
+    "Frame",
+    "Line",
+    "Mark",
+    "Marker",
+    "Options",
+    "charset_for",
+]
+
+Mark = Literal["solid", "dots", "dashed", "dotted", "dashdot", "points"]
+
+AXIS, GUIDE, BAD, MARKER, CURSOR = -1, -2, -3, -4, -5
+"""Style numbers that are no series: axis and labels, guides, non-finite marks, events, cursor."""
+
+SUBCELLS = {"braille": (2, 4), "quadrant": (2, 2), "ascii": (1, 2)}
+"""Dots of one cell, across and down."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One series. ``x`` ascends; NaN and infinities of ``y`` are gaps with a mark below.
+
+    ``mark`` tells series apart without colour: ``solid``, ``dashed``, ``dotted``, ``dashdot``;
+    ``dots``: a stippled band from the highest to the lowest value of every dot column; ``points``:
+    a symbol a value. ``pinned``: drawn on top of the others. ``tag``: a character at its right end.
+
+    A line of arrays is looked at once, at its first frame; one of a :class:`Series` only where the
+    series has grown.
+    """
+
+    name: str
+    x: Floats
+    y: Floats
+    mark: Mark = "solid"
+    pinned: bool = False
+    tag: str = ""
+    grown: Series | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        series: Series,
+        mark: Mark = "solid",
+        *,
+        pinned: bool = False,
+        tag: str = "",
+    ) -> "Line":
+        return cls(name, series.x, series.y, mark, pinned, tag, series)
+
+    @cached_property
+    def points(self) -> Series:
+        return self.grown if self.grown is not None else Series.of(self.x, self.y)
+
+
+@dataclass(frozen=True)
+class Marker:
+    """Something that happened at ``x``: ``kind`` is checkpoint, evaluation, resume or note."""
+
+    x: float
+    kind: Literal["checkpoint", "evaluation", "resume", "note"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to draw. ``x_range`` None: the data's own."""
+
+    charset: str = "braille"
+    log_y: bool = False
+    x_range: tuple[float, float] | None = None
+    y_zero: bool = False
+    """Let the axis begin at zero."""
+    guides: bool = True
+    log_x: bool = False
+    markers: Sequence[Marker] = ()
+    """Events, drawn as letters on a row above the plot."""
+    cursor: float | None = None
+    """The x where a vertical line is drawn."""
+
+
+@dataclass
+class Frame:
+    """A drawn chart: characters, each with a style number (>= 0: the series)."""
+
+    chars: npt.NDArray[np.uint32]
+    styles: npt.NDArray[np.int16]
+    note: str = ""
+    """Why there is nothing to see."""
+    y_ticks: list[float] = field(default_factory=list)
+    area: "Area | None" = None
+    """Where the plot lies; None: there is none."""
+
+    def write(self, y: int, x: int, text: str, style: int) -> None:
+        room = self.chars.shape[1] - x
+        codes = [ord(char) for char in text[: max(0, room)]]
+        self.chars[y, x : x + len(codes)] = codes
+        self.styles[y, x : x + len(codes)] = style
+
+    def row(self, y: int) -> str:
+        return self.chars[y].astype("<u4").tobytes().decode("utf-32-le")
+
+    def runs(self, y: int) -> list[tuple[str, int]]:
+        """Row ``y`` as (text, style number) pieces."""
+        text, styles = self.row(y), self.styles[y]
+        cuts = [0, *(np.flatnonzero(np.diff(styles)) + 1).tolist(), len(text)]
+        return [(text[a:b], int(styles[a])) for a, b in itertools.pairwise(cuts) if b > a]
+
+    def text(self) -> str:
+        """The whole frame without styles, right ends stripped: what tests compare."""
+        return "\n".join(self.row(y).rstrip() for y in range(len(self.chars)))
+
+
+def charset_for(environ: "os._Environ[str] | dict[str, str]" = os.environ) -> str:
+    """``TUNEBENCH_CHART`` (braille, quadrant, ascii), else what the terminal's fonts can be
+    expected to have: the Linux console has neither braille nor quadrants."""
+    wanted = environ.get("TUNEBENCH_CHART", "").lower()
+    if wanted in SUBCELLS:
+        return wanted
+    if environ.get("TERM") in ("linux", "dumb", "vt100", "vt220"):
+        return "ascii"
+    locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or "UTF-8"
+    encoding = locale.upper().replace("-", "")
+    return "ascii" if encoding in ("C", "POSIX") else "braille"
