@@ -4,20 +4,19 @@ Everything here blocks; several threads may read at once. Offsets are bytes. A l
 with a newline; of what carriage returns overwrote only the last state is shown.
 """
 
+import io
 import os
-import re
 import stat
 import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from engine.jobs.loglevels import Level, Marker, suspects
-from engine.text import unstyled
+from engine.jobs.logline import SHOWN, Line, last_state, shown_text
 
-__all__ = ["BLOCK", "Line", "LogFile", "Told"]
+__all__ = ["BLOCK", "LogFile", "Told"]
 
 BLOCK = 1 << 20
 """Bytes that are scanned, counted and remembered together."""
@@ -28,8 +27,6 @@ STEP = 4 << 10
 WHOLE = 64 << 10
 """Bytes of a line up to which it is read whole; of a longer one the beginning, or the last state
 of its progress bar."""
-SHOWN = 4_000
-"""Characters of a line that are shown."""
 CONTEXT = 16 << 10
 """So far back it is looked for the beginning of a traceback."""
 WINDOW = 8 * BLOCK
@@ -39,24 +36,6 @@ PRINT = 64
 
 Told = Callable[[int], bool]
 """Called with the offset that a scan has reached, once a block; False: stop the scan."""
-
-_NOTHING = re.compile(rb"(?:\s|\x1b\[[0-?]*[ -/]*[@-~])*")
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line; ``text`` is from outside and not yet safe."""
-
-    start: int
-    end: int
-    """Where the next line begins."""
-    text: str
-    """At most :data:`SHOWN` characters, colours taken out."""
-    cut: int = 0
-    """Bytes that ``text`` leaves out."""
-    level: Level = Level.NONE
-    goes_on: bool = False
-    """Belongs to the line before: the rest of a traceback."""
 
 
 class LogFile:
@@ -70,7 +49,7 @@ class LogFile:
         self.size = 0
         self.generation = 0
         """Another number: offsets from before mean nothing any more."""
-        self._fd = -1
+        self._file: io.FileIO | None = None
         self._identity: tuple[int, int] | None = None
         self._print = b""
         self._worst: dict[int, Level] = {}
@@ -79,9 +58,8 @@ class LogFile:
         """How many there are up to the end of each block, as far as was counted."""
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """A thread that still reads goes on with the file that it has got."""
+        self._file = None
 
     def look(self) -> None:
         """Find out how long the file is now. Raises OSError where it cannot be opened."""
@@ -91,30 +69,31 @@ class LogFile:
             info = None
         if info is None or not stat.S_ISREG(info.st_mode):
             if self._identity is not None:
-                self._anew(None, -1)
+                self._anew(None, None)
             return
         identity = (info.st_dev, info.st_ino)
         if identity != self._identity:
-            self._anew(identity, os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._anew(identity, io.FileIO(fd))
         elif info.st_size < self.size or not self.read(0, PRINT).startswith(self._print):
-            self._anew(identity, self._fd)
-        self.size = os.fstat(self._fd).st_size
+            self._anew(identity, self._file)
+        if self._file is not None:
+            self.size = os.fstat(self._file.fileno()).st_size
         if len(self._print) < PRINT:
             self._print = self.read(0, PRINT)
 
-    def _anew(self, identity: tuple[int, int] | None, fd: int) -> None:
-        if fd != self._fd:
-            self.close()
-        self._fd, self._identity, self.size, self._print = fd, identity, 0, b""
+    def _anew(self, identity: tuple[int, int] | None, file: io.FileIO | None) -> None:
+        self._file, self._identity, self.size, self._print = file, identity, 0, b""
         self._worst, self._newlines = {}, array("Q")
         self.generation += 1
 
     def read(self, offset: int, length: int) -> bytes:
         """Fewer bytes where the file ends, or was truncated meanwhile."""
-        if self._fd < 0 or length <= 0:
+        file = self._file
+        if file is None or length <= 0:
             return b""
-        with suppress(OSError):  # closed by another thread, or the disk is gone
-            return os.pread(self._fd, length, max(0, offset))
+        with suppress(OSError):  # the disk is gone
+            return os.pread(file.fileno(), length, max(0, offset))
         return b""
 
     # --- lines
@@ -150,7 +129,7 @@ class LogFile:
 
     def state_of(self, start: int, end: int) -> bytes:
         """What the line shows in the end, whole."""
-        return _last_state(self.read(start, end - start))
+        return last_state(self.read(start, end - start))
 
     def line(self, start: int) -> Line:
         """The line that begins at ``start``, without a level."""
@@ -162,9 +141,9 @@ class LogFile:
         else:
             raw = self.read(end - WHOLE, WHOLE).rstrip(b"\r\n")
             bar = raw.rfind(b"\r")
-            raw = _last_state(raw) if bar >= 0 else self.read(start, SHOWN * 4)
+            raw = last_state(raw) if bar >= 0 else self.read(start, SHOWN * 4)
             whole = len(raw) if bar >= 0 else size
-        text = _text(raw)
+        text = shown_text(raw)
         cut = 0
         if len(text) > SHOWN or whole > len(raw):
             text = text[:SHOWN]
@@ -211,7 +190,7 @@ class LogFile:
         head = max(0, starts[0] - CONTEXT)
         context = self.read(head, starts[0] - head).split(b"\n")
         for raw in context[1 if head else 0 : -1]:
-            marker.next(_text(_last_state(raw)))
+            marker.next(shown_text(last_state(raw)))
         for start in starts:
             line = self.line(start)
             level, goes_on = marker.next(line.text)
@@ -269,7 +248,7 @@ class LogFile:
             while at < len(data) and head + at < high:
                 end = data.find(b"\n", at) + 1 or len(data)
                 # A long one's end is looked for in the file: a bar's last state may lie there.
-                raw = _text(_last_state(data[at:end]))
+                raw = shown_text(last_state(data[at:end]))
                 text = self.line(head + at).text if end == len(data) else raw
                 level, goes_on = marker.next(text)
                 if at > start and not goes_on:
@@ -309,22 +288,3 @@ class LogFile:
         return sum(
             self.read(at, min(BLOCK, stop - at)).count(b"\n") for at in range(start, stop, BLOCK)
         )
-
-
-def _last_state(raw: bytes) -> bytes:
-    """What is left of a line after its carriage returns: the last thing written that is not blank,
-    as progress bars blank themselves in the end."""
-    raw = raw.rstrip(b"\r\n")
-    if b"\r" not in raw:
-        return raw
-    end = len(raw)
-    while end > 0:
-        start = raw.rfind(b"\r", 0, end) + 1
-        if not _NOTHING.fullmatch(raw, start, end):
-            return raw[start:end]
-        end = start - 1
-    return b""
-
-
-def _text(raw: bytes) -> str:
-    return unstyled(raw[: SHOWN * 8].decode("utf-8", "replace"))

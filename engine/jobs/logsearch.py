@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterator
 
-from engine.jobs.logfile import BLOCK, Line, LogFile, Told
+from engine.jobs.logfile import BLOCK, LogFile, Told
 from engine.jobs.loglevels import Level
+from engine.jobs.logline import Line
 
 __all__ = ["Needle", "count", "find"]
 

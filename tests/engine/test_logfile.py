@@ -1,5 +1,6 @@
 """A log of any size: windows, growth, replacement, progress bars, levels, search, memory."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from engine.jobs import logfile
-from engine.jobs.logfile import BLOCK, LONGEST, SHOWN, Line, LogFile
+from engine.jobs.logfile import BLOCK, LONGEST, LogFile
 from engine.jobs.loglevels import Level, Marker, suspects
+from engine.jobs.logline import SHOWN, Line
 from engine.jobs.logsearch import Needle, count, find
 from engine.text import safe_line, unstyled
 
@@ -57,7 +59,7 @@ def test_both_directions_give_the_same_lines(path: Path, monkeypatch: pytest.Mon
         (line.start, line.end) for line in log.before(log.size, 1000)
     ]
     assert forward[0].start == 0 and forward[-1].end == log.size
-    assert all(a.end == b.start for a, b in zip(forward, forward[1:], strict=False))
+    assert all(a.end == b.start for a, b in itertools.pairwise(forward))
     for at in range(log.size):
         inside = next(line for line in forward if line.start <= at < line.end)
         assert log.start_of(at) == inside.start
@@ -352,6 +354,7 @@ import resource, sys, time
 from pathlib import Path
 from engine.jobs.logfile import LogFile
 from engine.jobs.loglevels import Level
+from engine.jobs.logline import SHOWN, Line
 from engine.jobs.logsearch import Needle, find
 LogFile(Path("/dev/null")).look()
 def held():

@@ -11,7 +11,9 @@ from tui.feed import RunDetail, Snapshot
 from tui.runtable import Group
 from tui.screens.base import block
 from tui.screens.groupacts import GroupActions
+from tui.screens.logacts import LogActions
 from tui.widgets.bars import tail
+from tui.widgets.logpage import LogPage
 from tui.widgets.rows import Rows
 from tui.widgets.runlist import RunList
 from tui.widgets.runpages import VIEWS, RunPages
@@ -26,7 +28,7 @@ __all__ = ["VIEWS", "RunsScreen"]
 TABLE, RUN, SWEEP = "history", "detail", "sweep"
 
 
-class RunsScreen(GroupActions):
+class RunsScreen(LogActions, GroupActions):
     """The table, or with enter a run or a sweep (``[`` and ``]`` turn its pages).
 
     From the table ``]`` and ``[`` lead to the queue.
@@ -142,6 +144,9 @@ class RunsScreen(GroupActions):
         if self.focused is None:
             self.set_focus(self.sweep_page.table)
 
+    def hint(self, action: keymap.Action) -> str:
+        return "search" if action.id == "find" and self._on_log else super().hint(action)
+
     # --- opening and closing
 
     def _show_whole(self, run: str) -> None:
@@ -200,8 +205,14 @@ class RunsScreen(GroupActions):
             return self._page == TABLE and there and self.list.sweep is not None
         if action == "open":
             return self._page == SWEEP or (self._page == TABLE and there)
-        if action in ("find", "sort"):
+        if action == "find":
+            return self._on_log or (self._page == TABLE and there)
+        if action == "sort":
             return self._page == TABLE and there
+        if action in ("level", "wrap"):
+            return self._on_log
+        if action in ("next_match", "previous_match"):
+            return self._on_log and self.pages.log_page.searched
         if action in ("log_y", "smoothing"):
             return self._page == SWEEP or (self._page == RUN and self.pages.shows_curves)
         return super().check_action(action, parameters)
@@ -217,6 +228,8 @@ class RunsScreen(GroupActions):
         self.action_open()
 
     def action_back(self) -> None:
+        if self._on_log and self.pages.log_page.back():
+            return
         if self.maximized is not None:
             self.minimize()
         elif self.list.filtering:
@@ -227,6 +240,14 @@ class RunsScreen(GroupActions):
         elif self.list.filter:
             self.list.clear()
         self.receive(self.workbench.snapshot)
+
+    @property
+    def _on_log(self) -> bool:
+        return self._page == RUN and self.is_mounted and self.pages.shows_log
+
+    @property
+    def log_page(self) -> LogPage:
+        return self.pages.log_page
 
     def _turn(self, by: int) -> None:
         if self._page == TABLE:
@@ -258,7 +279,10 @@ class RunsScreen(GroupActions):
         self.app.push_screen(QueueScreen(), opened)
 
     def action_find(self) -> None:
-        self.list.find()
+        if self._on_log:
+            self.pages.log_page.find()
+        else:
+            self.list.find()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self.show_snapshot(self.workbench.snapshot)

@@ -197,8 +197,12 @@ class TrainScreen(TrainViews):
         self.refresh_bars()
 
     def action_maximise(self) -> None:
-        """The loss, unless something else has the focus."""
-        if self.maximized is None and self.focused is None:
+        """The loss, unless something else has the focus; the log as a screen of its own."""
+        if isinstance(self.focused, LogTail) and self._detail is not None:
+            from tui.screens.log import LogScreen
+
+            self.app.push_screen(LogScreen(self._detail.row.id))
+        elif self.maximized is None and self.focused is None:
             self.maximize(self.query_one("#loss"))
         else:
             super().action_maximise()
