@@ -7,9 +7,21 @@ from engine.jobs.logfile import BLOCK, LogFile, Told
 from engine.jobs.loglevels import Level
 from engine.jobs.logline import Line
 
-__all__ = ["Needle", "count", "find"]
+__all__ = ["Needle", "Scan", "count", "find"]
 
 _OVERWRITTEN = re.compile(rb"[^\n]*\r(?!\n)")
+
+
+class Scan:
+    """Something that reads on and on in a thread: how far it is, and a way to stop it."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.at, self.stopped = max(1, size), 0, False
+
+    def told(self, at: int) -> bool:
+        """A :data:`~engine.jobs.logfile.Told`."""
+        self.at = at
+        return not self.stopped
 
 
 class Needle:

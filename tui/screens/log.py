@@ -24,19 +24,13 @@ class LogScreen(LogActions):
         yield LogPage(id="log")
 
     def on_mount(self) -> None:
-        self.log_page.open(RunFolder(self.workbench.home.runs / self._run).log)
+        row = self.workbench.snapshot.by_id.get(self._run)
+        log = RunFolder(self.workbench.home.runs / self._run).log
+        self.log_page.open(log, row.name if row else self._run)
         self.set_focus(self.log_page.view)
 
     def watched_runs(self) -> frozenset[str]:
         return frozenset({self._run})
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("next_match", "previous_match"):
-            return self.is_mounted and self.log_page.searched
-        return super().check_action(action, parameters)
-
-    def action_find(self) -> None:
-        self.log_page.find()
 
     def action_back(self) -> None:
         if not self.log_page.back():

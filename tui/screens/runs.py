@@ -13,7 +13,6 @@ from tui.screens.base import block
 from tui.screens.groupacts import GroupActions
 from tui.screens.logacts import LogActions
 from tui.widgets.bars import tail
-from tui.widgets.logpage import LogPage
 from tui.widgets.rows import Rows
 from tui.widgets.runlist import RunList
 from tui.widgets.runpages import VIEWS, RunPages
@@ -64,6 +63,10 @@ class RunsScreen(LogActions, GroupActions):
     @property
     def sweep_page(self) -> SweepPage:
         return self.query_one(SweepPage)
+
+    @property
+    def on_log(self) -> bool:
+        return self._page == RUN and self.is_mounted and self.pages.shows_log
 
     # --- what is chosen
 
@@ -144,9 +147,6 @@ class RunsScreen(LogActions, GroupActions):
         if self.focused is None:
             self.set_focus(self.sweep_page.table)
 
-    def hint(self, action: keymap.Action) -> str:
-        return "search" if action.id == "find" and self._on_log else super().hint(action)
-
     # --- opening and closing
 
     def _show_whole(self, run: str) -> None:
@@ -206,13 +206,9 @@ class RunsScreen(LogActions, GroupActions):
         if action == "open":
             return self._page == SWEEP or (self._page == TABLE and there)
         if action == "find":
-            return self._on_log or (self._page == TABLE and there)
+            return self.on_log or (self._page == TABLE and there)
         if action == "sort":
             return self._page == TABLE and there
-        if action in ("level", "wrap"):
-            return self._on_log
-        if action in ("next_match", "previous_match"):
-            return self._on_log and self.pages.log_page.searched
         if action in ("log_y", "smoothing"):
             return self._page == SWEEP or (self._page == RUN and self.pages.shows_curves)
         return super().check_action(action, parameters)
@@ -228,7 +224,7 @@ class RunsScreen(LogActions, GroupActions):
         self.action_open()
 
     def action_back(self) -> None:
-        if self._on_log and self.pages.log_page.back():
+        if self.on_log and self.log_page.back():
             return
         if self.maximized is not None:
             self.minimize()
@@ -240,14 +236,6 @@ class RunsScreen(LogActions, GroupActions):
         elif self.list.filter:
             self.list.clear()
         self.receive(self.workbench.snapshot)
-
-    @property
-    def _on_log(self) -> bool:
-        return self._page == RUN and self.is_mounted and self.pages.shows_log
-
-    @property
-    def log_page(self) -> LogPage:
-        return self.pages.log_page
 
     def _turn(self, by: int) -> None:
         if self._page == TABLE:
@@ -279,8 +267,8 @@ class RunsScreen(LogActions, GroupActions):
         self.app.push_screen(QueueScreen(), opened)
 
     def action_find(self) -> None:
-        if self._on_log:
-            self.pages.log_page.find()
+        if self.on_log:
+            super().action_find()
         else:
             self.list.find()
 

@@ -69,7 +69,9 @@ class TrainScreen(TrainViews):
                 yield Chart("loss", id="loss")
                 yield Chart("learning rate", id="rate", y_zero=True)
                 yield Gauge(id="memory")
-                yield LogTail(id="log", classes="pane", empty="no log yet")
+                yield LogTail(
+                    id="log", classes="pane", empty="no log yet", hint="z opens the whole log"
+                )
             yield SamplesView(id="samples")
             yield Static("", id="none", classes="empty", markup=False)
 

@@ -14,10 +14,9 @@ from textual.widgets import Input
 
 from engine.jobs import logsearch
 from engine.jobs.logfile import LogFile
-from engine.jobs.logsearch import Needle
+from engine.jobs.logsearch import Needle, Scan
 from engine.text import clip
 from tui.widgets.field import PlainInput
-from tui.widgets.logreader import Scan
 from tui.widgets.logview import FILTERS, LogView
 from tui.words import bytes_words
 
@@ -46,6 +45,7 @@ class LogPage(Vertical):
 
     def __init__(self, *, id: str, classes: str = "pane") -> None:
         super().__init__(id=id, classes=classes)
+        self._name = ""
         self._needle: Needle | None = None
         self._found: tuple[int, bool] | None = None
         """(lines with the text, whether that is all of them)."""
@@ -69,11 +69,12 @@ class LogPage(Vertical):
         """There is a text to look for again."""
         return self._needle is not None
 
-    def open(self, path: Path) -> None:
-        """Show this log from its end, unless it is shown already."""
+    def open(self, path: Path, name: str = "") -> None:
+        """Show this log from its end, unless it is shown already; ``name``: whose it is."""
         view = self.view
         if view.file is None or view.file.path != path:
             self._forget()
+            self._name = name
             view.open(path)
             self.show_titles()
 
@@ -94,7 +95,7 @@ class LogPage(Vertical):
 
     def show_titles(self) -> None:
         view, room = self.view, max(10, self.outer_size.width - 6)
-        title = "worker.log"
+        title = f"worker.log of {clip(self._name, 30)}" if self._name else "worker.log"
         if view.file is not None and view.file.size:
             title += f" · {bytes_words(view.file.size)}"
         if view.level:

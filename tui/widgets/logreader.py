@@ -11,9 +11,10 @@ from textual.widget import Widget
 from engine.jobs.logfile import LogFile
 from engine.jobs.loglevels import Level
 from engine.jobs.logline import Line
+from engine.jobs.logsearch import Scan
 from tui.widgets.logrows import LogRows
 
-__all__ = ["LogReader", "Scan"]
+__all__ = ["LogReader"]
 
 LOOK_SECONDS = 1.0
 """Between two looks at whether the log has grown: each one that has repaints the pane, 4 kB."""
@@ -28,17 +29,6 @@ COUNT_SECONDS = 0.03
 TELL_SECONDS = 0.25
 NEAR = 100
 """Lines left to scroll to when more are fetched."""
-
-
-class Scan:
-    """Something that reads on and on in a thread: how far it is, and a way to stop it."""
-
-    def __init__(self, size: int) -> None:
-        self.size, self.at, self.stopped = max(1, size), 0, False
-
-    def told(self, at: int) -> bool:
-        self.at = at
-        return not self.stopped
 
 
 class LogReader(Widget, can_focus=True):
@@ -184,12 +174,15 @@ class LogReader(Widget, can_focus=True):
             self.number = await asyncio.to_thread(log.number, lines[0].start)
 
     async def _put_last(self, log: LogFile, lines: list[Line]) -> None:
-        self._tail = await asyncio.to_thread(log.start_of, max(0, log.size - 1))
+        await self._read_tail(log)
         self._known, self._generation = log.size, log.generation
         self.number = None
         self._put(lines, True)
         self.rows.to_last()
         self.new_lines = 0
+
+    async def _read_tail(self, log: LogFile) -> None:
+        self._tail = await asyncio.to_thread(log.start_of, max(0, log.size - 1))
 
     async def _read_last(self, log: LogFile, scan: Scan) -> None:
         await asyncio.to_thread(log.look)
@@ -205,7 +198,7 @@ class LogReader(Widget, can_focus=True):
     async def _read_first(self, log: LogFile, scan: Scan) -> None:
         count = self.rows.height + AHEAD
         lines = await asyncio.to_thread(log.after, 0, count, self.level, scan.told)
-        self._put(lines, self._reach_end(lines, count, log, scan))
+        self._put(lines, await self._reach_end(lines, count, log, scan))
         self.rows.top = self.rows.sub = self.number = 0
         self._settle()
 
@@ -214,9 +207,12 @@ class LogReader(Widget, can_focus=True):
         after = await asyncio.to_thread(log.after, at, AHEAD, self.level, scan.told)
         before = await asyncio.to_thread(log.before, at, AHEAD, self.level, scan.told)
         self.number = None
-        self.following = False
-        self._put(before + after, False)
+        self._put(before + after, await self._reach_end(after, AHEAD, log, scan))
         self.rows.to_line(at, self.rows.height // 3)
+        if self.rows.hit == at:  # a line that was looked for stays where it is
+            self.following = False
+        else:
+            self._settle()
         await self._read_numbers(log)
 
     async def _read_more(self, back: bool, log: LogFile, scan: Scan) -> None:
@@ -228,14 +224,15 @@ class LogReader(Widget, can_focus=True):
         if back:
             self._put((more + lines)[:KEPT], self._whole and len(more) + len(lines) <= KEPT)
         else:
-            self._put((lines + more)[-KEPT:], self._reach_end(more, count, log, scan))
+            self._put((lines + more)[-KEPT:], await self._reach_end(more, count, log, scan))
         self.rows.move(self._owed)
         self._owed = 0
         self._settle()
         await self._read_numbers(log)
 
-    def _reach_end(self, lines: list[Line], count: int, log: LogFile, scan: Scan) -> bool:
+    async def _reach_end(self, lines: list[Line], count: int, log: LogFile, scan: Scan) -> bool:
         """Whether nothing comes after ``lines``, of which ``count`` were asked for."""
+        await self._read_tail(log)
         if self.level > Level.NONE:
             return len(lines) < count and not scan.stopped
         return not lines or lines[-1].end >= log.size

@@ -162,7 +162,7 @@ class LogRows:
         body = self._body(line)
         head = self._gutter(line)
         if not self.wrapped:
-            return [[*head, *self._cropped(body, room)]]
+            return [[*head, *self._cropped(body, room, line.cut)]]
         rows = wrap([(part.text, part.style or PLAIN) for part in body], room)
         under = [Segment(" " * GUTTER)]
         return [[*(under if number else head), *row] for number, row in enumerate(rows)]
@@ -183,15 +183,21 @@ class LogRows:
             at = stop
         body.append(Segment(text[at:], look))
         if line.cut:
-            body.append(Segment(f" {CUT} {line.cut:,} more bytes", QUIET))
+            body.append(Segment(f" {_more(line.cut)}", QUIET))
         return [segment for segment in body if segment.text]
 
-    def _cropped(self, body: Row, room: int) -> Row:
+    def _cropped(self, body: Row, room: int, cut: int) -> Row:
         size = sum(cell_len(segment.text) for segment in body)
         left = min(self.left, size)
         if not left and size <= room:
             return body
         before = [Segment(CUT, QUIET)] if left else []
-        after = [Segment(CUT, QUIET)] if size - left > room else []
+        after = _more(cut) if cut and room > 60 else CUT
+        if size - left <= room:
+            after = ""
         strip = Strip(body).crop(left + len(before), max(left, left + room - len(after)))
-        return [*before, *strip, *after]
+        return [*before, *strip, Segment(after, QUIET)]
+
+
+def _more(cut: int) -> str:
+    return f"{CUT} {cut:,} more bytes"

@@ -47,7 +47,7 @@ class LogView(LogReader):
         if self.following:
             return "following"
         told = f"paused, {self.new_lines:,} new lines" if self.new_lines else "paused"
-        return f"{self._place()} · {told}"
+        return f"{self._place()} · {told} · G follows"
 
     def _done(self, at: int, size: int) -> str:
         """A scan goes to the file's beginning, or to its end from where one is."""
