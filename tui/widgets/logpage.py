@@ -194,6 +194,7 @@ class LogPage(Vertical):
             self.view.go_to(line)
         finally:
             timer.stop()
+            scan.stopped = True  # a thread does not end with its worker
             if self._search is scan:
                 self._search = None
                 self.show_titles()
@@ -222,13 +223,16 @@ class LogPage(Vertical):
                     return number, False
             return None if number is None else (number, True)
 
-        while not scan.stopped and (found := await asyncio.to_thread(some)) is not None:
-            if scan.stopped:
-                return
-            self._found = found
-            self.show_titles()
-            if found[1]:
-                break
+        try:
+            while not scan.stopped and (found := await asyncio.to_thread(some)) is not None:
+                if scan.stopped:
+                    return
+                self._found = found
+                self.show_titles()
+                if found[1]:
+                    break
+        finally:
+            scan.stopped = True
 
     # --- what other keys do
 
