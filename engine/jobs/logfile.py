@@ -139,7 +139,9 @@ class LogFile:
             raw = self.state_of(start, end)
             whole = len(raw)
         else:
-            raw = self.read(end - WHOLE, WHOLE).rstrip(b"\r\n")
+            tail = self.read(end - WHOLE, WHOLE)
+            raw = tail.rstrip(b"\r\n")
+            size -= len(tail) - len(raw)
             bar = raw.rfind(b"\r")
             raw = last_state(raw) if bar >= 0 else self.read(start, SHOWN * 4)
             whole = len(raw) if bar >= 0 else size

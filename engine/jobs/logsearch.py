@@ -9,8 +9,6 @@ from engine.jobs.logline import Line
 
 __all__ = ["Needle", "Scan", "count", "find"]
 
-_OVERWRITTEN = re.compile(rb"[^\n]*\r(?!\n)")
-
 
 class Scan:
     """Something that reads on and on in a thread: how far it is, and a way to stop it."""
@@ -138,8 +136,6 @@ def count(
         # Whole lines only; what is left of the first one is the next block's.
         begin = data.find(b"\n", 0, len(data) - 1) + 1 if low else 0
         data, stop = data[begin:], low + begin
-        if b"\r" in data:
-            data = _OVERWRITTEN.sub(b"", data)
         found += _lines_with(needle.folded, needle.fold(data))
         yield found
         if told is not None and not told(stop):
@@ -148,9 +144,14 @@ def count(
 
 
 def _lines_with(needle: bytes, data: bytes) -> int:
+    """How many lines have it behind their last carriage return."""
     found, hit = 0, data.find(needle)
     while hit >= 0:
-        found += 1
         end = data.find(b"\n", hit)
+        bar = data.rfind(b"\r", hit, (len(data) if end < 0 else end) - 1)
+        if bar >= 0:  # overwritten
+            hit = data.find(needle, bar)
+            continue
+        found += 1
         hit = data.find(needle, end) if end >= 0 else -1
     return found

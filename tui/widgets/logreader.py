@@ -85,10 +85,8 @@ class LogReader(Widget, can_focus=True):
     # --- which log
 
     def open(self, path: Path) -> None:
-        """Show this log from its end, unless it is shown already."""
+        """Show this log from its end."""
         if self.file is not None:
-            if self.file.path == path:
-                return
             self.file.close()
         self.file = LogFile(path)
         self.rows.needle, self.rows.hit, self.note, self.error = None, -1, "", ""
@@ -217,17 +215,24 @@ class LogReader(Widget, can_focus=True):
 
     async def _read_more(self, back: bool, log: LogFile, scan: Scan) -> None:
         """Lines beyond those that are kept; what was scrolled meanwhile is made up for."""
-        lines, count = self.rows.lines, AHEAD + self.rows.height
-        read = partial(log.before, lines[0].start) if back else partial(log.after, lines[-1].end)
-        more = await asyncio.to_thread(read, count, self.level, scan.told)
-        self.number = None
-        if back:
-            self._put((more + lines)[:KEPT], self._whole and len(more) + len(lines) <= KEPT)
-        else:
-            self._put((lines + more)[-KEPT:], await self._reach_end(more, count, log, scan))
-        self.rows.move(self._owed)
+        count = AHEAD + self.rows.height
+        while not scan.stopped:
+            lines = self.rows.lines
+            read = (
+                partial(log.before, lines[0].start) if back else partial(log.after, lines[-1].end)
+            )
+            more = await asyncio.to_thread(read, count, self.level, scan.told)
+            self.number = None
+            if back:
+                self._put((more + lines)[:KEPT], self._whole and len(more) + len(lines) <= KEPT)
+            else:
+                whole = await self._reach_end(more, count, log, scan)
+                self._put((lines + more)[-KEPT:], whole)
+            self._owed = self.rows.move(self._owed)
+            self._settle()
+            if not self._owed or not more:
+                break
         self._owed = 0
-        self._settle()
         await self._read_numbers(log)
 
     async def _reach_end(self, lines: list[Line], count: int, log: LogFile, scan: Scan) -> bool:
