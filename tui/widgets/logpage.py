@@ -27,7 +27,7 @@ __all__ = ["LogPage"]
 
 COUNT_DELAY = 0.2
 """Seconds without a key before what was typed is counted."""
-COUNT_SECONDS = 0.25
+COUNT_SECONDS = 1.0
 """Between two numbers that are shown."""
 
 
@@ -46,6 +46,7 @@ class LogPage(Vertical):
     def __init__(self, *, id: str, classes: str = "pane") -> None:
         super().__init__(id=id, classes=classes)
         self._name = ""
+        self._titles = ("", "")
         self._needle: Needle | None = None
         self._found: tuple[int, bool] | None = None
         """(lines with the text, whether that is all of them)."""
@@ -105,8 +106,10 @@ class LogPage(Vertical):
         words = view.words
         if (scan := self._search) is not None:
             words = f"searching, {100 * scan.at // scan.size} % · esc stops"
-        self.border_title = Text(clip(title, room))
-        self.border_subtitle = Text(clip(words, room))
+        titles = clip(title, room), clip(words, room)
+        if titles != self._titles:  # the whole pane is painted anew with them: 12 kB at 120x40
+            self._titles = titles
+            self.border_title, self.border_subtitle = map(Text, titles)
 
     def _count_words(self, needle: Needle) -> str:
         shown = clip(needle.text, 24)

@@ -26,7 +26,9 @@ GROWN = 1 << 20
 COUNTED = 64 << 20
 """Bytes of growth in which new lines are counted."""
 COUNT_SECONDS = 0.03
-TELL_SECONDS = 0.25
+TELL_SECONDS = 1.0
+PATIENCE = 3
+"""Looks between two numbers of new lines: each one paints the pane anew."""
 NEAR = 100
 """Lines left to scroll to when more are fetched."""
 
@@ -60,7 +62,8 @@ class LogReader(Widget, can_focus=True):
         self._tail = 0
         """Where the last line begins: read again when the file has grown."""
         self.new_lines = 0
-        """Lines written since one scrolled up."""
+        """Lines written since one scrolled up, as is said; ``_missed`` is up to date."""
+        self._missed = self._looks = 0
         self.number: int | None = None
         """How many lines are before the first one that is kept."""
         self.count: int | None = None
@@ -136,6 +139,7 @@ class LogReader(Widget, can_focus=True):
         return True
 
     def _poll(self) -> None:
+        self._looks += 1
         if self.file is not None and self.scan is None and self._in_sight:
             self._start(self._read_growth)
 
@@ -148,12 +152,14 @@ class LogReader(Widget, can_focus=True):
             self.following = True
             await self._read_last(log, scan)
         elif log.size == self._known:
-            pass
+            self.new_lines = self._missed
         elif not self.following:
             self._whole = False
             known, until = self._known, min(log.size, self._known + COUNTED)
-            self.new_lines += await asyncio.to_thread(log.ended_between, known, until)
+            self._missed += await asyncio.to_thread(log.ended_between, known, until)
             self._known = log.size
+            if self._looks % PATIENCE == 0 or not self.new_lines:
+                self.new_lines = self._missed
         elif log.size - self._tail > GROWN and self.level == Level.NONE:
             await self._read_last(log, scan)
         else:
@@ -177,7 +183,7 @@ class LogReader(Widget, can_focus=True):
         self.number = None
         self._put(lines, True)
         self.rows.to_last()
-        self.new_lines = 0
+        self.new_lines = self._missed = 0
 
     async def _read_tail(self, log: LogFile) -> None:
         self._tail = await asyncio.to_thread(log.start_of, max(0, log.size - 1))
@@ -248,7 +254,7 @@ class LogReader(Widget, can_focus=True):
         """Following or not, after a move by the user."""
         self.following = self._whole and self.rows.at_last
         if self.following:
-            self.new_lines = 0
+            self.new_lines = self._missed = 0
         self.refresh()
         self.post_message(self.Moved())
 
@@ -273,7 +279,7 @@ class LogReader(Widget, can_focus=True):
         self._start(self._read_first)
 
     def go_last(self) -> None:
-        self.following, self.new_lines = True, 0
+        self.following, self.new_lines, self._missed = True, 0, 0
         self._start(self._read_last)
 
     def go_to(self, line: Line) -> None:
