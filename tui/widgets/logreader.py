@@ -296,12 +296,3 @@ class LogReader(Widget, can_focus=True):
             self.post_message(self.Moved())
         else:
             self._start(partial(self._read_around, line.start))
-
-    def show_level(self, level: Level) -> None:
-        """Only lines of this level or worse from now on; where one is stays."""
-        first, self.level, self.loaded = self.rows.first, level, False
-        if self.following or first is None:
-            self._put([], False)
-            self.go_last()
-        else:
-            self._start(partial(self._read_around, first.start))

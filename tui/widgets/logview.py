@@ -1,5 +1,7 @@
 """Draws a log of any size line by line, and says where in it one is."""
 
+from functools import partial
+
 from rich.segment import Segment
 from textual import events
 from textual.geometry import Region
@@ -73,9 +75,15 @@ class LogView(LogReader):
     # --- what keys do
 
     def next_level(self) -> None:
-        """All lines, warnings and worse, errors only."""
+        """All lines, warnings and worse, errors only; where one is stays."""
         order = list(FILTERS)
-        self.show_level(order[(order.index(self.level) + 1) % len(order)])
+        self.level = order[(order.index(self.level) + 1) % len(order)]
+        first, self.loaded = self.rows.first, False
+        if self.following or first is None:
+            self._put([], False)
+            self.go_last()
+        else:
+            self._start(partial(self._read_around, first.start))
 
     def look_for(self, needle: Needle | None) -> None:
         """Mark this text wherever it is in sight."""
