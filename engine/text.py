@@ -10,7 +10,7 @@ import re
 
 from rich.cells import cell_len, set_cell_size
 
-__all__ = ["UNSAFE", "clip", "safe", "safe_json", "safe_line", "steady"]
+__all__ = ["UNSAFE", "clip", "safe", "safe_json", "safe_line", "steady", "unstyled"]
 
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"
 _INVISIBLE = "\u180e\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\u00ad\u2028\u2029\u0085"
@@ -19,6 +19,7 @@ UNSAFE = "\x00-\x08\x0b-\x1f\x7f-\x9f" + _BIDI + _INVISIBLE + "\ud800-\udfff\U00
 """What :func:`safe` replaces, as the inside of a regular expression's brackets."""
 _UNSAFE = re.compile(f"[{UNSAFE}]")
 _JOINERS = re.compile("[\u200d\ufe00-\ufe0f]")
+_CSI = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]")
 _TAB = "    "
 
 
@@ -58,6 +59,14 @@ def safe_json(document: str) -> str:
 def steady(text: str) -> str:
     """:func:`safe` without joiners and variation selectors: as wide as every terminal draws it."""
     return _JOINERS.sub("", safe(text))
+
+
+def unstyled(text: str) -> str:
+    """``text`` without the sequences that colour it or move the cursor; not yet safe.
+
+    Nothing else is taken out: what :func:`safe` then still shows as symbols is no mere colour.
+    """
+    return _CSI.sub("", text) if "\x1b" in text else text
 
 
 def clip(text: str, cells: int, end: str = "…") -> str:

@@ -25,7 +25,7 @@ __all__ = [
 
 SCREENS = {"data": "Data", "train": "Train", "runs": "Runs", "play": "Play", "system": "System"}
 """The five screens in the order of their keys: id -> title."""
-OVER = {"rules": ("data", "Rules"), "queue": ("runs", "Queue")}
+OVER = {"rules": ("data", "Rules"), "log": ("train", "Log"), "queue": ("runs", "Queue")}
 """Screens over one of the five, which esc leaves: id -> (the screen below, title)."""
 
 
@@ -55,6 +55,17 @@ class Action:
 
 def _move(id: str, keys: str, words: str) -> Action:
     return Action(id, tuple(keys.split()), words, group="Moving", palette=False)
+
+
+def _of_log(screen: str, find: str = "search the log", show: str = "search") -> list[Action]:
+    """What can be done with a log, on the screen where it is shown."""
+    return [
+        Action("find", ("slash",), find, screen, show, "Runs" if screen == "runs" else "Log"),
+        Action("next_match", ("n",), "the next line with the text", screen, "next", "Log"),
+        Action("previous_match", ("N",), "the line with the text before", screen, "", "Log"),
+        Action("level", ("F",), "all lines, warnings, or only errors", screen, "level", "Log"),
+        Action("wrap", ("w",), "wrap long lines, or cut them", screen, "wrap", "Log"),
+    ]
 
 
 ACTIONS: tuple[Action, ...] = (
@@ -115,10 +126,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("log_y", ("L",), "loss on a logarithmic axis, or not", "train", "", "Chart"),
     Action("smoothing", ("S",), "smoothing: none, 0.6, 0.9, 0.99", "train", "", "Chart"),
     Action("pause", ("space",), "hold charts and log still, or go on", "train", "", "Chart"),
+    # --- Log, over Train
+    *_of_log("log"),
     # --- Runs
     Action("open", ("enter",), "the whole run, or the whole sweep", "runs", "open", "Runs"),
     Action("fold", ("space",), "open or close the sweep (l and h too)", "runs", "fold", "Runs"),
-    Action("find", ("slash",), "filter the runs", "runs", "filter", "Runs"),
+    *_of_log("runs", "filter the runs; search the log", "filter"),
     Action("sort", ("o",), "sort by the next column", "runs", "sort", "Runs"),
     Action("resume", ("R",), "go on from the last whole checkpoint", "runs", "resume", "Runs"),
     Action(

@@ -341,6 +341,14 @@ def home(tmp_path: Path) -> Home:
     return open_home(tmp_path / "home")
 
 
+def write_log(home: Home, run: str, lines: list[str]) -> Path:
+    """worker.log of a run that is on no disk otherwise: what of it is looked at is read there."""
+    path = home.runs / run / "worker.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+    return path
+
+
 @pytest.fixture
 def frozen_app(home: Home) -> Callable[..., WorkbenchApp]:
     """``frozen_app(*details, mode="train")``: an app over frozen data that opens on one screen."""
@@ -351,6 +359,8 @@ def frozen_app(home: Home) -> Callable[..., WorkbenchApp]:
         reading: Reading = READING,
         feed: FrozenFeed | None = None,
     ) -> WorkbenchApp:
+        for one in details:
+            write_log(home, one.row.id, one.log)
         return WorkbenchApp(
             home,
             feed=feed or FrozenFeed(snapshot_of(*details)),

@@ -63,6 +63,10 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
     def show_snapshot(self, snapshot: Snapshot) -> None:
         """Bring the widgets up to date; called only while the screen is visible."""
 
+    def hint(self, action: keymap.Action) -> str:
+        """What the footer says of an action; a screen may do it with one thing or another."""
+        return action.show
+
     def watched_runs(self) -> frozenset[str]:
         """Ids of the runs whose details this screen shows."""
         return frozenset()
@@ -205,14 +209,15 @@ def hints(screen: Screen) -> list[tuple[str, str]]:
     own: list[tuple[str, str]] = []
     common: list[tuple[str, str]] = []
     for action in available(screen):
-        if not action.show:
+        words = screen.hint(action) if isinstance(screen, WorkbenchScreen) else action.show
+        if not words:
             continue
         key = action.keys[0]
         if typing and not action.priority:
             if "ctrl+o" not in action.keys:
                 continue
             key = "ctrl+o"
-        (common if not action.screen else own).append((keymap.shown(key), action.show))
+        (common if not action.screen else own).append((keymap.shown(key), words))
     if typing:
         own = [("esc", "leave the field"), ("tab", "next field"), *own]
     return own[:4] + common

@@ -11,6 +11,7 @@ from tui.feed import RunDetail, Snapshot
 from tui.runtable import Group
 from tui.screens.base import block
 from tui.screens.groupacts import GroupActions
+from tui.screens.logacts import LogActions
 from tui.widgets.bars import tail
 from tui.widgets.rows import Rows
 from tui.widgets.runlist import RunList
@@ -26,7 +27,7 @@ __all__ = ["VIEWS", "RunsScreen"]
 TABLE, RUN, SWEEP = "history", "detail", "sweep"
 
 
-class RunsScreen(GroupActions):
+class RunsScreen(LogActions, GroupActions):
     """The table, or with enter a run or a sweep (``[`` and ``]`` turn its pages).
 
     From the table ``]`` and ``[`` lead to the queue.
@@ -62,6 +63,10 @@ class RunsScreen(GroupActions):
     @property
     def sweep_page(self) -> SweepPage:
         return self.query_one(SweepPage)
+
+    @property
+    def on_log(self) -> bool:
+        return self._page == RUN and self.is_mounted and self.pages.shows_log
 
     # --- what is chosen
 
@@ -200,7 +205,9 @@ class RunsScreen(GroupActions):
             return self._page == TABLE and there and self.list.sweep is not None
         if action == "open":
             return self._page == SWEEP or (self._page == TABLE and there)
-        if action in ("find", "sort"):
+        if action == "find":
+            return self.on_log or (self._page == TABLE and there)
+        if action == "sort":
             return self._page == TABLE and there
         if action in ("log_y", "smoothing"):
             return self._page == SWEEP or (self._page == RUN and self.pages.shows_curves)
@@ -217,6 +224,8 @@ class RunsScreen(GroupActions):
         self.action_open()
 
     def action_back(self) -> None:
+        if self.on_log and self.log_page.back():
+            return
         if self.maximized is not None:
             self.minimize()
         elif self.list.filtering:
@@ -258,7 +267,10 @@ class RunsScreen(GroupActions):
         self.app.push_screen(QueueScreen(), opened)
 
     def action_find(self) -> None:
-        self.list.find()
+        if self.on_log:
+            super().action_find()
+        else:
+            self.list.find()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self.show_snapshot(self.workbench.snapshot)

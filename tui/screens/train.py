@@ -69,7 +69,9 @@ class TrainScreen(TrainViews):
                 yield Chart("loss", id="loss")
                 yield Chart("learning rate", id="rate", y_zero=True)
                 yield Gauge(id="memory")
-                yield LogTail(id="log", classes="pane", empty="no log yet")
+                yield LogTail(
+                    id="log", classes="pane", empty="no log yet", hint="z opens the whole log"
+                )
             yield SamplesView(id="samples")
             yield Static("", id="none", classes="empty", markup=False)
 
@@ -197,8 +199,12 @@ class TrainScreen(TrainViews):
         self.refresh_bars()
 
     def action_maximise(self) -> None:
-        """The loss, unless something else has the focus."""
-        if self.maximized is None and self.focused is None:
+        """The loss, unless something else has the focus; the log as a screen of its own."""
+        if isinstance(self.focused, LogTail) and self._detail is not None:
+            from tui.screens.log import LogScreen
+
+            self.app.push_screen(LogScreen(self._detail.row.id))
+        elif self.maximized is None and self.focused is None:
             self.maximize(self.query_one("#loss"))
         else:
             super().action_maximise()

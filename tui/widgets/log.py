@@ -16,11 +16,21 @@ class LogTail(Widget, can_focus=True):
 
     DEFAULT_CSS = "LogTail { height: 1fr; min-height: 2; }"
 
-    def __init__(self, *, empty: str = "nothing written yet", **options: object) -> None:
+    def __init__(
+        self, *, empty: str = "nothing written yet", hint: str = "", **options: object
+    ) -> None:
+        """``hint``: what a key does with it, shown while it has the focus."""
         super().__init__(**options)  # type: ignore[arg-type]
+        self._hint = hint
         self._lines: Sequence[str] = ()
         self._back = 0
         self._empty = empty
+
+    def on_focus(self) -> None:
+        self.border_subtitle = self._hint
+
+    def on_blur(self) -> None:
+        self.border_subtitle = ""
 
     def show(self, lines: Sequence[str]) -> None:
         """``lines`` may hold anything; repaints only when they differ."""

@@ -1,19 +1,25 @@
 """One run whole: its state, and pages that turn: curves, numbers, samples, events, recipe, log."""
 
+from typing import TYPE_CHECKING, cast
+
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Static
 
+from engine.jobs.folder import RunFolder
 from engine.text import safe
 from tui.feed import RunDetail, Snapshot
 from tui.runwords import event_runs, kin_of, number_runs, sample_runs
 from tui.widgets.chart import Chart
 from tui.widgets.curves import loss_colours, loss_lines, metric_line, next_weight, weight_for
 from tui.widgets.lines import PLAIN, LinesView, Run
-from tui.widgets.log import LogTail
+from tui.widgets.logpage import LogPage
 from tui.widgets.runstate import RunState
+
+if TYPE_CHECKING:
+    from tui.app import WorkbenchApp
 
 __all__ = ["VIEWS", "RunPages", "view_line"]
 
@@ -56,11 +62,11 @@ class RunPages(Vertical):
             yield LinesView(id="samples", classes="pane")
             yield LinesView(id="events", classes="pane")
             yield LinesView(id="recipe", classes="pane")
-            yield LogTail(id="log", classes="pane", empty="no log")
+            yield LogPage(id="log")
 
     def on_mount(self) -> None:
-        for id in VIEWS[1:]:
-            title = {"recipe": "recipe.toml", "log": "worker.log"}.get(id, id)
+        for id in VIEWS[1:-1]:
+            title = "recipe.toml" if id == "recipe" else id
             self.query_one(f"#{id}").border_title = title
 
     @property
@@ -70,7 +76,17 @@ class RunPages(Vertical):
     @property
     def page(self) -> Widget | None:
         """What scrolls on the page that is shown."""
-        return None if self.shows_curves else self.query_one(f"#{VIEWS[self.view]}")
+        if self.shows_curves:
+            return None
+        return self.log_page.view if self.shows_log else self.query_one(f"#{VIEWS[self.view]}")
+
+    @property
+    def shows_log(self) -> bool:
+        return VIEWS[self.view] == "log"
+
+    @property
+    def log_page(self) -> LogPage:
+        return self.query_one(LogPage)
 
     def turn(self, by: int) -> None:
         self.view = (self.view + by) % len(VIEWS)
@@ -89,7 +105,8 @@ class RunPages(Vertical):
         if view == "curves":
             self._show_curves(detail)
         elif view == "log":
-            self.query_one("#log", LogTail).show(detail.log)
+            home = cast("WorkbenchApp", self.app).home
+            self.log_page.open(RunFolder(home.runs / detail.row.id).log)
         elif view == "numbers":
             self._put(view, number_runs(detail, kin_of(detail.row, snapshot)))
         elif view == "samples":
