@@ -19,7 +19,6 @@ gradients. Two processes a shape, one after the other. Writes ``curves.json`` an
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -89,8 +88,7 @@ def of_shape(home: Home, shape: str, args: argparse.Namespace) -> dict[str, Any]
         ",".join(ways),
         out,
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([str(each) for each in command], check=True, cwd=ROOT, env=environment)
+    subprocess.run([str(each) for each in command], check=True, cwd=ROOT)
     found = json.loads(out.read_text())
     curves |= found["curves"]
     pairs = {f"{a} {b}": apart(curves[a], curves[b]) for a, b in PAIRS if {a, b} <= curves.keys()}
@@ -127,9 +125,8 @@ def recipe_of(home: Home, shape: str, args: argparse.Namespace) -> Recipe:
         say(f"{shape}: building the model")
         code = "import sys, pathlib; from engine.bench.shapes import build_model; "
         code += "build_model(pathlib.Path(sys.argv[1]), sys.argv[2])"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", code, str(model), shape]
-        subprocess.run(command, check=True, cwd=ROOT, env=environment)
+        subprocess.run(command, check=True, cwd=ROOT)
     data = ["data.source=builtin:catalogue", "data.name=catalogue", "data.catalogue_rows=16000"]
     split = ["split.train=0.9", "split.validation=0.05", "split.test=0.05"]
     model_name = f"model.model_name_or_path={model}"

@@ -15,7 +15,6 @@ the run did once is taken as it was; only what the epoch has more of is multipli
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -92,8 +91,7 @@ def build(home: Home, shape: str) -> Path:
         code += "build_model(pathlib.Path(sys.argv[1]), sys.argv[2])"
         # In a process of its own: this one must not hold the GPU.
         command = [sys.executable, "-c", code, str(model), shape]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run(command, check=True, cwd=ROOT, env=environment)
+        subprocess.run(command, check=True, cwd=ROOT)
     return model
 
 

@@ -11,7 +11,6 @@ peak that PyTorch's allocator reserved, which has to leave room on a card of 16 
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -59,8 +58,7 @@ def train(home: Home, shape: str, steps: int, settings: list[str]) -> dict[str, 
         code += "build_model(pathlib.Path(sys.argv[1]), sys.argv[2])"
         # In a process of its own: this one must not hold the GPU.
         command = [sys.executable, "-c", code, str(model), shape]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run(command, check=True, cwd=ROOT, env=environment)
+        subprocess.run(command, check=True, cwd=ROOT)
     recipe = load_recipe(
         "amazon-titles",
         [
