@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--no-split", action="store_true", help="without the curve of halves")
     parser.add_argument("--float32", action="store_true", help="a curve in float32 as well")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     args = parser.parse_args()
@@ -76,7 +77,7 @@ def of_shape(home: Home, shape: str, args: argparse.Namespace) -> dict[str, Any]
     say(f"{shape}: a run with fused layers")
     curves: dict[str, list[dict[str, Any]]] = {}
     facts, curves["fused"], file = fused(home, recipe)
-    ways = ["plain", "split", *(["float32"] if args.float32 else [])]
+    ways = ["plain", *([] if args.no_split else ["split"]), *(["float32"] if args.float32 else [])]
     say(f"{shape}: {', '.join(ways)}")
     out = args.out.resolve() / f"plain-{shape}.json"
     command = [

@@ -32,13 +32,13 @@ SIZES = {
 LENGTHS = (17, 5, 30, 9)
 
 
-def build(family: str, recipe: Recipe, *, tied: bool = True) -> Any:
+def build(family: str, recipe: Recipe, *, tied: bool = True, **sizes: int) -> Any:
     """A random model of the family with adapters that already do something."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **SIZES, tie_word_embeddings=tied)
+    config = AutoConfig.for_model(family, **SIZES | sizes, tie_word_embeddings=tied)
     base = AutoModelForCausalLM.from_config(config)
     for name, parameter in base.named_parameters():
         if "norm" in name or name.endswith("bias"):
@@ -261,6 +261,27 @@ def test_recorded_shapes_are_few() -> None:
         assert flow.ends[: len(ends)].tolist() == ends.tolist()
         assert set(flow.ends[len(ends) :].tolist()) <= {int(ends[-1])}
     assert shapes == {(40, 128), (32, 128)}
+
+
+def test_warming_up_goes_through_every_layer() -> None:
+    """Layers without adapters among them; gradients of the model's own parameters stay away."""
+    recipe = load_recipe("demo", ["lora.layers_to_transform=[1]", "lora.lora_dropout=0"])
+    model = build("llama", recipe)
+    stack = fuse(model, recipe, "float32", "cpu", unpacked=False, graphs=False).stack
+    ran: list[tuple[int, bool]] = []
+    whole = stack._layer
+
+    def seen(x: Any, layer: Any, flow: Any, own: Any) -> Any:
+        ran.append((layer.number, x.requires_grad))
+        return whole(x, layer, flow, own)
+
+    stack._layer = seen  # type: ignore[method-assign]
+    ends = torch.tensor([0, 100, 128], dtype=torch.int32)
+    flow = _flow(ends=ends, cos=torch.ones(128, 16), longest=100)
+    x = torch.randn(128, SIZES["hidden_size"])
+    stack.warm_up(x, flow, [each.detach().requires_grad_() for each in stack.parameters])
+    assert ran == [(0, False), (1, False)]
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def _flow(**given: Any) -> Any:

@@ -35,20 +35,44 @@ class Stack:
         self.why_not = ""
         """Why nothing is recorded any more, where that failed."""
         self.pool: Any = None
+        self.buffers: dict[str, Tensor] = {}
+        self.grads: list[Tensor] = []
 
     def run(self, x: Tensor, flow: Flow, trained: Sequence[Tensor] | None = None) -> Tensor:
         """Kernel by kernel. ``trained``: leaves that stand in for the parameters."""
         leaves = iter(self.parameters if trained is None else trained)
         for layer in self.layers:
-            own = list(islice(leaves, len(layer.parameters)))
-            if self.checkpointing and torch.is_grad_enabled():
-                # Dropout needs no generator's state: it is drawn from flow.seed.
-                x = checkpoint(
-                    run_layer, x, layer, flow, own, use_reentrant=False, preserve_rng_state=False
-                )
-            else:
-                x = run_layer(x, layer, flow, own)
+            x = self._layer(x, layer, flow, list(islice(leaves, len(layer.parameters))))
         return x
+
+    def _layer(self, x: Tensor, layer: Layer, flow: Flow, own: list[Tensor]) -> Tensor:
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            return run_layer(x, layer, flow, own)
+        # Dropout needs no generator's state: it is drawn from flow.seed.
+        y: Tensor = checkpoint(
+            run_layer, x, layer, flow, own, use_reentrant=False, preserve_rng_state=False
+        )
+        return y
+
+    def warm_up(self, x: Tensor, flow: Flow, trained: Sequence[Tensor]) -> None:
+        """Each layer forwards and backwards by itself: what is compiled or allocated once, is,
+        and no more is held than one layer keeps."""
+        leaves = iter(trained)
+        for layer in self.layers:
+            own = list(islice(leaves, len(layer.parameters)))
+            y = self._layer(x, layer, flow, own)
+            if y.requires_grad:
+                torch.autograd.grad(y, [x, *own] if x.requires_grad else own, torch.zeros_like(y))
+            x = y.detach().requires_grad_(y.requires_grad)
+
+    def rows_of(self, name: str, like: Tensor) -> Tensor:
+        """(M, H): memory that all recordings share, as only one of them runs at a time."""
+        held = self.buffers.get(name)
+        if held is None or len(held) < len(like):
+            # An outgrown one lives on in the recordings that use it: grow by leaps.
+            rows = max(len(like), 0 if held is None else len(held) * 5 // 4)
+            held = self.buffers[name] = like.new_zeros((rows, *like.shape[1:]))
+        return held[: len(like)]
 
     def __call__(self, x: Tensor, flow: Flow) -> Tensor:
         if not (self.recording and torch.is_grad_enabled() and x.is_cuda):
@@ -83,22 +107,24 @@ class _Recorded:
     """Forward and backward pass of one shape. What is kept in between stays in the graphs' pool."""
 
     def __init__(self, stack: Stack, x: Tensor, flow: Flow) -> None:
-        self.x = x.detach().clone()
+        self.x = stack.rows_of("x", x)
+        self.x.copy_(x.detach())
         self.flow = Flow(
             flow.cos.clone(), flow.sin.clone(), flow.ends.clone(), flow.longest, flow.attention,
             flow.dropout, flow.seed.clone(),
         )  # fmt: skip
-        self.grad = torch.zeros_like(x)
+        self.out, self.grad = stack.rows_of("out", x), stack.rows_of("grad", x)
         # Not the parameters: who holds on to the node that adds up a parameter's gradient, as DDP
         # does, ties the recording to the stream it was made on, which may not be recorded.
         leaves = [each.detach().requires_grad_() for each in stack.parameters]
+        if not stack.grads:
+            stack.grads = [torch.empty_like(each) for each in leaves]
+        self.grads = stack.grads
         here = torch.cuda.current_stream()
         aside = torch.cuda.Stream()
         aside.wait_stream(here)
-        with torch.cuda.stream(aside):  # compiles, allocates what is allocated once
-            out = stack.run(self.x, self.flow, leaves)
-            torch.autograd.grad(out, leaves, self.grad)
-            del out
+        with torch.cuda.stream(aside):
+            stack.warm_up(self.x, self.flow, leaves)
         here.wait_stream(aside)
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
@@ -108,10 +134,12 @@ class _Recorded:
         # Other threads of this process may go on using the GPU.
         how = {"pool": stack.pool, "capture_error_mode": "thread_local"}
         with torch.cuda.graph(self.forward, **how):
-            self.out = stack.run(self.x, self.flow, leaves)
+            out = stack.run(self.x, self.flow, leaves)
+            self.out.copy_(out.detach())
         with torch.cuda.graph(self.backward, **how):
-            self.grads = torch.autograd.grad(self.out, leaves, self.grad)
-        self.out = self.out.detach()
+            grads = torch.autograd.grad(out, leaves, self.grad)
+            # Out of the pool, which the next shape's recording then has to itself again.
+            torch._foreach_copy_(self.grads, list(grads))
 
     def fill(self, x: Tensor, flow: Flow) -> None:
         self.x.copy_(x)
