@@ -135,6 +135,23 @@ class Measuring(Keeping):
 
             measured = split_loss(model, loader, self.accelerator.autocast, look, self.ranks)
         model.train(was_training)
+        self.journal_loss(measured, dataset, split, which, time.perf_counter() - began)
+        if not math.isfinite(measured.mean):
+            raise self._diverged(
+                f"the {split} loss is {measured.mean} at step {self.state.global_step}",
+                measured.mean,
+            )
+        return measured
+
+    def journal_loss(
+        self,
+        measured: SplitLoss,
+        dataset: Any,
+        split: str,
+        which: str,
+        seconds: float,
+        **more: Any,
+    ) -> None:
         self.context.journal.append(
             "evaluation",
             step=self.state.global_step,
@@ -143,15 +160,10 @@ class Measuring(Keeping):
             loss=measured.mean,
             rows=len(dataset),
             tokens=measured.tokens,
-            seconds=time.perf_counter() - began,
+            seconds=seconds,
             mean_token_accuracy=measured.mean_token_accuracy,
+            **more,
         )
-        if not math.isfinite(measured.mean):
-            raise self._diverged(
-                f"the {split} loss is {measured.mean} at step {self.state.global_step}",
-                measured.mean,
-            )
-        return measured
 
     def _diverged(self, why: str, loss: float) -> UserError:
         """Weights that give no finite loss never recover: no hour and no checkpoint is spent."""

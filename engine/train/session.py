@@ -26,6 +26,7 @@ from engine.train.facts import count_parameters, git_commit, gpu_name, versions
 from engine.train.ranks import Ranks, join
 from engine.train.rows import Encoded
 from engine.train.samples import Sampling, sample_prompts
+from engine.train.untrained import Untrained
 
 __all__ = ["prepare_data", "run"]
 
@@ -200,12 +201,20 @@ class _Session:
             ranks=self.ranks,
         )
         test = splits["test"].dataset
+        untrained = Untrained(
+            self.context.home,
+            self.recipe,
+            splits["test"].made.key,
+            dtype=loaded.dtype,
+            device=loaded.device,
+            notes=loaded.notes,
+        )
         try:
             if self.recipe.evaluate.before and not self._measured_before():
                 if trainer.sharded:
-                    trainer.measure_first = lambda: self._measure_before(trainer, test)
+                    trainer.measure_first = lambda: self._measure_before(trainer, test, untrained)
                 else:
-                    self._measure_before(trainer, test)
+                    self._measure_before(trainer, test, untrained)
             trainer.fit(self.context.resume_from)
             self._say("test loss after training", trainer)
             trainer.measure(test, "test", "after")
@@ -215,10 +224,17 @@ class _Session:
         self._save_adapter(trainer, loaded)
         return self._finished(trainer)
 
-    def _measure_before(self, trainer: Any, test: Any) -> None:
+    def _measure_before(self, trainer: Any, test: Any, untrained: Untrained) -> None:
+        known = untrained.known()
+        if self.ranks.agree(known is not None):
+            if known:
+                trainer.journal_loss(known[0], test, "test", "before", 0.0, measured_by=known[1])
+            return
         words = "test loss before training"
         with self._phase(words):
-            trainer.measure(test, "test", "before", self._counter(words))
+            measured = trainer.measure(test, "test", "before", self._counter(words))
+        if self.ranks.first:
+            untrained.keep(measured, self.context.folder.id)
 
     def _say(self, words: str, trainer: Any) -> None:
         """Name what comes after the last step; the step is repeated for whoever follows."""
