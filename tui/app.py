@@ -103,6 +103,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self.clock = clock
         self.read_system: Callable[[], Reading] = read_system or partial(acts.read_system, home)
         self.snapshot = Snapshot()
+        self.pinned: str | None = None
+        """Id of the run that charts show beside every other."""
         self.presented = False
         """The first screen has got what it shows; painting it is next."""
         self._painted = False

@@ -33,12 +33,14 @@ from tests.tui.conftest import (
 from tests.tui.test_hostile import check
 from tui import acts
 from tui.app import WorkbenchApp
+from tui.curvebook import RunCurves
 from tui.feed import RunDetail, StoreFeed
+from tui.frame import Line
 from tui.machine import machine_bars
+from tui.metrics import LOSS, drawing
 from tui.screens.ask import AskScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.widgets.chart import Chart
-from tui.widgets.curves import loss_lines
 from tui.widgets.runstate import state_lines
 from tui.widgets.samples import SamplesView
 
@@ -69,7 +71,7 @@ def test_layout(shown: str, size: tuple[int, int], frozen_app: MakeApp, snap_com
     async def show(pilot: Any) -> None:
         await settle(pilot)
         if shown == "samples":
-            await pilot.press("right_square_bracket")
+            await pilot.press("right_square_bracket", "right_square_bracket")
             await settle(pilot)
 
     assert snap_compare(app, terminal_size=size, run_before=show)
@@ -98,7 +100,7 @@ async def test_nasty_text_in_an_end_and_in_samples(frozen_app: MakeApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         assert check(app).count("EVIL") >= 3
-        await pilot.press("right_square_bracket")
+        await pilot.press("right_square_bracket", "right_square_bracket")
         await settle(pilot)
         assert "EVIL" in check(app)
 
@@ -335,7 +337,7 @@ async def test_the_samples_of_a_prompt_over_the_steps(frozen_app: MakeApp) -> No
     app = frozen_app(feed=feed)
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
-        await pilot.press("right_square_bracket")
+        await pilot.press("right_square_bracket", "right_square_bracket")
         await settle(pilot)
         view = app.screen.query_one(SamplesView)
         text = "\n".join(view.text_lines)
@@ -351,7 +353,7 @@ async def test_the_samples_of_a_prompt_over_the_steps(frozen_app: MakeApp) -> No
         feed.say(snapshot_of(replace(with_samples(), samples=[*SAMPLES, new]), failed()))
         await settle(pilot)
         assert "step 80" in "\n".join(view.text_lines)
-        await pilot.press("left_square_bracket")
+        await pilot.press("left_square_bracket", "left_square_bracket")
         await settle(pilot)
         assert not view.display and app.screen.query_one("#live").display
         await pilot.press("n")
@@ -367,6 +369,11 @@ def test_every_device_of_the_run_has_a_bar() -> None:
     assert "NVIDIA H200" in title and [bar.label for bar in bars] == ["memory", "busy", "run"]
 
 
+def loss_lines(shown: RunDetail) -> list[Line]:
+    runs = [RunCurves(shown)]
+    return drawing(LOSS, runs, "step", 0.6, looks={}, names={}).lines
+
+
 async def test_a_lowered_rate_is_marked_on_the_loss(frozen_app: MakeApp) -> None:
     warning = {
         "type": "warning",
@@ -374,9 +381,9 @@ async def test_a_lowered_rate_is_marked_on_the_loss(frozen_app: MakeApp) -> None
         "event": {"step": 30},
     }
     noted = replace(running(), notices=[warning, {"type": "warning", "text": "x", "event": {}}])
-    [marks] = [line for line in loss_lines(noted, 0.6) if line.name == "warnings"]
+    [marks] = [line for line in loss_lines(noted) if line.name == "warnings"]
     assert list(marks.x) == [30.0] and marks.y[0] == pytest.approx(noted.series["loss"][1][29])
-    assert not any(line.name == "warnings" for line in loss_lines(running(), 0.6))
+    assert not any(line.name == "warnings" for line in loss_lines(running()))
     app = frozen_app(noted)
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
