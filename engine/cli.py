@@ -66,6 +66,12 @@ def build_parser() -> _Parser:
     parser.add_argument("--home", metavar="DIR", default=None, help="home folder")
     parser.set_defaults(json=False)
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    parser.add_argument(
+        "--light",
+        action="store_true",
+        default=os.environ.get("TUNEBENCH_COLOURS", "").lower() == "light",
+        help="colours for a light terminal (or TUNEBENCH_COLOURS=light)",
+    )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 
     def verb(name: str, run: str, help: str, *parents: _Parser) -> _Parser:

@@ -24,6 +24,7 @@ from tui.feed import Changed, Feed, Snapshot, StoreFeed
 from tui.filters import UnsafeText
 from tui.garbage import IdleCollector, collect_rarely
 from tui.hangup import end_with_terminal
+from tui.light import LightColours
 from tui.screens.base import WorkbenchScreen, available
 from tui.theme import PLAIN
 
@@ -68,7 +69,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     """The terminal workbench over one home.
 
     ``feed``, ``clock`` (seconds since the epoch) and ``read_system`` are injected by tests;
-    ``start`` is the id of the first screen.
+    ``start`` is the id of the first screen; ``light``: dark on a light ground.
     """
 
     CSS_PATH = "app.tcss"
@@ -94,6 +95,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         home_words: str | None = None,
         read_system: Callable[[], Reading] | None = None,
         start: str = "train",
+        light: bool = False,
     ) -> None:
         self.DEFAULT_MODE = start  # type: ignore[misc]  # read by App.__init__
         super().__init__()
@@ -111,6 +113,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self._idle = IdleCollector()
         self._waiting: list[Callable[[], Any]] = []
         self._unsafe = UnsafeText()
+        self._light = LightColours(light)
         self._interrupted = float("-inf")
         self.register_theme(PLAIN)
         self.theme = "plain"
@@ -130,7 +133,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         await super().on_event(event)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), self._unsafe]
+        light = [self._light] if self._light.enabled else []
+        return [*super().get_line_filters(), *light, self._unsafe]
 
     def get_system_commands(self, screen: Screen) -> list[SystemCommand]:
         return []
@@ -230,6 +234,12 @@ class WorkbenchApp(App[int], inherit_bindings=False):
                 await owner.run_action(id)
                 return
 
+    def action_colours(self) -> None:
+        self._light.enabled = not self._light.enabled
+        for widget in self.screen.walk_children():
+            widget.refresh()
+        self.screen.refresh()
+
     def action_leave(self) -> None:
         self.exit(0)
 
@@ -252,7 +262,7 @@ def _short(home: Home) -> str:
     return "~" + path[len(own) :] if path == own or path.startswith(own + os.sep) else path
 
 
-def run_app(home: str | None, mouse: bool = True) -> int:
+def run_app(home: str | None, mouse: bool = True, light: bool = False) -> int:
     """Open the workbench on the home at ``home``; returns the exit status."""
     private_umask()
     opened = open_home(home)
@@ -262,6 +272,6 @@ def run_app(home: str | None, mouse: bool = True) -> int:
     gc.freeze()
     collect_rarely()
     end_with_terminal()
-    app = WorkbenchApp(opened)
+    app = WorkbenchApp(opened, light=light)
     app.run(mouse=mouse)
     return app.return_code or 0  # 1 after a crash, when run() itself returns None

@@ -201,6 +201,7 @@ ACTIONS: tuple[Action, ...] = (
         palette=False,
         app=True,
     ),
+    Action("colours", ("asterisk",), "light colours, or dark ones", app=True),
     Action("leave", ("q",), "leave the workbench; training goes on", app=True),
     Action(
         "interrupt", ("ctrl+c",), "copy; twice: leave, training goes on", palette=False, app=True
