@@ -11,6 +11,7 @@ import pytest
 
 from engine.home import Home
 from tests.tui.conftest import NOW, FrozenFeed, detail, finished, row, running, settle, snapshot_of
+from tests.tui.test_hostile import HOSTILE, check
 from tui.app import WorkbenchApp
 from tui.chartset import ChartSet
 from tui.curvebook import CurveBook, RunCurves
@@ -314,6 +315,24 @@ async def test_saving_a_chart(frozen_app: MakeApp, home: Home, tmp_path: Path) -
         (tmp_path / "loss.csv").write_text("kept")
         await save("loss.csv")
         assert (tmp_path / "loss.csv").read_text() == "kept", "nothing is written over"
+
+
+async def test_hostile_names_of_metrics_and_runs(frozen_app: MakeApp) -> None:
+    name = f"EVIL{HOSTILE}"
+    shown = full(detail(row("x", "finished", step=90, max_steps=90), 90))
+    shown = replace(shown, row=replace(shown.row, name=name))
+    series = shown.series | {name: shown.series["loss"], "y" * 100_000: shown.series["loss"]}
+    app = frozen_app(replace(shown, series=series), full(running()), mode="runs")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        for keys in (["enter"], ["ctrl+d"], ["v"], ["z"], ["z"], ["escape"], ["escape"], ["p"],
+                     ["space"], ["space"], ["c"], ["ctrl+d"], ["2"]):  # fmt: skip
+            await pilot.press(*keys)
+            await settle(pilot)
+            check(app)
+        await pilot.press("3")
+        await settle(pilot)
+        assert "EVIL" in check(app)
 
 
 async def test_a_run_without_points_says_so(frozen_app: MakeApp) -> None:

@@ -120,7 +120,10 @@ class ChartGrid(Vertical):
             parts.append(f"reading at {state.axis} {words.number(state.cursor, 4)}, h l move")
         if pages > 1:
             parts.insert(0, f"page {self._page + 1} of {pages}")
-        if len(runs) > 1:
+        others = [run for run in runs if run.id != state.pinned]
+        if len(others) == 1 and len(runs) == 2:
+            parts.insert(0, f"★ {clip(runs[-1].name, 24)}, the baseline")
+        elif len(runs) > 1:
             parts.insert(0, f"{len(runs)} runs")
         elif kinds := dict.fromkeys(mark.kind for mark in runs[0].markers("step")):
             from tui.eventmarks import LETTERS
