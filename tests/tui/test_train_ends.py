@@ -19,6 +19,7 @@ from tests.tui.conftest import (
     HOSTILE,
     NOW,
     OUT_OF_MEMORY,
+    READING,
     SAMPLES,
     SIZES,
     FrozenFeed,
@@ -364,7 +365,28 @@ def test_every_device_of_the_run_has_a_bar() -> None:
     assert title == "8 GPUs of the run" and [bar.label for bar in bars] == list("01234567")
     assert bars[1].share == pytest.approx(35 / 140) and "91 %" in bars[1].words
     title, bars = machine_bars(GPU_READING, on_gpus(1))
-    assert "NVIDIA H200" in title and [bar.label for bar in bars] == ["memory", "busy", "run"]
+    assert "NVIDIA H200" in title and [bar.label for bar in bars] == [
+        *("memory", "busy"),
+        *("━ run", "P peak"),
+    ]
+
+
+def test_the_run_its_peak_and_the_estimate_are_told_from_the_others() -> None:
+    gib = 1 << 30
+    shown = running()
+    fields = {"memory_bytes": 20 * gib, "peak_memory_bytes": 22 * gib}
+    row = replace(shown.row, device="cuda:0", estimated_peak_bytes=24 * gib, **fields)
+    _, bars = machine_bars(GPU_READING, replace(shown, row=row))
+    memory, _, now, peak = bars
+    assert [sign for sign, _ in memory.parts] == ["━", "╍", "─"]
+    assert [round(share * 139) for _, share in memory.parts] == [20, 9, 110]
+    assert [(sign, round(place * 139)) for sign, place in memory.marks] == [("P", 22), ("E", 24)]
+    assert (now.words, peak.words) == ("20.0 GiB", "22.0, E 24.0 GiB est.")
+    _, bars = machine_bars(GPU_READING, replace(shown, row=replace(row, state="finished")))
+    assert not bars[0].parts, "what it held is free again"
+    assert bars[-1].label == "peak" and bars[-1].words == "22.0, 24.0 GiB est."
+    _, bars = machine_bars(READING, replace(shown, row=replace(row, memory_bytes=None)))
+    assert not bars[0].parts, "nothing is known of it yet"
 
 
 async def test_a_lowered_rate_is_marked_on_the_loss(frozen_app: MakeApp) -> None:

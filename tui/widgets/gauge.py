@@ -8,10 +8,14 @@ from textual.app import RenderResult
 from textual.widget import Widget
 
 from engine.text import clip
+from tui.stackedbar import ESTIMATE, FREE, OTHERS, PEAK, stacked
 
 __all__ = ["Bar", "Gauge"]
 
 
+LOOKS = {FREE: "#585858", OTHERS: "bold", PEAK: "bold #ffaf5f", ESTIMATE: "bold #ffaf5f"}
+MARKED = 10
+"""Cells from which a bar is long enough for marks."""
 COLUMN, WORDS = 12, 30
 """Cells that one device needs at least when they stand in two columns, and from which its words
 are said instead of its share."""
@@ -24,6 +28,11 @@ class Bar:
     label: str
     share: float | None
     words: str
+    parts: tuple[tuple[str, float], ...] = ()
+    """(character, share) of what the bar is made of, as :func:`tui.stackedbar.stacked` takes it."""
+    marks: tuple[tuple[str, float], ...] = ()
+    """(character, place of 0..1) upon it, where it has room for them."""
+    full_is_bad: bool = True
 
 
 def bar_text(share: float, width: int, colour: str = "#87d787") -> Text:
@@ -83,8 +92,13 @@ def _line(bar: Bar, label: int, width: int) -> Text:
     room = width - label - 2 - len(bar.words)
     line.append(f"{bar.label:<{label}} ")
     if room >= 4:
-        colour = "#87d787" if bar.share < 0.85 else "#ffaf5f"
-        line.append_text(bar_text(bar.share, room, colour))
+        colour = "#ffaf5f" if bar.full_is_bad and bar.share >= 0.85 else "#87d787"
+        if bar.parts:
+            marks = bar.marks if room >= MARKED else ()
+            for piece in stacked(bar.parts, marks, room):
+                line.append(piece, LOOKS.get(piece[0], colour))
+        else:
+            line.append_text(bar_text(bar.share, room, colour))
         line.append(" ")
     line.append(clip(bar.words, max(1, width - line.cell_len)), "bold")
     return line
