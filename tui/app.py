@@ -174,7 +174,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     def _sample(self) -> None:
         """A history without holes, whichever screen is looked at."""
-        if self._painted and self.clock() - self.history.last >= 0.9 * SAMPLE_SECONDS:
+        ago = self.clock() - self.history.last  # negative after the clock was set back
+        if self._painted and not 0 <= ago < 0.9 * SAMPLE_SECONDS:
             self.run_worker(self.read_system, thread=True, group="sample", exit_on_error=False)
 
     # --- the feed

@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from engine.system.gpu import Gpu, GpuState
-from engine.system.gpu_events import GpuEvent
-from engine.system.host import Host
-
 if TYPE_CHECKING:
+    from engine.system.gpu import Gpu, GpuState
+    from engine.system.gpu_events import GpuEvent
+    from engine.system.host import Host
     from tui.extremes import Floats
 
 __all__ = ["HOST", "METRICS", "History", "Track"]
@@ -80,7 +79,9 @@ class History:
         self.count = 0
         """How often something was added: who draws it looks whether that grew."""
 
-    def add(self, now: float, gpus: GpuState, host: Host, events: Iterable[GpuEvent] = ()) -> None:
+    def add(
+        self, now: float, gpus: "GpuState", host: "Host", events: "Iterable[GpuEvent]" = ()
+    ) -> None:
         """One reading of everything, taken at ``now``."""
         with self._lock:
             self.count += 1
@@ -97,7 +98,7 @@ class History:
                     self._add_gpu(now, part, f"{gpu.index}.{part.index}")
             self._forget(now - WINDOW_SECONDS)
 
-    def add_events(self, events: Iterable[GpuEvent]) -> None:
+    def add_events(self, events: "Iterable[GpuEvent]") -> None:
         """What is known of before, as from the kernel's log."""
         with self._lock:
             self.count += 1
@@ -113,12 +114,12 @@ class History:
         return sorted(found, key=lambda one: _place(one.label))
 
     @property
-    def events(self) -> list[GpuEvent]:
+    def events(self) -> "list[GpuEvent]":
         """Newest first."""
         with self._lock:
             return sorted(self._events, key=lambda event: -event.t)
 
-    def _hear(self, events: Iterable[GpuEvent]) -> None:
+    def _hear(self, events: "Iterable[GpuEvent]") -> None:
         for event in events:
             if not any(
                 event.xid is not None
@@ -128,7 +129,7 @@ class History:
             ):
                 self._events.append(event)
 
-    def _add_gpu(self, now: float, gpu: Gpu, label: str) -> None:
+    def _add_gpu(self, now: float, gpu: "Gpu", label: str) -> None:
         track = self._track(gpu.uuid, label, gpu.name, gpu.memory_total, gpu.power_limit)
         values = (gpu.utilisation, gpu.memory_used, gpu.power, gpu.temperature)
         told = (float("nan") if value is None else float(value) for value in values)

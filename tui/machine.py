@@ -64,15 +64,14 @@ def _run_lines(detail: RunDetail) -> list[Bar]:
     peak, estimate = row.peak_memory_bytes, row.estimated_peak_bytes
     bars = []
     if row.memory_bytes:
-        label = "run" if ended else f"{THIS_RUN} run"
-        bars.append(Bar(label, None, bytes_words(row.memory_bytes)))
+        sign = "" if ended else THIS_RUN
+        bars.append(Bar("run", None, bytes_words(row.memory_bytes), sign=sign))
     if peak:
-        words = bytes_words(peak)
+        words = marked = bytes_words(peak)
         if estimate:
-            sign = "" if ended else f"{ESTIMATE} "
-            figure = of_bytes(peak, estimate).partition("/")[0]
-            words = f"{figure}, {sign}{bytes_words(estimate)} est."
-        bars.append(Bar("peak" if ended else f"{PEAK} peak", None, words))
+            figure = of_bytes(estimate, peak).partition("/")[0]
+            words, marked = f"{words}, est. {figure}", f"{words}, est. {ESTIMATE} {figure}"
+        bars.append(Bar("peak", None, words, sign="" if ended else PEAK, marked=marked))
     return bars
 
 

@@ -4,6 +4,7 @@ NVML keeps an event for whoever registered before it happened; what happened ear
 kernel's log, where that may be read. Meaning of the numbers: NVIDIA's "Xid Errors".
 """
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ XID = 0x8
 """``nvmlEventTypeXidCriticalError``."""
 UNCORRECTED, VOLATILE = 1, 0
 MOST_AT_ONCE = 64
+RETRY_SECONDS = 60.0
 MOST_LOGGED = 200
 PROC = Path("/proc/driver/nvidia")
 
@@ -71,6 +73,7 @@ class EventWatch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._set: Any = None
+        self._not_before = float("-inf")
         self._counted: dict[int, int] = {}
 
     def poll(self) -> list[GpuEvent]:
@@ -85,6 +88,8 @@ class EventWatch:
         count = nvml.nvmlDeviceGetCount()
         for index in range(count):
             self._count_errors(nvml, index, now, found)
+        if self._set is None and time.monotonic() < self._not_before:
+            return
         try:
             if self._set is None:
                 self._set = _registered(nvml, count)
@@ -96,7 +101,14 @@ class EventWatch:
                     found.append(GpuEvent(now, _index(nvml, event.device), number, words, grave))
         except Exception as error:
             if type(error).__name__ != "NVMLError_Timeout":  # which says that there is no more
-                self._set = None
+                self._give_up(nvml)
+
+    def _give_up(self, nvml: ModuleType) -> None:
+        """Register anew after a while: the driver may have been loaded again."""
+        self._not_before = time.monotonic() + RETRY_SECONDS
+        with contextlib.suppress(Exception):
+            nvml.nvmlEventSetFree(self._set)
+        self._set = None
 
     def _count_errors(
         self, nvml: ModuleType, index: int, now: float, found: list[GpuEvent]

@@ -28,7 +28,7 @@ class FakeNvml(ModuleType):
         self.waiting: list[Event | Exception] = []
         self.errors = {0: 0, 1: 0}
         self.registered: list[tuple[int, int]] = []
-        self.sets = 0
+        self.sets = self.freed = 0
 
     def nvmlInit(self) -> None:
         pass
@@ -48,6 +48,9 @@ class FakeNvml(ModuleType):
     def nvmlEventSetCreate(self) -> str:
         self.sets += 1
         return "set"
+
+    def nvmlEventSetFree(self, events: str) -> None:
+        self.freed += 1
 
     def nvmlDeviceRegisterEvents(self, handle: int, types: int, events: str) -> None:
         self.registered.append((handle, types))
@@ -103,12 +106,16 @@ def test_memory_errors_are_events_when_their_count_grows(nvml: FakeNvml) -> None
     assert watch.poll() == []
 
 
-def test_after_a_failure_the_watch_registers_anew(nvml: FakeNvml) -> None:
+def test_after_a_failure_the_watch_registers_anew_in_a_while(
+    nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watch = EventWatch()
     watch.poll()
-    nvml.waiting = [RuntimeError("uninitialised")]
-    assert watch.poll() == []
-    nvml.waiting = [Event(0, 0x8, 94)]
+    nvml.waiting = [RuntimeError("uninitialised"), Event(0, 0x8, 94)]
+    assert watch.poll() == [] and watch.poll() == []
+    assert (nvml.sets, nvml.freed) == (1, 1), "not at every reading"
+    later = time.monotonic() + gpu_events.RETRY_SECONDS
+    monkeypatch.setattr(gpu_events.time, "monotonic", lambda: later)
     assert [event.xid for event in watch.poll()] == [94] and nvml.sets == 2
 
 

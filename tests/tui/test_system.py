@@ -16,7 +16,8 @@ from engine.system.gpu import Gpu, GpuProcess, GpuState
 from engine.system.gpu_events import GpuEvent
 from engine.system.gpu_health import GpuHealth
 from engine.system.host import Host, OurProcess
-from tests.tui.conftest import NOW, FrozenFeed, row, snapshot_of
+from tests.tui.conftest import NOW, FrozenFeed, finished, row, running, snapshot_of
+from tui.feed import RunDetail
 from tui.gpushares import Shares, shares_of
 from tui.history import METRICS
 from tui.screens import system
@@ -462,6 +463,53 @@ def test_look_of_eight_gpus(
     assert snap_compare(app, terminal_size=size, run_before=settle)
 
 
+def shared_card() -> tuple[GpuState, list[RunDetail]]:
+    """A card with two runs of ours and a stranger's program, hot, with an error and links."""
+    first, second = running(), finished()
+    first = replace(first, row=replace(
+        first.row, memory_bytes=38 * GIB, peak_memory_bytes=56 * GIB, device="cuda:0",
+        estimated_peak_bytes=63 * GIB,
+    ))  # fmt: skip
+    second = replace(second, row=replace(second.row, state="running", ended=None))
+    processes = (
+        GpuProcess(4102, "python", 39 * GIB),
+        GpuProcess(4202, "python", 12 * GIB),
+        GpuProcess(77, "vllm", 20 * GIB),
+    )
+    health = GpuHealth(
+        1410, 1980, 3201, "too hot", 1_400_000_000, 310_000_000, 0, 22 << 30, 9 << 30
+    )
+    card = replace(
+        TWO_GPUS.gpus[0], memory_used=72 * GIB, memory_free=68 * GIB, processes=processes,
+        temperature=88, health=health,
+    )  # fmt: skip
+    return replace(TWO_GPUS, gpus=(card,)), [first, second]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("view", ["now", "history", "events"])
+def test_look_of_a_shared_card(
+    view: str, size: tuple[int, int], readings: Any, frozen_app: Any, snap_compare: Any
+) -> None:
+    gpus, runs = shared_card()
+    ours = tuple(
+        OurProcess(4102 + 100 * place, "worker", run.row.id, 5 * GIB)
+        for place, run in enumerate(runs)
+    )
+    events = (replace(EVENTS[0], gpu=0), replace(EVENTS[1], gpu=0))
+    readings(Readings(gpus, HOST, ours, events))
+    app = frozen_app(mode="system", feed=FrozenFeed(snapshot_of(*runs)))
+    remembered(app, gpus)
+
+    async def turn(pilot: Any) -> None:
+        await settle(pilot)
+        for _ in range(["now", "history", "events"].index(view)):
+            await pilot.press("right_square_bracket")
+            await settle(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=turn)
+
+
 async def test_views_and_the_next_device(readings: Any, frozen_app: Any) -> None:
     readings(Readings(TWO_GPUS, HOST, OURS, EVENTS))
     app = frozen_app(mode="system")
@@ -487,6 +535,7 @@ async def test_views_and_the_next_device(readings: Any, frozen_app: Any) -> None
         ]
         await pilot.press("N", "N")
         assert "GPU 0 NVIDIA H200" in head()
+        assert app.screen.focused is app.screen.query_one("#chart-memory")
         await pilot.press("z")
         assert app.screen.maximized is app.screen.query_one("#chart-memory")
         await pilot.press("right_square_bracket")

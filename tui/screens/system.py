@@ -24,7 +24,6 @@ from tui.benchlines import bench_day, bench_lines, bench_title
 from tui.feed import Snapshot
 from tui.gpushares import Shares, shares_of
 from tui.screens.base import WorkbenchScreen
-from tui.widgets.chart import Chart
 from tui.widgets.gpulines import Around, event_lines, gpu_lines, gpu_title
 from tui.widgets.lines import QUIET, LinesView, Run, wrap
 from tui.widgets.machinecharts import MachineCharts, choices, chosen_words
@@ -34,8 +33,6 @@ __all__ = ["Installation", "Readings", "SystemScreen", "read_installation", "rea
 
 REFRESH_SECONDS = 2.0
 VIEWS = ("now", "history", "events")
-FIRST = {"now": "#doctor", "history": "#chart-memory", "events": "#events"}
-"""What has the focus first."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ class SystemScreen(WorkbenchScreen):
         self._timer.resume()
         self._refresh()
         if self.focused is None:
-            self.set_focus(self.query_one(FIRST[self._view]))
+            self._focus_first()
 
     def on_screen_suspend(self) -> None:
         self._timer.pause()
@@ -250,8 +247,14 @@ class SystemScreen(WorkbenchScreen):
         self._view = VIEWS[(VIEWS.index(self._view) + by) % len(VIEWS)]
         self._arrange()
         self._draw()
-        self.set_focus(self.query_one(FIRST[self._view]))
+        self._focus_first()
         self.refresh_bars()
+
+    def _focus_first(self) -> None:
+        """What keys scroll, and what z shows alone."""
+        charts = self.query_one(MachineCharts)
+        first = {"now": "#doctor", "events": "#events"}.get(self._view)
+        self.set_focus(self.query_one(first) if first else charts.first)
 
     def action_next_view(self) -> None:
         self._turn(1)
@@ -270,9 +273,8 @@ class SystemScreen(WorkbenchScreen):
         at = there.index(self._choice) if self._choice in there else 0
         self._choice = there[(at + by) % len(there)]
         self._draw()
-        focused = self.focused
-        if isinstance(focused, Chart) and not focused.display:
-            self.set_focus(self.query_one(FIRST["history"]))
+        if self.focused is None or not self.focused.display:
+            self._focus_first()
 
     def action_next_device(self) -> None:
         self._choose(1)
@@ -282,10 +284,10 @@ class SystemScreen(WorkbenchScreen):
 
     def _put_gpus(self, state: GpuState, around: Around) -> None:
         """Bars as wide as the pane; it is as high as what it shows, as far as there is room."""
-        runs = gpu_lines(state, around)
+        pane = self.query_one("#gpus", LinesView)
+        runs = gpu_lines(state, around, max(40, pane.size.width - 1))
         if self._shown.get("gpus") != runs:
             self._shown["gpus"] = runs
-            pane = self.query_one("#gpus", LinesView)
             pane.border_title = Text(gpu_title(state))
             pane.show_layout(lambda width: wrap(gpu_lines(state, around, width), width))
             pane.styles.height = 2 + sum(text.count("\n") for text, _ in runs) + 1

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Grid
+from textual.widget import Widget
 
 from engine.text import clip
 from tui import words as units
@@ -68,6 +69,14 @@ class MachineCharts(Grid):
         for metric in METRICS:
             yield LinesView(id=f"rows-{metric}", classes="pane")
 
+    @property
+    def first(self) -> Widget | None:
+        """The memory, or what else is shown."""
+        shown = [child for child in self.children if child.display]
+        return next((child for child in shown if "memory" in str(child.id)), None) or next(
+            iter(shown), None
+        )
+
     def show(
         self,
         history: History,
@@ -128,7 +137,7 @@ def _limit(track: Track, metric: str) -> tuple[str, float] | None:
     if metric == "busy":
         return "100 %", 100.0
     if metric == "memory" and track.memory_total:
-        return "all", track.memory_total / 2**30
+        return "total", track.memory_total / 2**30
     if metric == "power" and track.power_limit:
         return "limit", track.power_limit
     return None
@@ -175,17 +184,21 @@ def _one(track: Track, metric: str, history: History, shares: Shares | None) -> 
         colours.append(LIMIT)
     if metric == "memory" and shares is not None and shares.run:
         for name, size, mark, colour in (
-            ("estimate", shares.estimate, "dashdot", SERIES_COLOURS[3]),
+            ("est.", shares.estimate, "dashdot", SERIES_COLOURS[3]),
             ("peak", shares.peak, "dashed", SERIES_COLOURS[1]),
         ):
             if size:
-                # The device's memory has also what is not the run's.
-                place = size + shares.context + shares.other_runs + shares.others
+                # What is drawn is the whole device's, so the others' comes on top.
+                others = shares.other_runs + shares.others
+                name += " + others" if others > 0.02 * shares.total else ""
+                place = size + shares.context + others
                 lines.append(_level(name, place / 2**30, mark))  # type: ignore[arg-type]
                 colours.append(colour)
     x, y = track.series(metric, history.last)
-    lines.append(Line("now" if len(lines) > 1 else metric, x, y / _scaled(metric), "solid"))
-    colours.append(SERIES_COLOURS[0])
+    # First in the legend, which may be cut, and on top of the others.
+    name = "now" if len(lines) > 1 else metric
+    lines.insert(0, Line(name, x, y / _scaled(metric), "solid", pinned=True))
+    colours.insert(0, SERIES_COLOURS[0])
     return _Shown(_title(metric, track), lines, colours)
 
 
