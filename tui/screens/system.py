@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from rich.text import Text
@@ -11,20 +10,17 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
 from engine.history.benches import of_device
-from engine.home import Home
-from engine.jobs.leases import run_on
-from engine.system.doctor import Check, checks
 from engine.system.forecast import DiskForecast
-from engine.system.gpu import GpuState, read_gpus
-from engine.system.gpu_events import GpuEvent, logged_events, poll_events
-from engine.system.host import Host, OurProcess, our_processes, read_host
-from engine.system.versions import python_version, read_versions
+from engine.system.gpu import GpuState
+from engine.system.host import OurProcess
 from tui import keymap
 from tui.benchlines import bench_day, bench_lines, bench_title
 from tui.feed import Snapshot
 from tui.gpushares import Shares, shares_of
 from tui.screens.base import WorkbenchScreen
-from tui.widgets.gpulines import Around, event_lines, gpu_lines, gpu_title
+from tui.systemread import Installation, Readings, read_installation, read_now
+from tui.widgets.gpuevents import event_lines
+from tui.widgets.gpulines import Around, gpu_lines, gpu_title
 from tui.widgets.lines import QUIET, LinesView, Run, wrap
 from tui.widgets.machinecharts import MachineCharts, choices, chosen_words
 from tui.widgets.readings import doctor_lines, host_lines, process_lines, version_lines
@@ -33,49 +29,6 @@ __all__ = ["Installation", "Readings", "SystemScreen", "read_installation", "rea
 
 REFRESH_SECONDS = 2.0
 VIEWS = ("now", "history", "events")
-
-
-@dataclass(frozen=True)
-class Readings:
-    """What changes by the second."""
-
-    gpus: GpuState
-    host: Host
-    processes: tuple[OurProcess, ...]
-    events: tuple[GpuEvent, ...] = ()
-    """What went wrong with the GPUs since the reading before."""
-    leased: tuple[tuple[str, str], ...] = ()
-    """(UUID, run) of the GPUs that runs of this home took last."""
-
-
-@dataclass(frozen=True)
-class Installation:
-    """What changes only when somebody installs something."""
-
-    python: str
-    versions: dict[str, str | None]
-    checks: tuple[Check, ...]
-    events: tuple[GpuEvent, ...] = ()
-    """What the kernel's log has of the GPUs."""
-
-
-def read_now(home: Home) -> Readings:
-    """10-30 ms, and 45 for every GPU; called in a thread."""
-    gpus = read_gpus(health=True)
-    devices = [one.uuid for gpu in gpus for one in (gpu, *gpu.parts)]
-    return Readings(
-        gpus,
-        read_host(home.path),
-        tuple(our_processes()),
-        tuple(poll_events()) if gpus.available else (),
-        tuple((uuid, run) for uuid in devices if (run := run_on(home, uuid))),
-    )
-
-
-def read_installation(home: Home, gpus: GpuState) -> Installation:
-    """About 0.1 s, and what the kernel's log takes where there is a driver; called in a thread."""
-    found = tuple(checks(home, gpus))
-    return Installation(python_version(), read_versions(), found, tuple(logged_events()))
 
 
 class SystemScreen(WorkbenchScreen):
@@ -173,16 +126,13 @@ class SystemScreen(WorkbenchScreen):
     def _draw(self) -> None:
         if (now := self._readings) is not None:
             around = self._around(now)
-            self._put("events", event_lines(around.events, now.gpus))
-            if self._view == "history":
+            if self._view == "now":
+                self._draw_now(now, around)
+            elif self._view == "history":
                 self._draw_history(now, around)
+            else:
+                self._put("events", event_lines(around.events, now.gpus))
             self._show_views(around)
-            self._put_gpus(now.gpus, around)
-            full_in = self._disk.full_in(now.host.disk_total) if now.host.disk_total else None
-            self._put("host", host_lines(now.host, full_in))
-            rows = self.workbench.snapshot.rows
-            self._put_processes(now.processes, {row.id: row.name for row in rows})
-            self._put_bench({gpu.name for gpu in now.gpus})
         if (installed := self._installation) is not None:
             self._put("versions", version_lines(installed.python, installed.versions))
             found = installed.checks
@@ -193,6 +143,14 @@ class SystemScreen(WorkbenchScreen):
                 problems = sum(not check.ok for check in found)
                 words = f"{problems} problem{'s' * (problems != 1)}" if problems else "all well"
                 pane.border_subtitle = words
+
+    def _draw_now(self, now: Readings, around: Around) -> None:
+        self._put_gpus(now.gpus, around)
+        full_in = self._disk.full_in(now.host.disk_total) if now.host.disk_total else None
+        self._put("host", host_lines(now.host, full_in))
+        rows = self.workbench.snapshot.rows
+        self._put_processes(now.processes, {row.id: row.name for row in rows})
+        self._put_bench({gpu.name for gpu in now.gpus})
 
     def _around(self, now: Readings) -> Around:
         snapshot = self.workbench.snapshot

@@ -20,7 +20,7 @@ from tui.widgets.lines import ACCENT, BAD, BOLD, GOOD, PLAIN, QUIET, WARM, Run
 if TYPE_CHECKING:
     from engine.history.row import RunRow
 
-__all__ = ["Around", "bar", "event_lines", "gpu_lines", "gpu_title", "memory_bar"]
+__all__ = ["Around", "bar", "gpu_lines", "gpu_title", "memory_bar"]
 
 NEARLY_FULL = 0.9
 REST = Style(color="#585858")
@@ -286,25 +286,3 @@ def _traffic(name: str, sent: int | None, received: int | None) -> list[str]:
 def _of(gpu: Gpu, around: Around) -> list[GpuEvent]:
     since = around.now - DAY
     return [event for event in around.events if event.gpu == gpu.index and event.t > since]
-
-
-def event_lines(events: Sequence[GpuEvent], state: GpuState) -> list[Run]:
-    """Every error of a GPU with its time, the newest first; or that there was none."""
-    if not events:
-        if not state.available and not state.lost:
-            return [(f"No error of a GPU can be heard of. {safe_line(state.reason)}", QUIET)]
-        words = "No error (Xid) and no memory error (ECC) of a GPU was heard of."
-        return [(words, PLAIN)]
-    runs: list[Run] = []
-    for event in events:
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.t))
-        card = "a GPU" if event.gpu is None else f"GPU {event.gpu}"
-        look = BAD if event.grave else WARM
-        whose = "hardware or driver" if event.grave else "a program"
-        runs += [
-            (("\n" if runs else "") + stamp, QUIET),
-            (f"  {card:<6} ", PLAIN),
-            (f"{'✗' if event.grave else '!'} {event.words}", look),
-            (f"  ({whose})", QUIET),
-        ]
-    return runs
