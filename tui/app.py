@@ -24,6 +24,7 @@ from tui.feed import Changed, Feed, Snapshot, StoreFeed
 from tui.filters import UnsafeText
 from tui.garbage import IdleCollector, collect_rarely
 from tui.hangup import end_with_terminal
+from tui.history import History
 from tui.light import LightColours
 from tui.screens.base import WorkbenchScreen, available
 from tui.theme import PLAIN
@@ -32,6 +33,8 @@ __all__ = ["WorkbenchApp", "run_app"]
 
 LEAVE_SECONDS = 2.0
 COLLECT_SECONDS = 3.0
+SAMPLE_SECONDS = 5.0
+"""How often the machine is read where no screen does."""
 """A second ctrl+c within this time leaves."""
 
 
@@ -103,7 +106,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self.home_words = _short(home) if home_words is None else home_words
         self.feed: Feed = feed or StoreFeed(home)
         self.clock = clock
-        self.read_system: Callable[[], Reading] = read_system or partial(acts.read_system, home)
+        self._read_system = read_system or partial(acts.read_system, home)
+        self.history = History()
         self.snapshot = Snapshot()
         self.pinned: str | None = None
         """Id of the run that charts show beside every other."""
@@ -143,6 +147,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self.set_interval(COLLECT_SECONDS, self._idle.look)
         self.when_painted(lambda: self.feed.start(self.post_message))
         self.when_painted(lambda: threading.Thread(target=_import_screens, daemon=True).start())
+        self.set_interval(SAMPLE_SECONDS, self._sample)
 
     # --- what waits until something is to be seen
 
@@ -163,6 +168,21 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     def on_unmount(self) -> None:
         self.feed.stop()
+
+    # --- the machine
+
+    def read_system(self) -> Reading:
+        """GPUs and host, now; blocks for some milliseconds. The history keeps it."""
+        reading = self._read_system()
+        if reading.whole is not None:
+            self.history.add(self.clock(), *reading.whole, reading.events)
+        return reading
+
+    def _sample(self) -> None:
+        """A history without holes, whichever screen is looked at."""
+        ago = self.clock() - self.history.last  # negative after the clock was set back
+        if self._painted and not 0 <= ago < 0.9 * SAMPLE_SECONDS:
+            self.run_worker(self.read_system, thread=True, group="sample", exit_on_error=False)
 
     # --- the feed
 

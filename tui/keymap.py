@@ -184,6 +184,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("choose", ("c",), "choose the run that answers", "play", "run", "Play"),
     # --- System
     Action("reload", ("r",), "read everything again", "system", "reload", "System"),
+    Action("next_device", ("n",), "in the history: the next GPU", "system", "next GPU", "System"),
+    Action("previous_device", ("N",), "in the history: the GPU before", "system", "", "System"),
     # --- everywhere
     Action("back", ("escape",), "back; leave an input; cancel", palette=False),
     Action("previous_view", ("left_square_bracket",), "the view before this one"),

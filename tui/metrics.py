@@ -169,7 +169,7 @@ def _memory(run: RunCurves, add: Add) -> None:
     own = run.series("memory_bytes")
     add("this run", own, "solid", SERIES_COLOURS[0])
     add("peak", run.series("peak_memory_bytes"), "dashed", SERIES_COLOURS[3])
-    estimate = getattr(run.detail.row, "estimated_peak_bytes", None)
+    estimate = run.detail.row.estimated_peak_bytes
     if own is not None and isinstance(estimate, int | float):
         add("estimate", _level(own, estimate / 2**30), "dotted", SERIES_COLOURS[5])
     used = _devices(run, "used_bytes ")

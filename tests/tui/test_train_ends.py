@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
+from textual.app import App, ComposeResult
 
 from engine.home import Home
 from engine.jobs import checkpoints, launch
@@ -19,6 +21,7 @@ from tests.tui.conftest import (
     HOSTILE,
     NOW,
     OUT_OF_MEMORY,
+    READING,
     SAMPLES,
     SIZES,
     FrozenFeed,
@@ -41,6 +44,7 @@ from tui.metrics import LOSS, drawing
 from tui.screens.ask import AskScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.widgets.chart import Chart
+from tui.widgets.gauge import Gauge
 from tui.widgets.runstate import state_lines
 from tui.widgets.samples import SamplesView
 
@@ -366,7 +370,32 @@ def test_every_device_of_the_run_has_a_bar() -> None:
     assert title == "8 GPUs of the run" and [bar.label for bar in bars] == list("01234567")
     assert bars[1].share == pytest.approx(35 / 140) and "91 %" in bars[1].words
     title, bars = machine_bars(GPU_READING, on_gpus(1))
-    assert "NVIDIA H200" in title and [bar.label for bar in bars] == ["memory", "busy", "run"]
+    assert "NVIDIA H200" in title and [bar.label for bar in bars] == [
+        *("memory", "busy"),
+        *("run", "peak"),
+    ]
+
+
+def test_the_run_its_peak_and_the_estimate_are_told_from_the_others() -> None:
+    gib = 1 << 30
+    shown = running()
+    fields = {"memory_bytes": 20 * gib, "peak_memory_bytes": 22 * gib}
+    row = replace(shown.row, device="cuda:0", estimated_peak_bytes=24 * gib, **fields)
+    _, bars = machine_bars(GPU_READING, replace(shown, row=row))
+    memory, _, now, peak = bars
+    assert [sign for sign, _ in memory.parts] == ["━", "╍", "─"]
+    assert [round(share * 139) for _, share in memory.parts] == [20, 9, 110]
+    assert [(sign, round(place * 139)) for sign, place in memory.marks] == [("P", 22), ("E", 24)]
+    assert (now.words, now.sign) == ("20.0 GiB", "━")
+    assert (peak.words, peak.sign, peak.marked) == (
+        *("22.0 GiB, est. 24.0", "P"),
+        "22.0 GiB, est. E 24.0",
+    )
+    _, bars = machine_bars(GPU_READING, replace(shown, row=replace(row, state="finished")))
+    assert not bars[0].parts and not bars[-1].sign, "what it held is free again"
+    assert bars[-1].label == "peak" and bars[-1].words == "22.0 GiB, est. 24.0"
+    _, bars = machine_bars(READING, replace(shown, row=replace(row, memory_bytes=None)))
+    assert not bars[0].parts, "nothing is known of it yet"
 
 
 def loss_lines(shown: RunDetail) -> list[Line]:
@@ -389,3 +418,57 @@ async def test_a_lowered_rate_is_marked_on_the_loss(frozen_app: MakeApp) -> None
         await settle(pilot)
         assert app.screen.query_one("#loss", Chart).frames
         assert "warnings" in screen_text(app)
+
+
+class OfOneGauge(App[None]):
+    """Nothing but a gauge."""
+
+    CSS = "Gauge { border: none; padding: 0; width: 100%; height: 100%; }"
+
+    def compose(self) -> ComposeResult:
+        yield Gauge()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (
+            (34, 7),
+            [
+                "memory ━━━PE╍─────────────────────",
+                "       29.0/139.0 GiB",
+                "busy   ━━━━━━━━━━━━━━━━━━━━── 93 %",
+                "━ run  20.0 GiB",
+                "P peak 22.0 GiB, est. E 24.0",
+            ],
+        ),
+        (
+            (28, 4),
+            [
+                "memory ━╍──── 29.0/139.0 GiB",
+                "busy   ━━━━━━━━━━━━━━━─ 93 %",
+                "run    20.0 GiB",
+                "peak   22.0 GiB, est. 24.0",
+            ],
+        ),
+    ],
+)
+async def test_a_bar_has_marks_where_it_has_a_line_of_its_own(
+    size: tuple[int, int], expected: list[str]
+) -> None:
+    gib = 1 << 30
+    shown = running()
+    row = replace(
+        shown.row,
+        device="cuda:0",
+        memory_bytes=20 * gib,
+        peak_memory_bytes=22 * gib,
+        estimated_peak_bytes=24 * gib,
+    )
+    app = OfOneGauge()
+    async with app.run_test(size=size) as pilot:
+        gauge = app.query_one(Gauge)
+        gauge.show(*machine_bars(GPU_READING, replace(shown, row=row)))
+        await pilot.pause()
+        text = gauge.render()
+        assert isinstance(text, Text) and text.plain.split("\n") == expected
