@@ -66,6 +66,12 @@ def build_parser() -> _Parser:
     parser.add_argument("--home", metavar="DIR", default=None, help="home folder")
     parser.set_defaults(json=False)
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    parser.add_argument(
+        "--notify",
+        metavar="HOW",
+        help="how the workbench tells the terminal that a run ended, stalled or went wrong: bell, "
+        "osc9, osc777, several with commas (default: $TUNEBENCH_NOTIFY, or not at all)",
+    )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 
     def verb(name: str, run: str, help: str, *parents: _Parser) -> _Parser:

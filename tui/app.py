@@ -24,14 +24,19 @@ from tui.feed import Changed, Feed, Snapshot, StoreFeed
 from tui.filters import UnsafeText
 from tui.garbage import IdleCollector, collect_rarely
 from tui.hangup import end_with_terminal
+from tui.notices import Notices
+from tui.ring import ring
 from tui.screens.base import WorkbenchScreen, available
 from tui.theme import PLAIN
 
 __all__ = ["WorkbenchApp", "run_app"]
 
 LEAVE_SECONDS = 2.0
-COLLECT_SECONDS = 3.0
 """A second ctrl+c within this time leaves."""
+COLLECT_SECONDS = 3.0
+NOTICE_STAYS = 15.0
+NOTICE_SECONDS = 5.0
+"""How often it is asked whether a run that writes no line has stalled."""
 
 
 def _screen(module: str, name: str) -> Callable[[], Screen]:
@@ -68,7 +73,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     """The terminal workbench over one home.
 
     ``feed``, ``clock`` (seconds since the epoch) and ``read_system`` are injected by tests;
-    ``start`` is the id of the first screen.
+    ``start`` is the id of the first screen, ``notify_by`` what :func:`tui.ring.ways` found.
     """
 
     CSS_PATH = "app.tcss"
@@ -94,6 +99,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         home_words: str | None = None,
         read_system: Callable[[], Reading] | None = None,
         start: str = "train",
+        notify_by: frozenset[str] = frozenset(),
     ) -> None:
         self.DEFAULT_MODE = start  # type: ignore[misc]  # read by App.__init__
         super().__init__()
@@ -103,6 +109,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self.clock = clock
         self.read_system: Callable[[], Reading] = read_system or partial(acts.read_system, home)
         self.snapshot = Snapshot()
+        self.notify_by = notify_by
+        self._notices = Notices(clock())
         self.presented = False
         """The first screen has got what it shows; painting it is next."""
         self._painted = False
@@ -135,6 +143,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.set_interval(COLLECT_SECONDS, self._idle.look)
+        self.set_interval(NOTICE_SECONDS, self.tell_notices)
         self.when_painted(lambda: self.feed.start(self.post_message))
         self.when_painted(lambda: threading.Thread(target=_import_screens, daemon=True).start())
 
@@ -164,6 +173,17 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self.snapshot = message.snapshot
         if isinstance(self.screen, WorkbenchScreen):
             self.screen.receive(message.snapshot)
+        self.tell_notices()
+
+    def tell_notices(self) -> None:
+        """Say what happened to the runs, on whatever screen is shown, and where asked outside."""
+        found = self._notices.look(self.snapshot, self.clock())
+        for notice in found:
+            self.say(notice.words, notice.severity, NOTICE_STAYS)
+        rung = ring(self.notify_by, [notice.words for notice in found])
+        if rung and self._driver is not None and not self.is_headless:
+            self._driver.write(rung)
+            self._driver.flush()
 
     def live_words(self) -> tuple[str, str] | None:
         """(state, words) of the newest run that runs, or else waits, for the header."""
@@ -178,9 +198,9 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     # --- words to the user
 
-    def say(self, words: str, severity: Any = "information") -> None:
+    def say(self, words: str, severity: Any = "information", seconds: float = 6.0) -> None:
         """A short notice; outside text is made safe, nothing is markup."""
-        self.notify(safe_line(words[:400]), severity=severity, markup=False, timeout=6)
+        self.notify(safe_line(words[:400]), severity=severity, markup=False, timeout=seconds)
 
     # --- actions that work everywhere
 
@@ -250,7 +270,7 @@ def _short(home: Home) -> str:
     return "~" + path[len(own) :] if path == own or path.startswith(own + os.sep) else path
 
 
-def run_app(home: str | None, mouse: bool = True) -> int:
+def run_app(home: str | None, mouse: bool = True, notify_by: frozenset[str] = frozenset()) -> int:
     """Open the workbench on the home at ``home``; returns the exit status."""
     private_umask()
     opened = open_home(home)
@@ -260,6 +280,6 @@ def run_app(home: str | None, mouse: bool = True) -> int:
     gc.freeze()
     collect_rarely()
     end_with_terminal()
-    app = WorkbenchApp(opened)
+    app = WorkbenchApp(opened, notify_by=notify_by)
     app.run(mouse=mouse)
     return app.return_code or 0  # 1 after a crash, when run() itself returns None
