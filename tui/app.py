@@ -13,6 +13,7 @@ from textual._context import active_app
 from textual.app import App, SystemCommand
 from textual.filter import LineFilter
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from engine.data.frugal import allocate_frugally
@@ -205,7 +206,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     # --- actions that work everywhere
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return isinstance(self.screen, WorkbenchScreen) or action == "interrupt"
+        return isinstance(self.screen, WorkbenchScreen) or action in ("interrupt", "jump_pane")
 
     def _go(self, mode: str) -> None:
         if self.current_mode != mode:
@@ -247,6 +248,20 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             if hasattr(owner, f"action_{id}"):
                 await owner.run_action(id)
                 return
+
+    def action_jump_pane(self) -> None:
+        from tui.screens.jump import JumpScreen, places
+
+        screen = self.screen
+
+        def go(widget: Widget | None) -> None:
+            if widget is not None and widget.is_attached:
+                screen.set_focus(widget)
+
+        if found := places(screen):
+            self.push_screen(JumpScreen(found), go)
+        else:
+            self.say("there is no pane or field to go to")
 
     def action_leave(self) -> None:
         self.exit(0)
