@@ -24,7 +24,7 @@ from tui.acts import Reading
 from tui.feed import Changed, Feed, Snapshot, StoreFeed
 from tui.filters import UnsafeText
 from tui.garbage import IdleCollector, collect_rarely
-from tui.hangup import end_with_terminal
+from tui.hangup import can_come_back, end_politely, end_with_terminal
 from tui.notices import Notices
 from tui.ring import ring
 from tui.screens.base import WorkbenchScreen, available
@@ -145,6 +145,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     def on_mount(self) -> None:
         self.set_interval(COLLECT_SECONDS, self._idle.look)
         self.set_interval(NOTICE_SECONDS, self.tell_notices)
+        if not self.is_headless:
+            end_politely(self)
         self.when_painted(lambda: self.feed.start(self.post_message))
         self.when_painted(lambda: threading.Thread(target=_import_screens, daemon=True).start())
 
@@ -206,6 +208,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     # --- actions that work everywhere
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "suspend_process":
+            return can_come_back()
         return isinstance(self.screen, WorkbenchScreen) or action in ("interrupt", "jump_pane")
 
     def _go(self, mode: str) -> None:

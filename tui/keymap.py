@@ -189,6 +189,9 @@ ACTIONS: tuple[Action, ...] = (
         palette=False,
         app=True,
     ),
+    Action(
+        "suspend_process", ("ctrl+z",), "back to the shell; fg returns, training goes on", app=True
+    ),
     Action("leave", ("q",), "leave the workbench; training goes on", app=True),
     Action(
         "interrupt", ("ctrl+c",), "copy; twice: leave, training goes on", palette=False, app=True

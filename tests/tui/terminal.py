@@ -1,4 +1,4 @@
-"""A real program in a real pty: what it writes, byte for byte. For tests only."""
+"""A real program in a real pty or in tmux: what it writes, byte for byte. For tests only."""
 
 import contextlib
 import fcntl
@@ -6,16 +6,22 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
+import uuid
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["DANGEROUS", "PtyApp"]
+import pytest
+
+from engine.home import Home
+
+__all__ = ["DANGEROUS", "ROOT", "PtyApp", "Tmux", "no_tmux"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,3 +102,56 @@ class PtyApp:
         os.close(self._fd)
         self._fd = os.open(os.devnull, os.O_RDWR)
         return self.process.wait(seconds)
+
+
+no_tmux = pytest.mark.skipif(
+    shutil.which("tmux") is None and not os.environ.get("CI"), reason="tmux is not installed"
+)
+
+
+class Tmux:
+    """A tmux server of its own with one window."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.fresh()
+
+    def fresh(self) -> None:
+        """Another server: one that is just ending would take a new session with it."""
+        if self.name:
+            self.run("kill-server")
+        self.name = f"tunebench-{uuid.uuid4().hex[:8]}"
+
+    def run(self, *words: str) -> str:
+        done = subprocess.run(
+            ["tmux", "-L", self.name, "-f", os.devnull, *words],
+            capture_output=True, text=True, timeout=20, env=dict(os.environ),
+        )  # fmt: skip
+        return done.stdout
+
+    def start(self, home: Home, columns: int = 120, lines: int = 40) -> None:
+        command = f"PYTHONPATH={ROOT} exec {sys.executable} -m tui --home {home.path}"
+        self.run("new-session", "-d", "-s", "w", "-x", str(columns), "-y", str(lines), command)
+
+    def keys(self, *keys: str) -> None:
+        for key in keys:
+            self.run("send-keys", "-t", "w", key)
+
+    def type(self, text: str) -> None:
+        self.run("send-keys", "-t", "w", "-l", text)
+
+    def screen(self) -> str:
+        return self.run("capture-pane", "-p", "-t", "w")
+
+    def pid(self) -> int:
+        return int(self.run("list-panes", "-t", "w", "-F", "#{pane_pid}").strip())
+
+    def wait(self, pattern: str, seconds: float = 60.0) -> str:
+        """Look at the screen until it shows ``pattern``."""
+        deadline = time.monotonic() + seconds
+        while True:
+            shown = self.screen()
+            if re.search(pattern, shown):
+                return shown
+            assert time.monotonic() < deadline, f"{pattern!r} never appeared on\n{shown}"
+            time.sleep(0.05)  # a look costs a process: not more than 20 a second

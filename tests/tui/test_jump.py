@@ -162,6 +162,4 @@ async def test_nothing_to_go_to_is_said(frozen_app: MakeApp) -> None:
         await settle(pilot)
         await pilot.press("f")
         await settle(pilot)
-        assert [one.message for one in app._notifications] == [
-            "there is no pane or field to go to"
-        ]
+        assert [one.message for one in app._notifications] == ["there is no pane or field to go to"]
