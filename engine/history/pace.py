@@ -118,12 +118,14 @@ class _Parts:
 
     def _answers(self, samples: Events) -> list[float]:
         """The seconds that the samples of each evaluation took: from its line to their last."""
+        recent = self.during[-RECENT_LOOKS - 1 :]
+        wanted = {event.get("step") for event in recent}
         last: dict[Any, float] = {}
-        for sample in samples:
-            if (at := _number(sample, "t")) is not None:
+        for sample in reversed(samples):
+            if (at := _number(sample, "t")) is not None and sample.get("step") in wanted:
                 last[sample.get("step")] = max(at, last.get(sample.get("step"), at))
         spans = []
-        for event in self.during:
+        for event in recent:
             began, ended = _number(event, "t"), last.get(event.get("step"))
             if began is not None and ended is not None and ended > began:
                 spans.append(ended - began)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.history.pace import RECENT_STEPS, Told, silence_limit
-from engine.history.queries import checkpoints, evaluations, memory
+from engine.history.queries import memory
 from engine.history.row import RunRow
 from engine.history.store import Store
 
 __all__ = ["Reading", "Vitals", "vitals"]
 
 MEMORY_READINGS = 16
+LOOKS, SAMPLES = 8, 64
 USED_SHARE = 0.95
 PEAK_SHARE = 0.97
 HIGH_STEPS = 3
@@ -88,12 +89,11 @@ def vitals(store: Store, row: RunRow) -> Vitals:
         "AND instr(text, ?) ORDER BY line DESC LIMIT 1",
         (row.id, row.attempt, WATCHDOG),
     )
-    answers = store.query("SELECT step, attempt, t FROM samples WHERE run = ?", (row.id,))
     told = Told(
         [seconds for *_, seconds in steps if isinstance(seconds, int | float)],
-        evaluations(store, row.id),
-        checkpoints(store, row.id),
-        [dict(zip(("step", "attempt", "t"), answer, strict=True)) for answer in answers],
+        _latest(store, row, "evaluations", ("split", "which", "rows", "seconds"), LOOKS),
+        _latest(store, row, "checkpoints", ("seconds",), LOOKS),
+        _latest(store, row, "samples", (), SAMPLES),
     )
     return Vitals(
         tuple((_time(t), step, _loss(loss)) for t, step, loss, _ in steps if loss is not None),
@@ -101,6 +101,18 @@ def vitals(store: Store, row: RunRow) -> Vitals:
         (_time(warned[0][0]), str(warned[0][1])) if warned else (0.0, ""),
         silence_limit(row, told),
     )
+
+
+def _latest(
+    store: Store, row: RunRow, table: str, columns: tuple[str, ...], limit: int
+) -> list[dict[str, Any]]:
+    """What a run did beside its steps, of late, oldest first."""
+    names = ("step", "attempt", "t", *columns)
+    found = store.query(
+        f"SELECT {', '.join(names)} FROM {table} WHERE run = ? ORDER BY step DESC LIMIT ?",
+        (row.id, limit),
+    )
+    return [dict(zip(names, one, strict=True)) for one in reversed(found)]
 
 
 def _time(value: Any) -> float:

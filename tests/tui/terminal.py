@@ -20,8 +20,9 @@ from types import TracebackType
 import pytest
 
 from engine.home import Home
+from engine.text import UNSAFE
 
-__all__ = ["DANGEROUS", "ROOT", "PtyApp", "Tmux", "no_tmux"]
+__all__ = ["DANGEROUS", "ROOT", "PtyApp", "Tmux", "leaks", "no_tmux"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,19 +35,42 @@ DANGEROUS = re.compile(
 """What of ``conftest.HOSTILE`` must never reach a terminal."""
 
 
+CSI = re.compile("\x1b\\[[?>=<]?[0-9;:]*[ $]?[@-~]")
+OURS = re.compile("\x1b[78=>]|\x1b\\]22;[a-z-]+\x07|\x1b\\][^\x00-\x1f\x7f-\x9f]*\x07")
+"""Saving and restoring the cursor, keypad modes, the pointer's shape; an OSC of text alone."""
+CONTROLS = re.compile(f"[{UNSAFE}]")
+
+
+def leaks(written: bytes, *, osc: tuple[str, ...] = ()) -> str:
+    """What of an output is none of the sequences that the workbench itself writes; "" if nothing.
+
+    ``osc``: the beginnings of those OSC sequences that were asked for.
+    """
+    text = CSI.sub("", written.decode("utf-8"))  # half a character, or a bare C1 byte, raises
+    for found in OURS.finditer(text):
+        sequence = found.group()
+        if sequence.startswith("\x1b]") and not sequence[2:].startswith(("22;", *osc)):
+            return repr(sequence)
+    text = OURS.sub("", text).replace("\r", "").replace("\n", "")
+    found = CONTROLS.search(text)
+    return "" if found is None else repr(text[max(0, found.start() - 60) : found.end() + 20])
+
+
 class PtyApp:
     """The workbench on a home, in a pty of its own; everything it wrote is in ``written``."""
 
-    def __init__(self, home: Path, columns: int = 120, lines: int = 40) -> None:
-        self.home, self.columns, self.lines = home, columns, lines
+    def __init__(self, home: Path, columns: int = 120, lines: int = 40, *arguments: str) -> None:
+        self.home, self.columns, self.lines, self.arguments = home, columns, lines, arguments
         self.written = b""
 
     def __enter__(self) -> "PtyApp":
         self._fd, child = pty.openpty()
         fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", self.lines, self.columns, 0, 0))
         environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
+        for name in ("TMUX", "TUNEBENCH_NOTIFY"):  # of the terminal that the tests are run in
+            environment.pop(name, None)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui", "--home", str(self.home)],
+            [sys.executable, "-m", "tui", "--home", str(self.home), *self.arguments],
             stdin=child, stdout=child, stderr=child, env=environment, start_new_session=True,
             cwd=self.home,
         )  # fmt: skip

@@ -294,3 +294,17 @@ def test_a_silent_run_is_said_to_be_silent() -> None:
     late = state_lines(shown, 100, NOW + 500)[0].plain
     assert "silent for 8 min 20 s" in late
     assert "silent" not in state_lines(shown, 100, NOW)[0].plain
+
+
+async def test_a_recipe_that_comes_when_the_workbench_is_being_left(frozen_app: MakeApp) -> None:
+    """Seen as a crash, with an exit status of 1, where somebody left at once."""
+    from tui.widgets.recipeform import Loaded
+
+    app = frozen_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        form = app.screen.query_one(RecipeForm)
+        await form.remove_children()
+        form.post_message(Loaded("demo", None, "", ()))
+        await settle(pilot)
+    assert app.return_code in (0, None)

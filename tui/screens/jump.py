@@ -78,7 +78,7 @@ class JumpScreen(ModalScreen[Widget | None], inherit_bindings=False):
         background: $accent; color: #121212; text-style: bold;
     }
     JumpScreen > #how {
-        position: absolute; width: auto; height: 1; background: $panel; color: $foreground;
+        position: absolute; width: 100%; height: 1; background: $panel; color: $foreground;
     }
     """
 
