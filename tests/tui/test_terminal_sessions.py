@@ -192,7 +192,7 @@ def test_suspended_and_back(how: str, tmux: Tmux, home: Home, live: Live) -> Non
         tmux.keys("2")
         tmux.wait(r"\[2 Train\]")
     tmux.keys("q")
-    tmux.wait("ready> ")
+    tmux.wait("ready>")
     is_as_before(tmux)
 
 
