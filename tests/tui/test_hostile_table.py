@@ -57,6 +57,7 @@ def page(name: str, *keys: str, shows: str = "EVIL") -> Place:
 
 PLACES = (
     page("header, state, charts, memory, end of the log", "2"),
+    page("charts of every metric", NEXT),
     page("samples over the steps", NEXT, shows=r"(?s)sample.*EVIL"),
     page("log on the whole screen", "escape", "shift+tab", "shift+tab", "z", shows=r"Train: Log"),
     page("log, searched", "slash", *"EVIL", "enter", shows=r"EVIL"),
