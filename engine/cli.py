@@ -72,6 +72,12 @@ def build_parser() -> _Parser:
         default=os.environ.get("TUNEBENCH_COLOURS", "").lower() == "light",
         help="colours for a light terminal (or TUNEBENCH_COLOURS=light)",
     )
+    parser.add_argument(
+        "--notify",
+        metavar="HOW",
+        help="how the workbench tells the terminal that a run ended, stalled or went wrong: bell, "
+        "osc9, osc777, several with commas (default: $TUNEBENCH_NOTIFY, or not at all)",
+    )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 
     def verb(name: str, run: str, help: str, *parents: _Parser) -> _Parser:

@@ -14,8 +14,11 @@ def find_file(name: str, file: str, revision: str = "") -> Path | None:
     """
     where = model_path(name)
     folder = Path(where).expanduser()
-    if folder.is_dir():
-        return folder / file if (folder / file).is_file() else None
+    try:
+        if folder.is_dir():
+            return folder / file if (folder / file).is_file() else None
+    except OSError:  # a name longer than a file can have
+        return None
     if where.count("/") > 1 or where.startswith((".", "~", "/")):
         return None
     from huggingface_hub import try_to_load_from_cache

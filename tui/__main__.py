@@ -19,12 +19,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not (sys.__stdin__ and sys.__stdin__.isatty() and sys.__stderr__.isatty()):
             raise UserError("the workbench needs a terminal; 'tunebench --help' tells the verbs")
+        from tui.ring import ways
         from tui.userkeys import keys_file, load_user_keys
 
+        notify_by = ways(args.notify)
         load_user_keys(keys_file())
         from tui.app import run_app
 
-        return run_app(home=args.home, mouse=not args.no_mouse, light=args.light)
+        return run_app(
+            home=args.home,
+            mouse=not args.no_mouse,
+            light=args.light,
+            notify_by=notify_by,
+        )
     except UserError as error:
         from engine.text import safe_line
 

@@ -13,6 +13,7 @@ from textual._context import active_app
 from textual.app import App, SystemCommand
 from textual.filter import LineFilter
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from engine.data.frugal import allocate_frugally
@@ -23,19 +24,24 @@ from tui.acts import Reading
 from tui.feed import Changed, Feed, Snapshot, StoreFeed
 from tui.filters import UnsafeText
 from tui.garbage import IdleCollector, collect_rarely
-from tui.hangup import end_with_terminal
+from tui.hangup import can_come_back, end_politely, end_with_terminal
 from tui.history import History
 from tui.light import LightColours
+from tui.notices import Notices
+from tui.ring import ring
 from tui.screens.base import WorkbenchScreen, available
 from tui.theme import PLAIN
 
 __all__ = ["WorkbenchApp", "run_app"]
 
 LEAVE_SECONDS = 2.0
+"""A second ctrl+c within this time leaves."""
 COLLECT_SECONDS = 3.0
 SAMPLE_SECONDS = 5.0
 """How often the machine is read where no screen does."""
-"""A second ctrl+c within this time leaves."""
+NOTICE_STAYS = 15.0
+NOTICE_SECONDS = 5.0
+"""How often it is asked whether a run that writes no line has stalled."""
 
 
 def _screen(module: str, name: str) -> Callable[[], Screen]:
@@ -72,7 +78,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     """The terminal workbench over one home.
 
     ``feed``, ``clock`` (seconds since the epoch) and ``read_system`` are injected by tests;
-    ``start`` is the id of the first screen; ``light``: dark on a light ground.
+    ``start`` is the id of the first screen, ``notify_by`` what :func:`tui.ring.ways` found;
+    ``light``: dark on a light ground.
     """
 
     CSS_PATH = "app.tcss"
@@ -99,6 +106,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         read_system: Callable[[], Reading] | None = None,
         start: str = "train",
         light: bool = False,
+        notify_by: frozenset[str] = frozenset(),
     ) -> None:
         self.DEFAULT_MODE = start  # type: ignore[misc]  # read by App.__init__
         super().__init__()
@@ -111,6 +119,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self.snapshot = Snapshot()
         self.pinned: str | None = None
         """Id of the run that charts show beside every other."""
+        self.notify_by = notify_by
+        self._notices = Notices(clock())
         self.presented = False
         """The first screen has got what it shows; painting it is next."""
         self._painted = False
@@ -145,6 +155,9 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.set_interval(COLLECT_SECONDS, self._idle.look)
+        self.set_interval(NOTICE_SECONDS, self.tell_notices)
+        if not self.is_headless:
+            end_politely(self)
         self.when_painted(lambda: self.feed.start(self.post_message))
         self.when_painted(lambda: threading.Thread(target=_import_screens, daemon=True).start())
         self.set_interval(SAMPLE_SECONDS, self._sample)
@@ -190,6 +203,17 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self.snapshot = message.snapshot
         if isinstance(self.screen, WorkbenchScreen):
             self.screen.receive(message.snapshot)
+        self.tell_notices()
+
+    def tell_notices(self) -> None:
+        """Say what happened to the runs, on whatever screen is shown, and where asked outside."""
+        found = self._notices.look(self.snapshot, self.clock())
+        for notice in found:
+            self.say(notice.words, notice.severity, NOTICE_STAYS)
+        rung = ring(self.notify_by, [notice.words for notice in found])
+        if rung and self._driver is not None and not self.is_headless:
+            self._driver.write(rung)
+            self._driver.flush()
 
     def live_words(self) -> tuple[str, str] | None:
         """(state, words) of the newest run that runs, or else waits, for the header."""
@@ -204,14 +228,16 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     # --- words to the user
 
-    def say(self, words: str, severity: Any = "information") -> None:
+    def say(self, words: str, severity: Any = "information", seconds: float = 6.0) -> None:
         """A short notice; outside text is made safe, nothing is markup."""
-        self.notify(safe_line(words[:400]), severity=severity, markup=False, timeout=6)
+        self.notify(safe_line(words[:400]), severity=severity, markup=False, timeout=seconds)
 
     # --- actions that work everywhere
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return isinstance(self.screen, WorkbenchScreen) or action == "interrupt"
+        if action == "suspend_process":
+            return can_come_back()
+        return isinstance(self.screen, WorkbenchScreen) or action in ("interrupt", "jump_pane")
 
     def _go(self, mode: str) -> None:
         if self.current_mode != mode:
@@ -260,6 +286,20 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             widget.refresh()
         self.screen.refresh()
 
+    def action_jump_pane(self) -> None:
+        from tui.screens.jump import JumpScreen, places
+
+        screen = self.screen
+
+        def go(widget: Widget | None) -> None:
+            if widget is not None and widget.is_attached:
+                screen.set_focus(widget)
+
+        if found := places(screen):
+            self.push_screen(JumpScreen(found), go)
+        else:
+            self.say("there is no pane or field to go to")
+
     def action_leave(self) -> None:
         self.exit(0)
 
@@ -282,7 +322,12 @@ def _short(home: Home) -> str:
     return "~" + path[len(own) :] if path == own or path.startswith(own + os.sep) else path
 
 
-def run_app(home: str | None, mouse: bool = True, light: bool = False) -> int:
+def run_app(
+    home: str | None,
+    mouse: bool = True,
+    light: bool = False,
+    notify_by: frozenset[str] = frozenset(),
+) -> int:
     """Open the workbench on the home at ``home``; returns the exit status."""
     private_umask()
     opened = open_home(home)
@@ -292,6 +337,6 @@ def run_app(home: str | None, mouse: bool = True, light: bool = False) -> int:
     gc.freeze()
     collect_rarely()
     end_with_terminal()
-    app = WorkbenchApp(opened, light=light)
+    app = WorkbenchApp(opened, light=light, notify_by=notify_by)
     app.run(mouse=mouse)
     return app.return_code or 0  # 1 after a crash, when run() itself returns None

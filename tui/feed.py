@@ -21,6 +21,7 @@ from engine.home import Home
 if TYPE_CHECKING:
     from engine.history.queries import SweepRow
     from engine.history.row import RunRow
+    from engine.history.vitals import Vitals
     from tui.rundetail import DetailReader
 
 __all__ = ["Changed", "Feed", "RunDetail", "Snapshot", "StoreFeed"]
@@ -76,6 +77,8 @@ class Snapshot:
     """Run's id -> its tags."""
     benches: list[dict[str, Any]] = field(default_factory=list)
     """The last bench of each device of this machine, newest first."""
+    vitals: "dict[str, Vitals]" = field(default_factory=dict)
+    """Of every run that lives."""
 
     @cached_property
     def sweeps(self) -> "dict[str, SweepRow]":
@@ -153,13 +156,13 @@ class StoreFeed:
 
     def _run(self, post: Callable[[Message], Any]) -> None:
         try:
-            from engine.history import benches, ingest, queries, store
+            from engine.history import benches, ingest, queries, store, vitals
             from tui.rundetail import DetailReader
         except ImportError:
             post(Changed(Snapshot(loaded=True)))
             return
         details = DetailReader(self.home, queries)
-        reader = _Reader(self.home, store, ingest, queries, benches, details)
+        reader = _Reader(self.home, store, ingest, queries, benches, vitals, details)
         while not self._stopped:
             began = time.monotonic()
             self._wake.clear()
@@ -184,9 +187,10 @@ class _Reader:
         ingest: Any,
         queries: Any,
         benches: Any,
+        vitals: Any,
         details: "DetailReader",
     ) -> None:
-        self._details, self._benches = details, benches
+        self._details, self._benches, self._vitals = details, benches, vitals.vitals
         self.home, self._ingest, self._queries, self._open = home, ingest, queries, store.open_store
         self._store: Any = None
         self._last = Snapshot()
@@ -218,7 +222,14 @@ class _Reader:
             if id in known
         }
         self._stale -= wanted | (self._stale - watched)
-        self._last = Snapshot(rows, details, loaded=True, tags=tags, benches=benches)
+        vitals = {
+            row.id: self._last.vitals[row.id]
+            if row.id in self._last.vitals and row.id not in changed
+            else self._vitals(self._store, row)
+            for row in rows
+            if row.state not in ENDS and row.state != "queued"
+        }
+        self._last = Snapshot(rows, details, loaded=True, tags=tags, benches=benches, vitals=vitals)
         return self._last
 
     @property

@@ -18,6 +18,7 @@ __all__ = [
     "as_markdown",
     "bindings",
     "key_of",
+    "keys_of",
     "of_screen",
     "shown",
     "title",
@@ -191,6 +192,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("previous_view", ("left_square_bracket",), "the view before this one"),
     Action("next_view", ("right_square_bracket",), "the next view of this screen"),
     Action("maximise", ("z",), "this pane on the whole screen, and back"),
+    Action("jump_pane", ("f",), "a letter over every pane and field: go there", app=True),
     Action(
         "help", ("question_mark", "f1"), "the keys, searchable", "", "help", palette=False, app=True
     ),
@@ -204,6 +206,9 @@ ACTIONS: tuple[Action, ...] = (
         app=True,
     ),
     Action("colours", ("asterisk",), "light colours, or dark ones", app=True),
+    Action(
+        "suspend_process", ("ctrl+z",), "back to the shell; fg returns, training goes on", app=True
+    ),
     Action("leave", ("q",), "leave the workbench; training goes on", app=True),
     Action(
         "interrupt", ("ctrl+c",), "copy; twice: leave, training goes on", palette=False, app=True
@@ -262,9 +267,14 @@ NAMES = {
 _SIGNS = {name: sign for sign, name in NAMES.items() if len(sign) == 1 and sign != " "}
 
 
+def keys_of(id: str) -> tuple[str, ...]:
+    """The keys of an action that works everywhere, as Textual calls them."""
+    return next(action.keys for action in ACTIONS if action.id == id and not action.screen)
+
+
 def key_of(id: str) -> str:
-    """The first key of an action that works everywhere, as people write it."""
-    return shown(next(a.keys[0] for a in ACTIONS if a.id == id and not a.screen))
+    """The first one of :func:`keys_of`, as people write it."""
+    return shown(keys_of(id)[0])
 
 
 def shown(key: str) -> str:

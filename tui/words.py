@@ -5,7 +5,17 @@ from typing import Any
 
 from engine.words import NOTHING, bytes_words, duration
 
-__all__ = ["NOTHING", "bytes_words", "duration", "loss", "number", "of_bytes", "rate", "when"]
+__all__ = [
+    "NOTHING",
+    "bytes_words",
+    "duration",
+    "lately",
+    "loss",
+    "number",
+    "of_bytes",
+    "rate",
+    "when",
+]
 
 
 def _finite(value: Any) -> float | None:
@@ -71,3 +81,9 @@ def when(then: Any, now: float) -> str:
         if ago >= size:
             return f"{int(ago // size)} {unit} ago"
     return f"{int(ago)} s ago"
+
+
+def lately(then: float, now: float) -> str:
+    """:func:`when` in words that seldom change: by the second up to five only, then by fives."""
+    ago = max(0, int(now - then))
+    return f"{ago // 5 * 5} s ago" if 5 <= ago < 60 else when(then, now)

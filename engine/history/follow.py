@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.history.lost import why_lost
-from engine.history.pace import RECENT_STEPS, seconds_left
+from engine.history.pace import RECENT_STEPS, Told, rhythm_of, seconds_left
 from engine.history.row import RunRow, fold, is_ended, mark_lost
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_lines
@@ -34,8 +34,13 @@ class Follower:
         except (OSError, ValueError, KeyError, TypeError):
             pass
         self._offset = 0
+        self._recipe: str | None = None
         self._step_seconds: deque[float] = deque(maxlen=RECENT_STEPS)
-        self._evaluations: list[dict[str, Any]] = []
+        self._looks: dict[str, list[dict[str, Any]]] = {
+            "evaluation": [],
+            "checkpoint": [],
+            "sample": [],
+        }
 
     def read(self) -> list[dict[str, Any]]:
         """Events that are new since the last call; ``row`` knows of them."""
@@ -59,15 +64,23 @@ class Follower:
         if event["type"] == "state" and "max_steps" in event:  # perhaps on another machine
             self._step_seconds.clear()
             resumed = event.get("resume_step") or 0
-            self._evaluations = [one for one in self._evaluations if one["step"] <= resumed]
+            for kind, looks in self._looks.items():
+                self._looks[kind] = [one for one in looks if one["step"] <= resumed]
         elif event["type"] == "metrics" and isinstance(event.get("step_seconds"), int | float):
             self._step_seconds.append(event["step_seconds"])
-        elif event["type"] == "evaluation" and isinstance(event.get("step"), int):
-            self._evaluations.append(event)
+        elif event["type"] in self._looks and isinstance(event.get("step"), int):
+            self._looks[event["type"]].append(event)
 
     def seconds_left(self) -> float | None:
-        """Until the run's last step; None: not known."""
-        return seconds_left(self.row, self._step_seconds, self._evaluations)
+        """Until the run's end; None: not known."""
+        if self._recipe is None:
+            try:
+                self._recipe = self.folder.recipe_file.read_text("utf-8", "replace")
+            except OSError:
+                self._recipe = ""
+        looks = self._looks
+        told = Told(self._step_seconds, looks["evaluation"], looks["checkpoint"], looks["sample"])
+        return seconds_left(self.row, told, rhythm_of(self._recipe), time.time())
 
     def events(self) -> Iterator[dict[str, Any] | None]:
         """Events until the run's processes are gone; None whenever there is none to wait with.

@@ -28,7 +28,11 @@ def check_model(recipe: Recipe) -> None:
             "model.load_in_4bit=false"
         )
     folder = Path(model_path(name)).expanduser()
-    if not folder.exists():
+    try:
+        there = folder.exists()
+    except OSError as error:  # a name longer than a file can have, a folder that is not ours
+        raise UserError(f"{KEY}: {folder}: cannot be looked at ({error.strerror})") from None
+    if not there:
         if name.startswith(("/", "./", "../", "~", "builtin:")) or name.count("/") > 1:
             raise UserError(f"{KEY}: {folder}: no such folder")
         return

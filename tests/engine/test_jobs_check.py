@@ -7,6 +7,7 @@ import pytest
 
 from engine.errors import UserError
 from engine.jobs.check import check_model
+from engine.model_files import find_file
 from engine.recipe import Recipe, load_recipe
 
 
@@ -44,3 +45,8 @@ def test_folders_without_a_whole_model(tmp_path: Path) -> None:
 
 def test_a_hub_id_is_left_to_the_worker() -> None:
     check_model(recipe("unsloth/Llama-3.2-3B"))
+
+
+def test_a_name_that_no_file_can_have_is_refused_in_words() -> None:
+    assert "File name too long" in refused("x" * 300)
+    assert find_file("x" * 300, "config.json") is None

@@ -199,7 +199,7 @@ def test_a_disk_that_refuses_is_one_line(shell: Shell, monkeypatch: pytest.Monke
     assert "newline: Read-only file system" in err and len(err.splitlines()) == 1
 
 
-def test_the_time_left_is_by_the_median_of_steps_and_counts_evaluations(tmp_path: Path) -> None:
+def test_the_time_left_is_by_the_usual_step_and_counts_evaluations(tmp_path: Path) -> None:
     folder = runs.write_run(runs.make_home(tmp_path), "one", steps=0, end=None)
     follower = Follower(folder)
     journal = Journal(folder.journal)
@@ -210,4 +210,5 @@ def test_the_time_left_is_by_the_median_of_steps_and_counts_evaluations(tmp_path
     journal.append("evaluation", step=5, **evaluation)
     journal.close()
     follower.read()
-    assert follower.seconds_left() == 15 * (1.0 + 5.0 / 5)
+    # The first steps and one that hung say nothing; the demo evaluates at step 20 only.
+    assert follower.seconds_left() == pytest.approx(15 * 1.0 + 5.0, abs=0.5)

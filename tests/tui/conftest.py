@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from textual.worker import WorkerCancelled
@@ -23,6 +23,9 @@ from engine.home import Home, open_home
 from tui.acts import Reading
 from tui.app import WorkbenchApp
 from tui.feed import Changed, RunDetail, Snapshot
+
+if TYPE_CHECKING:
+    from tests.tui.terminal import Tmux
 
 NOW = 1_763_800_000.0
 """What the frozen clock says."""
@@ -413,3 +416,12 @@ async def settle(pilot: Any) -> None:
         with contextlib.suppress(WorkerCancelled):
             await pilot.app.workers.wait_for_complete()
         await pilot.pause()
+
+
+@pytest.fixture
+def tmux() -> "Iterator[Tmux]":
+    from tests.tui.terminal import Tmux
+
+    server = Tmux()
+    yield server
+    server.run("kill-server")

@@ -1,4 +1,4 @@
-"""A real program in a real pty: what it writes, byte for byte. For tests only."""
+"""A real program in a real pty or in tmux: what it writes, byte for byte. For tests only."""
 
 import contextlib
 import fcntl
@@ -6,16 +6,23 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
+import uuid
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["DANGEROUS", "PtyApp"]
+import pytest
+
+from engine.home import Home
+from engine.text import UNSAFE
+
+__all__ = ["DANGEROUS", "ROOT", "PtyApp", "Tmux", "leaks", "no_tmux"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,19 +35,42 @@ DANGEROUS = re.compile(
 """What of ``conftest.HOSTILE`` must never reach a terminal."""
 
 
+CSI = re.compile("\x1b\\[[?>=<]?[0-9;:]*[ $]?[@-~]")
+OURS = re.compile("\x1b[78=>]|\x1b\\]22;[a-z-]+\x07|\x1b\\][^\x00-\x1f\x7f-\x9f]*\x07")
+"""Saving and restoring the cursor, keypad modes, the pointer's shape; an OSC of text alone."""
+CONTROLS = re.compile(f"[{UNSAFE}]")
+
+
+def leaks(written: bytes, *, osc: tuple[str, ...] = ()) -> str:
+    """What of an output is none of the sequences that the workbench itself writes; "" if nothing.
+
+    ``osc``: the beginnings of those OSC sequences that were asked for.
+    """
+    text = CSI.sub("", written.decode("utf-8"))  # half a character, or a bare C1 byte, raises
+    for found in OURS.finditer(text):
+        sequence = found.group()
+        if sequence.startswith("\x1b]") and not sequence[2:].startswith(("22;", *osc)):
+            return repr(sequence)
+    text = OURS.sub("", text).replace("\r", "").replace("\n", "")
+    found = CONTROLS.search(text)
+    return "" if found is None else repr(text[max(0, found.start() - 60) : found.end() + 20])
+
+
 class PtyApp:
     """The workbench on a home, in a pty of its own; everything it wrote is in ``written``."""
 
-    def __init__(self, home: Path, columns: int = 120, lines: int = 40) -> None:
-        self.home, self.columns, self.lines = home, columns, lines
+    def __init__(self, home: Path, columns: int = 120, lines: int = 40, *arguments: str) -> None:
+        self.home, self.columns, self.lines, self.arguments = home, columns, lines, arguments
         self.written = b""
 
     def __enter__(self) -> "PtyApp":
         self._fd, child = pty.openpty()
         fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", self.lines, self.columns, 0, 0))
         environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
+        for name in ("TMUX", "TUNEBENCH_NOTIFY"):  # of the terminal that the tests are run in
+            environment.pop(name, None)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui", "--home", str(self.home)],
+            [sys.executable, "-m", "tui", "--home", str(self.home), *self.arguments],
             stdin=child, stdout=child, stderr=child, env=environment, start_new_session=True,
             cwd=self.home,
         )  # fmt: skip
@@ -96,3 +126,56 @@ class PtyApp:
         os.close(self._fd)
         self._fd = os.open(os.devnull, os.O_RDWR)
         return self.process.wait(seconds)
+
+
+no_tmux = pytest.mark.skipif(
+    shutil.which("tmux") is None and not os.environ.get("CI"), reason="tmux is not installed"
+)
+
+
+class Tmux:
+    """A tmux server of its own with one window."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.fresh()
+
+    def fresh(self) -> None:
+        """Another server: one that is just ending would take a new session with it."""
+        if self.name:
+            self.run("kill-server")
+        self.name = f"tunebench-{uuid.uuid4().hex[:8]}"
+
+    def run(self, *words: str) -> str:
+        done = subprocess.run(
+            ["tmux", "-L", self.name, "-f", os.devnull, *words],
+            capture_output=True, text=True, timeout=20, env=dict(os.environ),
+        )  # fmt: skip
+        return done.stdout
+
+    def start(self, home: Home, columns: int = 120, lines: int = 40) -> None:
+        command = f"PYTHONPATH={ROOT} exec {sys.executable} -m tui --home {home.path}"
+        self.run("new-session", "-d", "-s", "w", "-x", str(columns), "-y", str(lines), command)
+
+    def keys(self, *keys: str) -> None:
+        for key in keys:
+            self.run("send-keys", "-t", "w", key)
+
+    def type(self, text: str) -> None:
+        self.run("send-keys", "-t", "w", "-l", text)
+
+    def screen(self) -> str:
+        return self.run("capture-pane", "-p", "-t", "w")
+
+    def pid(self) -> int:
+        return int(self.run("list-panes", "-t", "w", "-F", "#{pane_pid}").strip())
+
+    def wait(self, pattern: str, seconds: float = 60.0) -> str:
+        """Look at the screen until it shows ``pattern``."""
+        deadline = time.monotonic() + seconds
+        while True:
+            shown = self.screen()
+            if re.search(pattern, shown):
+                return shown
+            assert time.monotonic() < deadline, f"{pattern!r} never appeared on\n{shown}"
+            time.sleep(0.05)  # a look costs a process: not more than 20 a second

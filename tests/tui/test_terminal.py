@@ -2,12 +2,9 @@
 
 import os
 import re
-import shutil
 import signal
-import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,17 +14,9 @@ from engine.history.ingest import ingest_all
 from engine.history.queries import list_runs
 from engine.history.store import open_store
 from engine.home import Home, open_home
-from tests.tui.terminal import PtyApp
+from tests.tui.terminal import ROOT, PtyApp, Tmux, no_tmux
 
-ROOT = Path(__file__).parents[2]
-
-pytestmark = [
-    pytest.mark.terminal,
-    pytest.mark.skipif(
-        shutil.which("tmux") is None and not os.environ.get("CI"), reason="tmux is not installed"
-    ),
-    pytest.mark.xdist_group("terminal"),
-]
+pytestmark = [pytest.mark.terminal, no_tmux, pytest.mark.xdist_group("terminal")]
 
 TINY = """\
 version = 1
@@ -55,61 +44,6 @@ test_rows = 16
 [generate]
 max_new_tokens = 8
 """
-
-
-class Tmux:
-    """A tmux server of its own with one window."""
-
-    def __init__(self) -> None:
-        self._name = ""
-        self.fresh()
-
-    def fresh(self) -> None:
-        """Another server: one that is just ending would take a new session with it."""
-        if self._name:
-            self.run("kill-server")
-        self._name = f"tunebench-{uuid.uuid4().hex[:8]}"
-
-    def run(self, *words: str) -> str:
-        done = subprocess.run(
-            ["tmux", "-L", self._name, "-f", os.devnull, *words],
-            capture_output=True, text=True, timeout=20, env=dict(os.environ),
-        )  # fmt: skip
-        return done.stdout
-
-    def start(self, home: Home, columns: int = 120, lines: int = 40) -> None:
-        command = f"PYTHONPATH={ROOT} exec {sys.executable} -m tui --home {home.path}"
-        self.run("new-session", "-d", "-s", "w", "-x", str(columns), "-y", str(lines), command)
-
-    def keys(self, *keys: str) -> None:
-        for key in keys:
-            self.run("send-keys", "-t", "w", key)
-
-    def type(self, text: str) -> None:
-        self.run("send-keys", "-t", "w", "-l", text)
-
-    def screen(self) -> str:
-        return self.run("capture-pane", "-p", "-t", "w")
-
-    def pid(self) -> int:
-        return int(self.run("list-panes", "-t", "w", "-F", "#{pane_pid}").strip())
-
-    def wait(self, pattern: str, seconds: float = 60.0) -> str:
-        """Look at the screen until it shows ``pattern``."""
-        deadline = time.monotonic() + seconds
-        while True:
-            shown = self.screen()
-            if re.search(pattern, shown):
-                return shown
-            assert time.monotonic() < deadline, f"{pattern!r} never appeared on\n{shown}"
-            time.sleep(0.05)  # a look costs a process: not more than 20 a second
-
-
-@pytest.fixture
-def tmux() -> Iterator[Tmux]:
-    server = Tmux()
-    yield server
-    server.run("kill-server")
 
 
 @pytest.fixture
@@ -196,7 +130,23 @@ def test_resize_and_leaving_restore_what_was_there(tmux: Tmux, home: Home) -> No
     tmux.wait("\ntyped\n")
 
 
-@pytest.mark.parametrize("term", ["screen", "linux", "xterm-256color"])
+SGR = re.compile(r"\x1b\[([\d;]*)m")
+
+
+def hues(text: str) -> set[str]:
+    """The colours of a screen that are no grey."""
+    found = set()
+    for codes in SGR.findall(text):
+        for kind, number in re.findall(r"\b([34]8;5);(\d+)", codes):
+            grey = int(number) >= 232 or int(number) in (0, 7, 8, 15, 16, 59, 102, 145, 188, 231)
+            found |= set() if grey else {f"{kind};{number}"}
+        for number in re.sub(r"\b[34]8;[25];[\d;]+", "", codes).split(";"):
+            if number and int(number) in {*range(31, 37), *range(41, 47), *range(91, 97)}:
+                found.add(number)
+    return found
+
+
+@pytest.mark.parametrize("term", ["screen", "xterm", "linux", "xterm-256color"])
 @pytest.mark.parametrize("colour", ["", "NO_COLOR=1"])
 def test_other_terminals(term: str, colour: str, tmux: Tmux, home: Home) -> None:
     command = (
@@ -204,8 +154,16 @@ def test_other_terminals(term: str, colour: str, tmux: Tmux, home: Home) -> None
     )
     tmux.run("new-session", "-d", "-s", "w", "-x", "80", "-y", "24", command)
     tmux.wait("holds no run yet")
-    tmux.keys("3")
-    tmux.wait(r"\[3 Runs\]")
+    for key, title in zip("13452", ("Data", "Runs", "Play", "System", "Train"), strict=True):
+        tmux.keys(key)
+        shown = tmux.wait(rf"\[{key} {title}\]")
+        assert "? help" in tmux.wait(r"\? help"), shown
+    tmux.keys("f")
+    tmux.wait(r"\[a\].*|a letter goes there|no pane or field")
+    tmux.keys("Escape")
+    tmux.wait(r"\? help")
+    coloured = hues(tmux.run("capture-pane", "-e", "-p", "-t", "w"))
+    assert bool(coloured) is not bool(colour), coloured
 
 
 def test_it_ends_with_a_terminal_that_does_not_control_it(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The Train screen: layouts by snapshot, behaviour by keys over frozen data."""
 
+import itertools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -261,13 +263,48 @@ async def test_the_gpu_is_named_with_its_memory(frozen_app: MakeApp) -> None:
 
 def test_eta_counts_evaluations_too() -> None:
     shown = running()
-    # 63 steps of 0.8 s; one evaluation of 1.5 s every 40 steps.
-    assert eta(shown) == pytest.approx(63 * (0.8 + 1.5 / 40))
+    # 63 steps of 0.8 s; evaluations of 1.5 s at 80 and 120; the test took 2.0 s before training.
+    recipe = "[train]\neval_steps = 40\nsave_steps = 40\n"
+    assert eta(replace(shown, recipe=recipe)) == pytest.approx(63 * 0.8 + 2 * 1.5 + 2.0)
+    assert eta(shown) == pytest.approx(63 * (0.8 + 1.5 / 40) + 2.0), "as often as so far"
     assert eta(detail(row(step=None, max_steps=10), 0)) is None
+
+
+def test_when_the_journal_s_last_line_was_is_said_in_words_that_seldom_change() -> None:
+    shown = running()
+    lines = {late: state_lines(shown, 100, NOW - 1 + late)[0].plain for late in range(200)}
+    for late, said in ((0, "0 s"), (4, "4 s"), (7, "5 s"), (14, "10 s"), (59, "55 s")):
+        assert f"line {said} ago" in lines[late]
+    assert "silent for 1 min 00 s" in lines[61] and "silent for 3 min 10 s" in lines[199]
+    words = [re.search(r"(line|silent for) [^·]*", line)[0] for line in lines.values()]  # type: ignore[index]
+    changes = sum(a != b for a, b in itertools.pairwise(words[5:]))
+    assert changes <= 200 / 5
+
+
+def test_the_best_evaluation_is_said_with_step_and_time() -> None:
+    shown = running()
+    for one in shown.evaluations:
+        one["t"] = NOW - 200
+    best = state_lines(shown, 72, NOW)[3].plain
+    assert "best 2.989 at step 40, 3 min ago" in best
 
 
 def test_a_silent_run_is_said_to_be_silent() -> None:
     shown = running()
     late = state_lines(shown, 100, NOW + 500)[0].plain
-    assert "silent for 8 min 21 s" in late
+    assert "silent for 8 min 20 s" in late
     assert "silent" not in state_lines(shown, 100, NOW)[0].plain
+
+
+async def test_a_recipe_that_comes_when_the_workbench_is_being_left(frozen_app: MakeApp) -> None:
+    """Seen as a crash, with an exit status of 1, where somebody left at once."""
+    from tui.widgets.recipeform import Loaded
+
+    app = frozen_app()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        form = app.screen.query_one(RecipeForm)
+        await form.remove_children()
+        form.post_message(Loaded("demo", None, "", ()))
+        await settle(pilot)
+    assert app.return_code in (0, None)

@@ -88,7 +88,7 @@ def test_the_program_obeys_and_says_so(tmp_path: Path, monkeypatch: pytest.Monke
         app.wait_for(rb"This machine")
         assert app.process.poll() is None
         app.press("Q")
-        assert app.ended() == 0
+        assert app.ended() == 0, app.written[-3000:].decode()
 
 
 def test_a_wrong_file_keeps_the_terminal_as_it_is(

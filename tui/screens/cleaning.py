@@ -14,6 +14,7 @@ from textual.widgets import Input, Static
 from engine.errors import UserError
 from engine.recipe import DataSection, Recipe, load_recipe
 from engine.text import clip, safe
+from tui import keymap
 from tui.sourcelook import field_of, look_at
 from tui.widgets.field import Choice, Field, Press
 
@@ -61,6 +62,7 @@ class CleanForm(ModalScreen[Answer | None], inherit_bindings=False):
         ("tab,down", "next", "next field"),
         ("shift+tab,up", "previous", "field before"),
         ("ctrl+j,f5", "start", "start"),
+        (",".join(keymap.keys_of("jump_pane")), "app.jump_pane", "go to a field"),
     ]
     DEFAULT_CSS = """
     CleanForm .dialog { padding: 0 2; width: 92; scrollbar-size-vertical: 1; }

@@ -155,6 +155,8 @@ class RecipeForm(VerticalScroll, can_focus=False):
             await self.mount_all(self._parts())
             self._fields = {field.key: field for field in self.query(Field)}
         self._builtins = message.builtins
+        if not self.query("#builtins"):  # the workbench was left while the recipe was read
+            return
         listed = " · ".join(message.builtins)
         self.query_one("#builtins", Static).update(Text(f"{listed} · or a TOML file"))
         self.field("recipe").wrong(message.error)

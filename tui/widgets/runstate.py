@@ -2,14 +2,14 @@
 
 import textwrap
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.text import Text
 from textual.app import RenderResult
 from textual.geometry import Size
 from textual.widget import Widget
 
-from engine.history.pace import RECENT_STEPS, seconds_left
+from engine.history.pace import RECENT_STEPS, Told, rhythm_of, seconds_left, silence_limit
 from engine.history.row import ENDS, seconds
 from engine.text import clip, safe_line
 from tui import words
@@ -19,20 +19,36 @@ from tui.widgets.gauge import bar_text
 
 if TYPE_CHECKING:
     from engine.history.row import RunRow
+    from tui.app import WorkbenchApp
 
 __all__ = ["RunState", "eta", "state_lines"]
 
 ENDING_LINES = 2
 """Lines that each of what was tried, what was missing and what is next may take."""
-SILENT_SECONDS = 60
-"""A live run that wrote nothing for so long is said to be silent."""
+CLOCK_SECONDS = 1.0
 
 
-def eta(detail: RunDetail) -> float | None:
-    """Seconds until the last step; None: not known."""
+def _told(detail: RunDetail) -> Told:
     series = detail.series.get("step_seconds")
     recent = series[1][-RECENT_STEPS:] if series is not None else ()
-    return seconds_left(detail.row, recent, detail.evaluations)
+    return Told(recent, detail.evaluations, detail.checkpoints, detail.samples)
+
+
+def eta(detail: RunDetail, now: float | None = None) -> float | None:
+    """Seconds until the run ends; None: not known."""
+    return seconds_left(detail.row, _told(detail), rhythm_of(detail.recipe), now)
+
+
+def _last_line(detail: RunDetail, now: float) -> str:
+    """How long ago the journal's last line was written; of a run that writes none for longer than
+    it ever should, that it is silent."""
+    row = detail.row
+    if not row.last_event or row.state == "queued":
+        return ""
+    ago = now - row.last_event
+    if ago > silence_limit(row, _told(detail)):
+        return f"silent for {words.duration(ago // 10 * 10)}"
+    return f"line {words.lately(row.last_event, now)}"
 
 
 def _pair(line: Text, label: str, value: str, strong: bool = True) -> None:
@@ -45,6 +61,7 @@ def _pair(line: Text, label: str, value: str, strong: bool = True) -> None:
 class _Head:
     row: "RunRow"
     now: float
+    last_line: str
 
     def line(self, width: int) -> Text:
         row = self.row
@@ -56,7 +73,7 @@ class _Head:
         rest = []
         if (row.attempt or 1) > 1:
             rest.append(f"attempt {row.attempt}")
-        if row.state == "starting" and row.phase:
+        if row.state in ("starting", "running") and row.phase:
             rest.append(row.phase)
         elif row.state == "queued":
             rest.append("waits to be started")
@@ -67,8 +84,8 @@ class _Head:
             rest.append(words.duration(spent))
         if row.state in ENDS and row.ended:
             rest.append(words.when(row.ended, self.now))
-        elif row.last_event and self.now - row.last_event > SILENT_SECONDS:
-            rest.append(f"silent for {words.duration(self.now - row.last_event)}")
+        elif self.last_line:
+            rest.append(self.last_line)
         if row.model and row.device:
             rest.append(f"{row.model.rsplit('/', 1)[-1]} on {row.device}")
         if rest:
@@ -81,8 +98,8 @@ class _Head:
 def state_lines(detail: RunDetail, width: int, now: float) -> list[Text]:
     """State, progress, speed, evaluation, and for an ended run how and why."""
     row = detail.row
-    lines = [_Head(row, now).line(width)]
-    lines.append(_progress(detail, width))
+    lines = [_Head(row, now, _last_line(detail, now)).line(width)]
+    lines.append(_progress(detail, width, now))
     speed = Text(no_wrap=True, overflow="ellipsis", end="")
     _pair(speed, "loss", words.loss(row.loss))
     _pair(speed, "lr", words.rate(row.learning_rate))
@@ -93,8 +110,7 @@ def state_lines(detail: RunDetail, width: int, now: float) -> list[Text]:
     lines.append(speed)
     best = Text(no_wrap=True, overflow="ellipsis", end="")
     _pair(best, "validation", words.loss(row.eval_loss))
-    where = f" at step {row.best_step}" if row.best_step is not None else ""
-    _pair(best, "best", words.loss(row.best_eval_loss) + where)
+    _pair(best, "best", words.loss(row.best_eval_loss) + _when_best(detail, now))
     tests = {
         found.get("which"): found for found in detail.evaluations if found.get("split") == "test"
     }
@@ -112,11 +128,28 @@ def state_lines(detail: RunDetail, width: int, now: float) -> list[Text]:
     return lines
 
 
+def _when_best(detail: RunDetail, now: float) -> str:
+    """At which step the best evaluation was, and of a live run how long ago."""
+    row = detail.row
+    if row.best_step is None:
+        return ""
+    where = f" at step {row.best_step}"
+    if row.state in ENDS:
+        return where
+    times = (
+        one["t"]
+        for one in reversed(detail.evaluations)
+        if one.get("which") == "during" and one.get("step") == row.best_step and one.get("t")
+    )
+    at = next(times, None)
+    return where if at is None else f"{where}, {words.lately(at, now)}"
+
+
 def _checkpoint(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def _progress(detail: RunDetail, width: int) -> Text:
+def _progress(detail: RunDetail, width: int, now: float) -> Text:
     row = detail.row
     step, last = row.step or 0, row.max_steps or 0
     _, colour = STATES.get(row.state, ("?", "#87d787"))
@@ -128,8 +161,8 @@ def _progress(detail: RunDetail, width: int) -> Text:
         tail.append(" no step yet")
     if row.epoch is not None and width >= 56:
         tail.append(f"  epoch {row.epoch:.2f}", "#9e9e9e")
-    left = eta(detail) if row.state in ("running", "stopping") else None
-    if left is not None and step < last:
+    left = eta(detail, now) if row.state == "running" else None
+    if left is not None:
         tail.append("  ETA ", "#9e9e9e")
         tail.append(words.duration(left), "bold")
     room = max(4, width - tail.cell_len)
@@ -209,6 +242,15 @@ class RunState(Widget):
         self._lines: list[Text] = []
         self._now = 0.0
         self._asked = ""
+
+    def on_mount(self) -> None:
+        self.set_interval(CLOCK_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        """Times go on without a journal line; repaints only if a word changed."""
+        detail = self._detail
+        if detail is not None and detail.row.state not in ENDS and self.screen.is_current:
+            self.show(detail, cast("WorkbenchApp", self.app).clock(), self._asked)
 
     def show(self, detail: RunDetail | None, now: float, asked: str = "") -> None:
         """``now``: seconds since the epoch, for "silent for" and "ago"; ``asked``: what was asked
