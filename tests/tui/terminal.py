@@ -31,8 +31,9 @@ DANGEROUS = re.compile(
 class PtyApp:
     """The workbench on a home, in a pty of its own; everything it wrote is in ``written``."""
 
-    def __init__(self, home: Path, columns: int = 120, lines: int = 40) -> None:
-        self.home, self.columns, self.lines = home, columns, lines
+    def __init__(self, home: Path, columns: int = 120, lines: int = 40, *words: str) -> None:
+        """``words``: further ones of the command line."""
+        self.home, self.columns, self.lines, self.words = home, columns, lines, words
         self.written = b""
 
     def __enter__(self) -> "PtyApp":
@@ -40,7 +41,7 @@ class PtyApp:
         fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", self.lines, self.columns, 0, 0))
         environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui", "--home", str(self.home)],
+            [sys.executable, "-m", "tui", "--home", str(self.home), *self.words],
             stdin=child, stdout=child, stderr=child, env=environment, start_new_session=True,
             cwd=self.home,
         )  # fmt: skip

@@ -84,9 +84,9 @@ class TrainScreen(TrainViews):
     # --- what is shown
 
     def _row(self) -> "RunRow | None":
-        rows = self.workbench.snapshot.rows
-        picked = next((row for row in rows if row.id == self._picked), None)
-        return picked or next(iter(self.workbench.snapshot.live), None) or next(iter(rows), None)
+        snapshot = self.workbench.snapshot
+        picked = snapshot.by_id.get(self._picked or "")
+        return picked or next(iter(snapshot.live), None) or next(iter(snapshot.rows), None)
 
     def chosen(self) -> "RunRow | None":
         return self._row()
