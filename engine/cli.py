@@ -66,6 +66,12 @@ def build_parser() -> _Parser:
     parser.add_argument("--home", metavar="DIR", default=None, help="home folder")
     parser.set_defaults(json=False)
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    parser.add_argument(
+        "--low-bandwidth",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="draw charts and logs every 5 s; default: when the link turns out to be slow",
+    )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 
     def verb(name: str, run: str, help: str, *parents: _Parser) -> _Parser:

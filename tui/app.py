@@ -11,6 +11,8 @@ from typing import Any
 from textual import events
 from textual._context import active_app
 from textual.app import App, SystemCommand
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
 from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
@@ -20,6 +22,7 @@ from engine.home import Home, open_home, private_umask
 from engine.text import safe_line
 from tui import acts, keymap
 from tui.acts import Reading
+from tui.bandwidth import SLOW_SECONDS, Link, TimedDriver
 from tui.feed import Changed, Feed, Snapshot, StoreFeed
 from tui.filters import UnsafeText
 from tui.garbage import IdleCollector, collect_rarely
@@ -94,12 +97,14 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         home_words: str | None = None,
         read_system: Callable[[], Reading] | None = None,
         start: str = "train",
+        link: Link | None = None,
     ) -> None:
         self.DEFAULT_MODE = start  # type: ignore[misc]  # read by App.__init__
         super().__init__()
         self.home = home
         self.home_words = _short(home) if home_words is None else home_words
-        self.feed: Feed = feed or StoreFeed(home)
+        self.link = link or Link()
+        self.feed: Feed = feed or StoreFeed(home, self.link)
         self.clock = clock
         self.read_system: Callable[[], Reading] = read_system or partial(acts.read_system, home)
         self.snapshot = Snapshot()
@@ -130,10 +135,15 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     def get_line_filters(self) -> Sequence[LineFilter]:
         return [*super().get_line_filters(), self._unsafe]
 
+    def get_driver_class(self) -> type[Driver]:
+        usual = super().get_driver_class()
+        return TimedDriver if usual is LinuxDriver else usual
+
     def get_system_commands(self, screen: Screen) -> list[SystemCommand]:
         return []
 
     def on_mount(self) -> None:
+        self.link.changed = lambda: self.call_later(self._link_changed)
         self.set_interval(COLLECT_SECONDS, self._idle.look)
         self.when_painted(lambda: self.feed.start(self.post_message))
         self.when_painted(lambda: threading.Thread(target=_import_screens, daemon=True).start())
@@ -154,6 +164,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             for callback in self._waiting:
                 self.call_later(callback)
             self._waiting.clear()
+        if isinstance(self._driver, TimedDriver):
+            self._driver.ask()
 
     def on_unmount(self) -> None:
         self.feed.stop()
@@ -175,6 +187,22 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         if row.state == "running" and row.max_steps:
             words += f" {100 * (row.step or 0) // row.max_steps} %"
         return row.state, words + (f" +{len(live) - 1}" if len(live) > 1 else "")
+
+    # --- the link to the terminal
+
+    def _link_changed(self) -> None:
+        """It turned itself on or off, as the link showed."""
+        self._say_link("slow link: " if self.link.low else "the link is fast again: ")
+
+    def _say_link(self, why: str = "") -> None:
+        low = f"low bandwidth, charts and logs every {SLOW_SECONDS:.0f} s"
+        self.say(why + (low if self.link.low else "charts and logs as they come"))
+        if isinstance(self.screen, WorkbenchScreen):
+            self.screen.refresh_bars()
+
+    def action_low_bandwidth(self) -> None:
+        self.link.choose(not self.link.low)
+        self._say_link()
 
     # --- words to the user
 
@@ -250,8 +278,11 @@ def _short(home: Home) -> str:
     return "~" + path[len(own) :] if path == own or path.startswith(own + os.sep) else path
 
 
-def run_app(home: str | None, mouse: bool = True) -> int:
-    """Open the workbench on the home at ``home``; returns the exit status."""
+def run_app(home: str | None, mouse: bool = True, low_bandwidth: bool | None = None) -> int:
+    """Open the workbench on the home at ``home``; returns the exit status.
+
+    ``low_bandwidth``: what lives by itself is drawn rarely; None: when the link turns out slow.
+    """
     private_umask()
     opened = open_home(home)
     for name in ("COLUMNS", "LINES"):  # exported ones would hide the terminal's real size
@@ -260,6 +291,6 @@ def run_app(home: str | None, mouse: bool = True) -> int:
     gc.freeze()
     collect_rarely()
     end_with_terminal()
-    app = WorkbenchApp(opened)
+    app = WorkbenchApp(opened, link=Link(low_bandwidth))
     app.run(mouse=mouse)
     return app.return_code or 0  # 1 after a crash, when run() itself returns None

@@ -17,6 +17,7 @@ from textual.message import Message
 
 from engine.history.row import ENDS
 from engine.home import Home
+from tui.bandwidth import SLOW_SECONDS, Link
 
 if TYPE_CHECKING:
     from engine.history.queries import SweepRow
@@ -130,8 +131,9 @@ class Feed(Protocol):
 class StoreFeed:
     """The real feed: a thread over ``runs.db`` and the journals."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, link: Link | None = None) -> None:
         self.home = home
+        self._link = link or Link()
         self._watched: frozenset[str] = frozenset()
         self._wake = threading.Event()
         self._stopped = False
@@ -153,6 +155,10 @@ class StoreFeed:
         if self._thread:
             self._thread.join(timeout=2)
 
+    def _may_tell(self, now: Snapshot, told: Snapshot) -> bool:
+        at_once = not self._link.low or _happened(now) != _happened(told)
+        return self._link.due("feed", 0.0 if at_once else SLOW_SECONDS)
+
     def _run(self, post: Callable[[Message], Any]) -> None:
         try:
             from engine.history import benches, ingest, queries, store
@@ -162,6 +168,7 @@ class StoreFeed:
             return
         details = DetailReader(self.home, queries)
         reader = _Reader(self.home, store, ingest, queries, benches, details)
+        held, told = None, Snapshot()
         while not self._stopped:
             began = time.monotonic()
             self._wake.clear()
@@ -169,11 +176,28 @@ class StoreFeed:
                 snapshot = reader.look(self._watched)
             except Exception as error:  # a locked or broken store is shown, and tried again
                 snapshot = reader.failed(error)
-            if snapshot is not None and not self._stopped:
-                snapshot.sweeps, snapshot.by_id  # noqa: B018  # made here, not on the event loop
-                post(Changed(snapshot))
+            held = snapshot or held
+            if held is not None and not self._stopped and self._may_tell(held, told):
+                held.sweeps, held.by_id  # noqa: B018  # made here, not on the event loop
+                post(Changed(held))
+                told, held = held, None
             if not reader.more:
                 self._wake.wait(max(0.05, TICK_SECONDS - (time.monotonic() - began)))
+
+
+def _happened(snapshot: Snapshot) -> tuple[Any, ...]:
+    """What is told at once over a slow link too: all but more steps and more lines of a log."""
+    return (
+        snapshot.loaded,
+        snapshot.error,
+        [(row.id, row.state, row.phase, row.attempt) for row in snapshot.rows],
+        {
+            id: (one.controls, one.notices, one.notes, one.samples, len(one.evaluations))
+            for id, one in snapshot.details.items()
+        },
+        snapshot.tags,
+        snapshot.benches,
+    )
 
 
 class _Reader:

@@ -187,6 +187,7 @@ ACTIONS: tuple[Action, ...] = (
         palette=False,
         app=True,
     ),
+    Action("low_bandwidth", ("M",), "low bandwidth: live panes every 5 s, or not", app=True),
     Action("leave", ("q",), "leave the workbench; training goes on", app=True),
     Action(
         "interrupt", ("ctrl+c",), "copy; twice: leave, training goes on", palette=False, app=True

@@ -38,13 +38,17 @@ LIVE_STEPS = 5_000
 WHOLE = 1_000_000
 TICKS = os.sysconf("SC_CLK_TCK")
 
+FOCUSED = "\u250f".encode()
+"""A pane with the focus has a heavy border."""
+MARK = "\u203a".encode()
 KEYS = {
-    "train": ("2", rb"2 Train\]", [("L", rb"loss \(log\)"), ("L", rb" loss (\x1b\[[0-9;]*m)*\xe2")]),
-    "runs": ("3", rb"3 Runs\]", [("j", "\u203a".encode()), ("j", "\u203a".encode()), ("k", "\u203a".encode())]),
-    "system": ("5", rb"5 System\]", [("?", rb"type to search"), ("\x03", rb"5 System\]")]),
-    "screens": ("2", rb"2 Train\]", [("3", rb"3 Runs\]"), ("5", rb"5 System\]"), ("2", rb"2 Train\]")]),
-}  # fmt: skip
-"""Name -> (key of the screen, how one knows it, keys in turn and how one knows their effect)."""
+    "train": ("2", [("L", rb"loss \(log\)"), ("L", rb" loss (\x1b\[[0-9;]*m)*\xe2")]),
+    "runs": ("3", [("j", MARK), ("j", MARK), ("k", MARK)]),
+    "system": ("5", [("\t", FOCUSED)]),
+    "screens": ("2", [("3", rb"3 Runs\]"), ("5", rb"5 System\]"), ("2", rb"2 Train\]")]),
+    "help": ("3", [("?", rb"type to search"), ("\x03", rb"3 Runs\]")]),
+}
+"""Name -> (key of the screen, keys in turn and how one knows their effect)."""
 
 
 # --- the home
@@ -158,7 +162,7 @@ class Meter(PtyApp):
 
 
 def measure(app: Meter, name: str, seconds: float, keys: int) -> str:
-    key, there, turn = KEYS[name]
+    key, turn = KEYS[name]
     app.press(key)
     app.read_for(3.0)
     busy = "", ""
@@ -215,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{options.runs} finished runs, a log of {size / 1e9:.2f} GB\n{HEAD}", flush=True)
         names = options.screens.split(",")
         for name in names:
-            seconds = options.seconds if name != "screens" else 0.0
+            seconds = options.seconds if name in ("train", "runs", "system") else 0.0
             print(measure(app, name, seconds, options.keys // len(names)), flush=True)
 
 

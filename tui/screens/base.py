@@ -87,7 +87,8 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
             return
         self.minimise_hidden()
         app = self.workbench
-        self.query_one(HeaderBar).show(self.SCREEN, app.home_words, app.live_words())
+        header = self.query_one(HeaderBar)
+        header.show(self.SCREEN, app.home_words, app.live_words(), app.link.low)
         self.query_one(FooterBar).show(hints(self))
 
     def minimise_hidden(self) -> None:

@@ -100,7 +100,7 @@ class SystemScreen(WorkbenchScreen):
     def on_mount(self) -> None:
         for id in ("gpus", "host", "ours", "versions", "doctor", "bench"):
             self.query_one(f"#{id}", LinesView).show([("reading …", QUIET)])
-        self._timer = self.set_interval(REFRESH_SECONDS, self._refresh, pause=True)
+        self._timer = self.set_interval(REFRESH_SECONDS, self._tick, pause=True)
 
     def on_screen_resume(self) -> None:
         self._timer.resume()
@@ -116,6 +116,10 @@ class SystemScreen(WorkbenchScreen):
         self._refresh()
 
     # --- reading
+
+    def _tick(self) -> None:
+        if self.workbench.link.due("system"):
+            self._refresh()
 
     def _refresh(self) -> None:
         if not self._reading:

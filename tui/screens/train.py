@@ -159,13 +159,14 @@ class TrainScreen(TrainViews):
 
     def _tick(self) -> None:
         """Once a second: elapsed times of a live run; repaints only if a word changed."""
-        if self.is_current and self._detail is not None and self._detail.row.state not in ENDS:
+        lives = self._detail is not None and self._detail.row.state not in ENDS
+        if self.is_current and lives and self.workbench.link.due("state"):
             self._show_state()
 
     # --- the machine
 
     def _read(self) -> None:
-        if self.is_current and not self._reading:
+        if self.is_current and not self._reading and self.workbench.link.due("machine"):
             self._reading = True
             self._read_machine()
 
