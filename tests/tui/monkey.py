@@ -54,12 +54,12 @@ class Monkey:
             key = self._key(screen)
             self.pressed.append(key)
             await self.pilot.press(key)
-            self.look()
+            await self.look()
             if resize_every and number % resize_every == 0:
                 size = tuple(map(self.chance.randint, TINY, HUGE))
                 self.pressed.append(f"{size[0]}x{size[1]}")
                 await self.pilot.resize_terminal(*size)
-                self.look()
+                await self.look()
             if number % 25 == 0:
                 await self.home(screen)
         await self.home(screen)
@@ -78,7 +78,7 @@ class Monkey:
         await self._press(str(1 + list(keymap.SCREENS).index(screen)))
         await self._out()  # of what was left open over it
         await settle(self.pilot)
-        self.look()
+        await self.look()
         now = self.app.screen
         if not isinstance(now, WorkbenchScreen) or screen != now.SCREEN:
             self.fail(f"{now!r} instead of {screen}")
@@ -95,14 +95,20 @@ class Monkey:
         self.pressed.append(key)
         await self.pilot.press(key)
 
-    def look(self) -> None:
+    async def look(self) -> None:
+        """What is on the screen now; a pane that is still being filled gets its time."""
+        if self._blank():
+            await settle(self.pilot)
         if self.app._exception is not None:
             raise AssertionError(self._told("an exception")) from self.app._exception
         if not self.app.is_running:
             self.fail("it ended")
-        lines = [strip.text.strip() for strip in self.app.screen._compositor.render_strips()]
-        if sum(bool(line) for line in lines) < 2:
+        if self._blank():
             self.fail("a blank screen")
+
+    def _blank(self) -> bool:
+        lines = [strip.text.strip() for strip in self.app.screen._compositor.render_strips()]
+        return sum(bool(line) for line in lines) < 1
 
     def fail(self, what: str) -> None:
         raise AssertionError(self._told(what))
