@@ -20,7 +20,7 @@ from engine.history.ingest import ingest_all
 from engine.history.store import open_store
 from engine.home import Home, open_home
 from tests.bench import homes
-from tests.bench.load import Meter
+from tests.bench.load import Meter, quantile
 
 FOOTER = rb"commands"
 """The last line's last word: the frame is whole."""
@@ -45,10 +45,18 @@ def make_home(path: Path, runs: int, steps: int) -> Home:
     return home
 
 
-def told(name: str, times: list[float]) -> str:
-    times.sort()
-    middle, worst = times[len(times) // 2], times[-1]
-    return f"| {name} | {1000 * middle:.0f} | {1000 * worst:.0f} | {len(times)} |"
+Timed = list[tuple[float, float]]
+"""(seconds, CPU seconds of the program in them)."""
+
+
+def told(name: str, times: Timed) -> str:
+    took, spent = [1000 * one for one, _ in times], [1000 * one for _, one in times]
+    middle, worst, cpu = quantile(took, 0.5), max(took), quantile(spent, 0.5)
+    return f"| {name} | {middle:.0f} | {worst:.0f} | {cpu:.0f} | {len(times)} |"
+
+
+def seen(app: Meter, pattern: bytes, began: float, spent: float = 0.0) -> tuple[float, float]:
+    return app.see(pattern) - began, app.spent() - spent
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,10 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--times", type=int, default=10)
     options = parser.parse_args(arguments)
-    first: list[float] = []
-    chart: list[float] = []
-    other: list[float] = []
-    whole: list[float] = []
+    first: Timed = []
+    chart: Timed = []
+    other: Timed = []
+    whole: Timed = []
     with contextlib.ExitStack() as stack:
         path = options.home or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         home = make_home(path, options.runs, options.steps)
@@ -69,22 +77,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for _ in range(options.times):
             began = time.monotonic()
             with Meter(home.path) as app:
-                first.append(app.see(FOOTER) - began)
-                chart.append(app.see(SMOOTHED) - began)
+                first.append(seen(app, FOOTER, began))
+                chart.append(seen(app, SMOOTHED, began))
                 app.read_for(2.0)
                 for _ in range(5):
-                    pressed = time.monotonic()
+                    pressed, spent = time.monotonic(), app.spent()
                     app.press("n")
-                    other.append(app.see(SMOOTHED) - pressed)
+                    other.append(seen(app, SMOOTHED, pressed, spent))
                     app.read_for(0.5)
                 app.press("3")
                 app.read_for(1.0)
                 for _ in range(5):
                     app.press("j")
                     app.read_for(0.3)
-                    pressed = time.monotonic()
+                    pressed, spent = time.monotonic(), app.spent()
                     app.press("\r")
-                    whole.append(app.see(SMOOTHED) - pressed)
+                    whole.append(seen(app, SMOOTHED, pressed, spent))
                     app.read_for(0.5)
                     app.press("\x1b")
                     app.read_for(0.5)
@@ -92,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{options.runs} runs x {options.steps} steps, load {os.getloadavg()[0]:.1f};", end=" "
         )
         print(f"journals {sizes[0]:.2f} GB, runs.db {sizes[1]:.2f} GB")
-        print("| from | median ms | longest | of |\n| --- | --- | --- | --- |")
+        print("| from | median ms | longest | CPU ms | of |\n| --- | --- | --- | --- | --- |")
         print(told("start to the first whole frame", first))
         print(told("start to the newest run's chart", chart))
         print(told("`n` on Train to the other run's chart", other))
