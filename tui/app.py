@@ -174,7 +174,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     def on_changed(self, message: Changed) -> None:
         self.snapshot = message.snapshot
-        if isinstance(self.screen, WorkbenchScreen):
+        # While the workbench is left there is no screen any more, but maybe a last message.
+        if self.screen_stack and isinstance(self.screen, WorkbenchScreen):
             self.screen.receive(message.snapshot)
 
     def live_words(self) -> tuple[str, str] | None:
@@ -192,7 +193,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     def _link_changed(self) -> None:
         """It turned itself on or off, as the link showed."""
-        self._say_link("slow link: " if self.link.low else "the link is fast again: ")
+        if self.screen_stack:
+            self._say_link("slow link: " if self.link.low else "the link is fast again: ")
 
     def _say_link(self, why: str = "") -> None:
         low = f"low bandwidth, charts and logs every {SLOW_SECONDS:.0f} s"

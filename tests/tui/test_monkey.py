@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from engine.home import Home
-from tests.tui.conftest import failed, finished, running
+from tests.tui.conftest import failed, finished, running, settle
 from tests.tui.monkey import Monkey, tame
 from tui import keymap
 from tui.app import WorkbenchApp
+from tui.feed import Changed, Snapshot
 
 SEED = int(os.environ.get("TUNEBENCH_MONKEY_SEED", "6"))
 KEYS = 60
@@ -31,3 +32,13 @@ async def test_random_keys_break_nothing(
         async with app.run_test(size=(120, 40)) as pilot:
             await Monkey(app, pilot, SEED).play(screen, KEYS, resize_every=20)
     assert asyncio.all_tasks() == before, "tasks that outlive the workbench"
+
+
+async def test_a_last_message_while_leaving_is_no_error(
+    frozen_app: Callable[..., WorkbenchApp],
+) -> None:
+    app = frozen_app(running())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+    app.on_changed(Changed(Snapshot(loaded=True)))
+    app._link_changed()
