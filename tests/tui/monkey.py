@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from textual.widgets import Input, TextArea
 
 from tests.tui.conftest import settle
 from tui import keymap
@@ -74,7 +75,6 @@ class Monkey:
     async def home(self, screen: str) -> None:
         """Out of whatever is open, and to the screen: what esc cannot leave is a defect too."""
         await self._out()
-        await self._press("escape")
         await self._press(str(1 + list(keymap.SCREENS).index(screen)))
         await self._out()  # of what was left open over it
         await settle(self.pilot)
@@ -84,12 +84,14 @@ class Monkey:
             self.fail(f"{now!r} instead of {screen}")
 
     async def _out(self) -> None:
+        """Out of dialogs, of what lies over a screen, and of inputs, where digits are text."""
         for _ in range(12):
             on_top = self.app.screen
-            if isinstance(on_top, WorkbenchScreen) and on_top.SCREEN in keymap.SCREENS:
+            over = not isinstance(on_top, WorkbenchScreen) or on_top.SCREEN not in keymap.SCREENS
+            if not over and not isinstance(on_top.focused, Input | TextArea):
                 return
             await self._press("escape")
-        self.fail(f"esc does not leave {self.app.screen!r}")
+        self.fail(f"esc does not leave {self.app.screen!r}, {self.app.focused!r}")
 
     async def _press(self, key: str) -> None:
         self.pressed.append(key)
