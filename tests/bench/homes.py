@@ -86,10 +86,12 @@ def beginning(steps: int) -> Iterator[dict[str, Any]]:
     yield _line(BEGAN + 20, "state", state="running", max_steps=steps, resume_step=0, **FACTS)
 
 
-def journal(steps: int, seed: int, end: str | None = "finished") -> Iterator[dict[str, Any]]:
-    """The events of a whole run; without ``end`` those of one that still runs."""
+def journal(
+    steps: int, seed: int, end: str | None = "finished", whole: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """The events of a whole run; without ``end`` of one that goes on, up to step ``whole``."""
     chance = random.Random(seed)
-    yield from beginning(steps)
+    yield from beginning(whole or steps)
     t = BEGAN + 20
     yield evaluation(0, steps, t, "before")
     for step in range(1, steps + 1):

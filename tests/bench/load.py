@@ -62,7 +62,7 @@ def make_home(path: Path, runs: int, steps: int, gigabytes: float) -> Home:
         homes.write_runs(home, runs, steps)
         (path / "made").write_text(f"{runs} {steps}")
     assert (path / "made").read_text() == f"{runs} {steps}", f"{path} holds other runs: remove it"
-    live = homes.as_bytes(homes.journal(LIVE_STEPS, 99, None))
+    live = homes.as_bytes(homes.journal(LIVE_STEPS, 99, None, WHOLE))
     for number in (runs, runs + 1):
         folder = live_run(home, number)
         if folder.path.exists():
