@@ -7,6 +7,7 @@ from rich.cells import cell_len
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
+from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
@@ -43,6 +44,8 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
     """
 
     SCREEN: ClassVar[str]
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+    """Textual paints the whole screen anew with it, 19 kB a tab; widgets repaint by themselves."""
     _presented = False
     _styled: object = None
     BINDINGS = keymap.bindings("")
