@@ -72,6 +72,12 @@ def build_parser() -> _Parser:
         default=None,
         help="draw charts and logs every 5 s; default: when the link turns out to be slow",
     )
+    parser.add_argument(
+        "--light",
+        action="store_true",
+        default=os.environ.get("TUNEBENCH_COLOURS", "").lower() == "light",
+        help="colours for a light terminal (or TUNEBENCH_COLOURS=light)",
+    )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 
     def verb(name: str, run: str, help: str, *parents: _Parser) -> _Parser:

@@ -24,7 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         load_user_keys(keys_file())
         from tui.app import run_app
 
-        return run_app(args.home, mouse=not args.no_mouse, low_bandwidth=args.low_bandwidth)
+        return run_app(
+            args.home,
+            mouse=not args.no_mouse,
+            light=args.light,
+            low_bandwidth=args.low_bandwidth,
+        )
     except UserError as error:
         from engine.text import safe_line
 

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from engine.jobs.branch import Change
     from engine.jobs.folder import RunFolder
     from engine.recipe import Recipe
+    from engine.system.gpu import GpuState
+    from engine.system.gpu_events import GpuEvent
+    from engine.system.host import Host
 
 __all__ = [
     "Reading",
@@ -42,6 +45,10 @@ class Reading:
     host_total: int | None
     cpu: float | None
     disk_free: int | None
+    whole: "tuple[GpuState, Host] | None" = None
+    """The readings that it was made of, for the history; None: it is made up."""
+    events: "tuple[GpuEvent, ...]" = ()
+    """What went wrong with the GPUs since the reading before."""
 
 
 def start_run(home: Home, recipe: "Recipe", name: str | None) -> str:
@@ -178,6 +185,7 @@ def delete_run(home: Home, id: str) -> None:
 def read_system(home: Home) -> Reading:
     """GPUs and host, now; a few milliseconds."""
     from engine.system.gpu import read_gpus
+    from engine.system.gpu_events import poll_events
     from engine.system.host import read_host
 
     state = read_gpus()
@@ -192,4 +200,6 @@ def read_system(home: Home) -> Reading:
         host.memory_total,
         host.cpu_percent,
         host.disk_free,
+        (state, host),
+        tuple(poll_events()) if state.available else (),
     )

@@ -27,6 +27,8 @@ from tui.feed import Changed, Feed, Snapshot, StoreFeed
 from tui.filters import UnsafeText
 from tui.garbage import IdleCollector, collect_rarely
 from tui.hangup import end_with_terminal
+from tui.history import History
+from tui.light import LightColours
 from tui.screens.base import WorkbenchScreen, available
 from tui.theme import PLAIN
 
@@ -34,6 +36,8 @@ __all__ = ["WorkbenchApp", "run_app"]
 
 LEAVE_SECONDS = 2.0
 COLLECT_SECONDS = 3.0
+SAMPLE_SECONDS = 5.0
+"""How often the machine is read where no screen does."""
 """A second ctrl+c within this time leaves."""
 
 
@@ -71,7 +75,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     """The terminal workbench over one home.
 
     ``feed``, ``clock`` (seconds since the epoch) and ``read_system`` are injected by tests;
-    ``start`` is the id of the first screen.
+    ``start`` is the id of the first screen; ``light``: dark on a light ground.
     """
 
     CSS_PATH = "app.tcss"
@@ -98,6 +102,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         read_system: Callable[[], Reading] | None = None,
         start: str = "train",
         link: Link | None = None,
+        light: bool = False,
     ) -> None:
         self.DEFAULT_MODE = start  # type: ignore[misc]  # read by App.__init__
         super().__init__()
@@ -106,14 +111,18 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self.link = link or Link()
         self.feed: Feed = feed or StoreFeed(home, self.link)
         self.clock = clock
-        self.read_system: Callable[[], Reading] = read_system or partial(acts.read_system, home)
+        self._read_system = read_system or partial(acts.read_system, home)
+        self.history = History()
         self.snapshot = Snapshot()
+        self.pinned: str | None = None
+        """Id of the run that charts show beside every other."""
         self.presented = False
         """The first screen has got what it shows; painting it is next."""
         self._painted = False
         self._idle = IdleCollector()
         self._waiting: list[Callable[[], Any]] = []
         self._unsafe = UnsafeText()
+        self._light = LightColours(light)
         self._interrupted = float("-inf")
         self.register_theme(PLAIN)
         self.theme = "plain"
@@ -133,7 +142,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         await super().on_event(event)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), self._unsafe]
+        light = [self._light] if self._light.enabled else []
+        return [*super().get_line_filters(), *light, self._unsafe]
 
     def get_driver_class(self) -> type[Driver]:
         usual = super().get_driver_class()
@@ -147,6 +157,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         self.set_interval(COLLECT_SECONDS, self._idle.look)
         self.when_painted(lambda: self.feed.start(self.post_message))
         self.when_painted(lambda: threading.Thread(target=_import_screens, daemon=True).start())
+        self.set_interval(SAMPLE_SECONDS, self._sample)
 
     # --- what waits until something is to be seen
 
@@ -169,6 +180,21 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     def on_unmount(self) -> None:
         self.feed.stop()
+
+    # --- the machine
+
+    def read_system(self) -> Reading:
+        """GPUs and host, now; blocks for some milliseconds. The history keeps it."""
+        reading = self._read_system()
+        if reading.whole is not None:
+            self.history.add(self.clock(), *reading.whole, reading.events)
+        return reading
+
+    def _sample(self) -> None:
+        """A history without holes, whichever screen is looked at."""
+        ago = self.clock() - self.history.last  # negative after the clock was set back
+        if self._painted and not 0 <= ago < 0.9 * SAMPLE_SECONDS:
+            self.run_worker(self.read_system, thread=True, group="sample", exit_on_error=False)
 
     # --- the feed
 
@@ -258,6 +284,12 @@ class WorkbenchApp(App[int], inherit_bindings=False):
                 await owner.run_action(id)
                 return
 
+    def action_colours(self) -> None:
+        self._light.enabled = not self._light.enabled
+        for widget in self.screen.walk_children():
+            widget.refresh()
+        self.screen.refresh()
+
     def action_leave(self) -> None:
         self.exit(0)
 
@@ -280,7 +312,12 @@ def _short(home: Home) -> str:
     return "~" + path[len(own) :] if path == own or path.startswith(own + os.sep) else path
 
 
-def run_app(home: str | None, mouse: bool = True, low_bandwidth: bool | None = None) -> int:
+def run_app(
+    home: str | None,
+    mouse: bool = True,
+    light: bool = False,
+    low_bandwidth: bool | None = None,
+) -> int:
     """Open the workbench on the home at ``home``; returns the exit status.
 
     ``low_bandwidth``: what lives by itself is drawn rarely; None: when the link turns out slow.
@@ -293,6 +330,6 @@ def run_app(home: str | None, mouse: bool = True, low_bandwidth: bool | None = N
     gc.freeze()
     collect_rarely()
     end_with_terminal()
-    app = WorkbenchApp(opened, link=Link(low_bandwidth))
+    app = WorkbenchApp(opened, light=light, link=Link(low_bandwidth))
     app.run(mouse=mouse)
     return app.return_code or 0  # 1 after a crash, when run() itself returns None

@@ -59,6 +59,8 @@ class Line:
     pinned: bool = False
     tag: str = ""
     grown: Series | None = field(default=None, compare=False, repr=False)
+    quiet: bool = False
+    """Left out of the legend."""
 
     @classmethod
     def of(
@@ -69,8 +71,9 @@ class Line:
         *,
         pinned: bool = False,
         tag: str = "",
+        quiet: bool = False,
     ) -> "Line":
-        return cls(name, series.x, series.y, mark, pinned, tag, series)
+        return cls(name, series.x, series.y, mark, pinned, tag, series, quiet)
 
     @cached_property
     def points(self) -> Series:

@@ -68,6 +68,21 @@ def _of_log(screen: str, find: str = "search the log", show: str = "search") -> 
     ]
 
 
+def _of_charts(screen: str) -> list[Action]:
+    """What can be done with charts, on the screens that show some."""
+    return [
+        Action("inspect", ("v",), "read values under a cursor (h l move it)", screen, "", "Chart"),
+        Action("x_axis", ("x",), "x axis: steps, tokens, minutes, epochs", screen, "", "Chart"),
+        Action("zoom_in", ("plus", "equals_sign"), "zoom in (h l pan)", screen, "", "Chart"),
+        Action("zoom_out", ("minus",), "zoom out", screen, "", "Chart"),
+        Action("zoom_whole", ("0",), "show all of the x axis", screen, "", "Chart"),
+        Action("log_y", ("L",), "this chart on a logarithmic axis, or not", screen, "", "Chart"),
+        Action("smoothing", ("S",), "smoothing: none, 0.6, 0.9, 0.99", screen, "", "Chart"),
+        Action("pin", ("p",), "the run as baseline, above all charts", screen, "", "Chart"),
+        Action("export", ("Y",), "save the chart: SVG, or CSV of its points", screen, "", "Chart"),
+    ]
+
+
 ACTIONS: tuple[Action, ...] = (
     # --- Data
     Action(
@@ -123,14 +138,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("sample_now", ("y",), "answer the fixed prompts now", "train", "", "Train"),
     Action("next_run", ("n",), "the next run; in samples the next prompt", "train", "", "Train"),
     Action("previous_run", ("N",), "the run before; in samples the prompt", "train", "", "Train"),
-    Action("log_y", ("L",), "loss on a logarithmic axis, or not", "train", "", "Chart"),
-    Action("smoothing", ("S",), "smoothing: none, 0.6, 0.9, 0.99", "train", "", "Chart"),
+    *_of_charts("train"),
     Action("pause", ("space",), "hold charts and log still, or go on", "train", "", "Chart"),
     # --- Log, over Train
     *_of_log("log"),
     # --- Runs
     Action("open", ("enter",), "the whole run, or the whole sweep", "runs", "open", "Runs"),
-    Action("fold", ("space",), "open or close the sweep (l and h too)", "runs", "fold", "Runs"),
+    Action("mark", ("space",), "mark the run; open or close the sweep", "runs", "mark", "Runs"),
+    Action("compare", ("c",), "the marked runs' charts over each other", "runs", "compare", "Runs"),
     *_of_log("runs", "filter the runs; search the log", "filter"),
     Action("sort", ("o",), "sort by the next column", "runs", "sort", "Runs"),
     Action("resume", ("R",), "go on from the last whole checkpoint", "runs", "resume", "Runs"),
@@ -145,8 +160,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("take_off", ("U",), "take what waits off the queue", "runs", "", "Runs"),
     Action("note", ("t",), "write a note on the run, or all of a sweep", "runs", "", "Runs"),
     Action("tag", ("T",), "tag it; TAG- takes a tag away", "runs", "", "Runs"),
-    Action("log_y", ("L",), "loss on a logarithmic axis, or not", "runs", "", "Chart"),
-    Action("smoothing", ("S",), "smoothing: none, 0.6, 0.9, 0.99", "runs", "", "Chart"),
+    *_of_charts("runs"),
     # --- Queue, over Runs
     Action("earlier", ("minus", "K"), "start the run earlier", "queue", "earlier", "Queue"),
     Action("later", ("plus", "J"), "start the run later", "queue", "later", "Queue"),
@@ -170,6 +184,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("choose", ("c",), "choose the run that answers", "play", "run", "Play"),
     # --- System
     Action("reload", ("r",), "read everything again", "system", "reload", "System"),
+    Action("next_device", ("n",), "in the history: the next GPU", "system", "next GPU", "System"),
+    Action("previous_device", ("N",), "in the history: the GPU before", "system", "", "System"),
     # --- everywhere
     Action("back", ("escape",), "back; leave an input; cancel", palette=False),
     Action("previous_view", ("left_square_bracket",), "the view before this one"),
@@ -188,6 +204,7 @@ ACTIONS: tuple[Action, ...] = (
         app=True,
     ),
     Action("low_bandwidth", ("M",), "low bandwidth: live panes every 5 s, or not", app=True),
+    Action("colours", ("asterisk",), "light colours, or dark ones", app=True),
     Action("leave", ("q",), "leave the workbench; training goes on", app=True),
     Action(
         "interrupt", ("ctrl+c",), "copy; twice: leave, training goes on", palette=False, app=True

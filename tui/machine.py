@@ -1,9 +1,12 @@
 """The gauge of the Train screen: the devices that the run uses, or those of this machine."""
 
+from dataclasses import replace
 from typing import Any
 
+from engine.history.row import ENDS
 from tui.acts import Reading
 from tui.feed import RunDetail
+from tui.stackedbar import ESTIMATE, FREE, OTHERS, PEAK, THIS_RUN
 from tui.widgets.gauge import Bar
 from tui.words import bytes_words, of_bytes
 
@@ -25,16 +28,51 @@ def machine_bars(reading: Reading, detail: RunDetail | None) -> tuple[str, list[
         share = memory / total if memory is not None and total else None
         busy_words = f"{busy} %" if busy is not None else "not told"
         bars = [
-            Bar("memory", share, of_bytes(memory, total)),
-            Bar("busy", busy / 100 if busy is not None else None, busy_words),
+            _with_run(Bar("memory", share, of_bytes(memory, total)), memory, total, detail, "cuda"),
+            Bar("busy", None if busy is None else busy / 100, busy_words, full_is_bad=False),
         ]
     else:
-        title, bars = "no GPU: host memory", _host(reading)
-    row = detail.row if detail else None
-    if len(used) <= 1 and row is not None and (row.memory_bytes or row.peak_memory_bytes):
-        peak = f", peak {bytes_words(row.peak_memory_bytes)}" if row.peak_memory_bytes else ""
-        bars.append(Bar("run", None, f"{bytes_words(row.memory_bytes)}{peak}"))
+        title, bars = "no GPU: host memory", _host(reading, detail)
+    if len(used) <= 1 and detail is not None:
+        bars += _run_lines(detail)
     return title, bars
+
+
+def _with_run(
+    bar: Bar, used: int | None, total: int | None, detail: RunDetail | None, device: str
+) -> Bar:
+    """The bar with the run's part told from the others', its peak and what was estimated."""
+    row = detail.row if detail else None
+    if row is None or not used or not total or not row.memory_bytes or row.state in ENDS:
+        return bar
+    if not (row.device or "").startswith(device):
+        return bar
+    held = min(used, row.memory_bytes)
+    parts = ((THIS_RUN, held / total), (OTHERS, (used - held) / total), (FREE, 1 - used / total))
+    marks = (
+        (mark, size / total)
+        for mark, size in ((PEAK, row.peak_memory_bytes), (ESTIMATE, row.estimated_peak_bytes))
+        if size
+    )
+    return replace(bar, parts=parts, marks=tuple(marks))
+
+
+def _run_lines(detail: RunDetail) -> list[Bar]:
+    """What the run holds, and its peak beside the estimate: words that explain the bar's signs."""
+    row = detail.row
+    ended = row.state in ENDS
+    peak, estimate = row.peak_memory_bytes, row.estimated_peak_bytes
+    bars = []
+    if row.memory_bytes:
+        sign = "" if ended else THIS_RUN
+        bars.append(Bar("run", None, bytes_words(row.memory_bytes), sign=sign))
+    if peak:
+        words = marked = bytes_words(peak)
+        if estimate:
+            figure = of_bytes(estimate, peak).partition("/")[0]
+            words, marked = f"{words}, est. {figure}", f"{words}, est. {ESTIMATE} {figure}"
+        bars.append(Bar("peak", None, words, sign="" if ended else PEAK, marked=marked))
+    return bars
 
 
 def _devices(detail: RunDetail | None) -> list[tuple[str, dict[str, Any]]]:
@@ -61,11 +99,13 @@ def _compact(index: object, name: str, used: Any, total: Any, busy: Any) -> Bar:
     return Bar(str(index)[:4], share, of_bytes(used, total) + load)
 
 
-def _host(reading: Reading) -> list[Bar]:
+def _host(reading: Reading, detail: RunDetail | None) -> list[Bar]:
     bars = []
     used, total = reading.host_used, reading.host_total
     if total and used is not None:
-        bars.append(Bar("memory", used / total, of_bytes(used, total)))
+        bar = Bar("memory", used / total, of_bytes(used, total))
+        bars.append(_with_run(bar, used, total, detail, "cpu"))
     if reading.cpu is not None:
-        bars.append(Bar("CPU", reading.cpu / 100, f"{reading.cpu:.0f} %"))
+        words = f"{reading.cpu:.0f} %"
+        bars.append(Bar("CPU", reading.cpu / 100, words, full_is_bad=False))
     return bars

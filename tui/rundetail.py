@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
+from engine.history.curves import Curves
 from engine.history.row import ENDS
 from engine.home import Home
 from engine.jobs.folder import RunFolder
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DetailReader"]
 
-SERIES = ["loss", "learning_rate", "step_seconds"]
+MOST_CURVES = 32
+"""Runs whose curves are kept to be read on."""
 LOG_LINES = 200
 EVENTS = 300
 MEMORY_READINGS = 16
@@ -26,6 +28,7 @@ class DetailReader:
     def __init__(self, home: Home, queries: Any) -> None:
         self.home, self._queries = home, queries
         self._changes: dict[str, list[tuple[str, Any, Any]]] = {}
+        self._curves: dict[str, Curves] = {}
 
     def read(self, store: Any, row: "RunRow") -> RunDetail:
         """Everything of ``row``'s run; blocks for some milliseconds, or for more with a long run.
@@ -40,7 +43,7 @@ class DetailReader:
         ended_badly = row.state in ENDS and row.state != "finished"
         return RunDetail(
             row,
-            queries.series(store, row.id, SERIES),
+            self._curves_of(row).read(store, row.attempt),
             queries.evaluations(store, row.id),
             queries.samples(store, row.id),
             queries.checkpoints(store, row.id),
@@ -60,6 +63,14 @@ class DetailReader:
             tags=queries.tags(store, row.id),
             changes=self._changes_of(row, folder),
         )
+
+    def _curves_of(self, row: "RunRow") -> Curves:
+        """The latest asked for are kept."""
+        found = self._curves.pop(row.id, None) or Curves(row.id)
+        self._curves[row.id] = found
+        while len(self._curves) > MOST_CURVES:
+            del self._curves[next(iter(self._curves))]
+        return found
 
     def _changes_of(self, row: "RunRow", folder: RunFolder) -> list[tuple[str, Any, Any]]:
         """What the recipe changes in its parent's; recipes are written once, so read once too."""

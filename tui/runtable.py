@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from engine.history.row import RunRow
     from tui.feed import Snapshot
 
-__all__ = ["COLUMNS", "ORDERS", "Group", "cells", "filtered", "in_order", "key_of", "lines"]
+__all__ = [
+    "COLUMNS",
+    "ORDERS",
+    "Group",
+    "cells",
+    "columns",
+    "filtered",
+    "in_order",
+    "key_of",
+    "lines",
+]
 
 ORDERS = ("created", "name", "best", "state")
 """What ``o`` cycles through; the first one is newest first."""
@@ -154,8 +164,22 @@ COLUMNS: tuple[tuple[int, Column, Callable[["RunRow", float], Cell]], ...] = (
 """(from which width of the screen, column, cell of a run)."""
 
 
-def cells(line: "RunRow | Group", width: int, now: float) -> list[Cell]:
-    """A line's cells on a screen of ``width`` cells; the last one takes the rest of the line."""
+def columns(width: int, signs: bool) -> list[Column]:
+    """Those of a screen of ``width`` cells; with ``signs`` of runs one more, for them."""
+    shown = [column for least, column, _ in COLUMNS if width >= least]
+    return [Column("", 1), *shown] if signs else shown
+
+
+def cells(
+    line: "RunRow | Group", width: int, now: float, signs: Mapping[str, str] | None = None
+) -> list[Cell]:
+    """A line's cells in :func:`columns`; the last one takes the rest of the line.
+
+    ``signs``: of marked runs and of the baseline, by id.
+    """
+    if signs:
+        sign = signs.get(line.id, "") if not isinstance(line, Group) else ""
+        return [(sign, "#ffd75f"), *cells(line, width, now)]
     if isinstance(line, Group):
         return _group_cells(line, width, now)
     shown = [(column, cell) for least, column, cell in COLUMNS if width >= least]

@@ -102,7 +102,7 @@ def number_runs(detail: RunDetail, kin: Kin | None = None) -> list[Run]:
         before = words.loss(row.test_loss_before)
         line("test", f"{before} before, {words.loss(row.test_loss)} after")
     line("tokens/s", words.number(row.tokens_per_second) if row.tokens_per_second else None)
-    line("peak memory", words.bytes_words(row.peak_memory_bytes) if row.peak_memory_bytes else None)
+    line("peak memory", _peak(row))
     if detail.evaluations:
         section("evaluations")
         for one in detail.evaluations:
@@ -119,6 +119,15 @@ def number_runs(detail: RunDetail, kin: Kin | None = None) -> list[Run]:
         for one in detail.notices:
             line(str(one.get("type")), one.get("text"))
     return text.runs
+
+
+def _peak(row: "RunRow") -> str | None:
+    """The most memory it took, and what was estimated: both as the run's allocator counts."""
+    peak, estimate = row.peak_memory_bytes, row.estimated_peak_bytes
+    told = words.bytes_words(peak) if peak else None
+    if estimate:
+        told = f"{told or words.NOTHING}, estimated {words.bytes_words(estimate)}"
+    return told
 
 
 def _ending(text: _Text, detail: RunDetail) -> bool:

@@ -182,5 +182,10 @@ def m005_benches(db: Database) -> None:
     db.execute("DELETE FROM journals WHERE run = ''")
 
 
+@migrations()
+def m006_estimated_memory(db: Database) -> None:
+    db.table("runs").add_column("estimated_peak_bytes", int)
+
+
 def _create(db: Database, name: str, columns: dict[str, type], key: str | Sequence[str]) -> None:
     db.table(name).create(columns, pk=key if isinstance(key, str) else tuple(key))

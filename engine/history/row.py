@@ -82,6 +82,8 @@ class RunRow:
     num_processes: int | None = None
     error: str | None = None
     """JSON: the last ``error`` event of the latest attempt, with its suggestion if it has one."""
+    estimated_peak_bytes: int | None = None
+    """What the arithmetic before the first step said ``peak_memory_bytes`` would be."""
 
 
 def is_ended(row: RunRow) -> bool:
@@ -118,6 +120,7 @@ RUNNING = (
     "fingerprint",
     "git_commit",
     "num_processes",
+    "estimated_peak_bytes",
 )
 METRICS = (
     "step",

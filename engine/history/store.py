@@ -24,6 +24,7 @@ MIGRATIONS = (
     "m003_datasets_as_things",
     "m004_sweeps_and_errors",
     "m005_benches",
+    "m006_estimated_memory",
 )
 """Names of the migrations that this program knows, in order."""
 

@@ -16,7 +16,18 @@ from engine.home import Home
 from engine.jobs.lock import acquire, is_held
 from engine.system.gpu import Gpu, read_gpus
 
-__all__ = ["CPU", "Device", "Leases", "Wait", "devices", "look", "take", "visible_here", "wanted"]
+__all__ = [
+    "CPU",
+    "Device",
+    "Leases",
+    "Wait",
+    "devices",
+    "look",
+    "run_on",
+    "take",
+    "visible_here",
+    "wanted",
+]
 
 CPU = "cpu"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -173,6 +184,18 @@ def _holder(path: Path) -> str:
         return f"run {known['name']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another run"
+
+
+def run_on(home: Home, uuid: str) -> str | None:
+    """Id of the run of this home that took this GPU last; whether it lives, its state tells.
+
+    The lock is not tried: whoever wants the GPU at that moment would be refused.
+    """
+    try:
+        run = json.loads(_path(home, uuid).read_text(encoding="utf-8"))["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return run if isinstance(run, str) else None
 
 
 def look(home: Home, count: int, visible: str | None, patient: bool = True) -> list[Device] | Wait:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from engine.system.gpu_health import GpuHealth, read_health
 
-__all__ = ["Gpu", "GpuProcess", "GpuState", "read_gpus"]
+__all__ = ["Gpu", "GpuProcess", "GpuState", "ask_driver", "read_gpus"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,8 @@ class Gpu:
     """None where the driver does not tell; empty when nothing runs there."""
     parts: tuple["Gpu", ...] = ()
     """The MIG devices that the card is cut into; programs see them instead of the card."""
+    mig: bool = False
+    """The card can be cut up: without parts no program can use it."""
     capability: tuple[int, int] | None = None
     """CUDA compute capability, e.g. (9, 0)."""
     health: GpuHealth | None = None
@@ -64,6 +66,8 @@ class GpuState:
     reason: str = ""
     gpus: tuple[Gpu, ...] = field(default=())
     driver: str | None = None
+    lost: tuple[int, ...] = ()
+    """Numbers of cards that the driver counts and that do not answer."""
 
     def __iter__(self) -> Iterator[Gpu]:
         return iter(self.gpus)
@@ -105,20 +109,42 @@ def read_gpus(*, health: bool = False) -> GpuState:
             return GpuState(False, _sentence(error))
 
 
-def _read(nvml: ModuleType, health: bool) -> GpuState:
+def ask_driver(ask: Callable[[ModuleType], T]) -> T | None:
+    """What ``ask`` makes of NVML, one thread at a time; None where there is no driver or it fails.
+
+    A failure of ``ask`` is its own: the next reading goes on with the same driver.
+    """
+    try:
+        import pynvml
+    except Exception:
+        return None
+    with _lock:
+        try:
+            _start(pynvml)
+            return ask(pynvml)
+        except Exception:
+            return None
+
+
+def _start(nvml: ModuleType) -> None:
     global _started
     if not _started:
         nvml.nvmlInit()
         _started = True
+
+
+def _read(nvml: ModuleType, health: bool) -> GpuState:
+    _start(nvml)
     driver = _or_none(lambda: _text(nvml.nvmlSystemGetDriverVersion()))
     count = nvml.nvmlDeviceGetCount()
     if not count:
         words = f"The NVIDIA driver {driver or ''} runs, but sees no GPU.".replace("  ", " ")
         return GpuState(False, words, driver=driver)
     gpus = tuple(gpu for index in range(count) if (gpu := _read_one(nvml, index, health)))
+    lost = tuple(sorted(set(range(count)) - {gpu.index for gpu in gpus}))
     if not gpus:
-        return GpuState(False, _SENTENCES["NVMLError_GpuIsLost"], driver=driver)
-    return GpuState(True, gpus=gpus, driver=driver)
+        return GpuState(False, _SENTENCES["NVMLError_GpuIsLost"], driver=driver, lost=lost)
+    return GpuState(True, gpus=gpus, driver=driver, lost=lost)
 
 
 def _read_one(nvml: ModuleType, index: int, health: bool) -> Gpu | None:
@@ -126,13 +152,13 @@ def _read_one(nvml: ModuleType, index: int, health: bool) -> Gpu | None:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
     except Exception:
         return None  # one lost card does not hide the others
-    found = _read_device(nvml, handle, index, _parts(nvml, handle))
-    return replace(found, health=read_health(nvml, handle)) if health else found
+    found = _read_device(nvml, handle, index)
+    if _or_none(lambda: nvml.nvmlDeviceGetMigMode(handle)[0]):
+        found = replace(found, mig=True, parts=_parts(nvml, handle))
+    return replace(found, health=read_health(nvml, handle, found.uuid)) if health else found
 
 
 def _parts(nvml: ModuleType, handle: Any) -> tuple[Gpu, ...]:
-    if not _or_none(lambda: nvml.nvmlDeviceGetMigMode(handle)[0]):
-        return ()
     found = []
     for index in range(_or_none(lambda: int(nvml.nvmlDeviceGetMaxMigDeviceCount(handle))) or 0):
         with contextlib.suppress(Exception):  # places without a device are errors
@@ -141,7 +167,7 @@ def _parts(nvml: ModuleType, handle: Any) -> tuple[Gpu, ...]:
     return tuple(found)
 
 
-def _read_device(nvml: ModuleType, handle: Any, index: int, parts: tuple[Gpu, ...] = ()) -> Gpu:
+def _read_device(nvml: ModuleType, handle: Any, index: int) -> Gpu:
     memory = _memory(nvml, handle)
     rates = _or_none(lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
     power = _or_none(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
@@ -159,7 +185,6 @@ def _read_device(nvml: ModuleType, handle: Any, index: int, parts: tuple[Gpu, ..
         power=power if power is None else power / 1000,
         power_limit=limit if limit is None else limit / 1000,
         processes=_processes(nvml, handle),
-        parts=parts,
         capability=_or_none(lambda: _pair(nvml.nvmlDeviceGetCudaComputeCapability(handle))),
     )
 

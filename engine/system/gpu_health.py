@@ -3,6 +3,7 @@
 Each is None where a card does not tell it (a MIG device, an older driver).
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -42,10 +43,21 @@ class GpuHealth:
     """Over the last 20 ms, as the card sees it."""
     memory_errors: int | None = None
     """ECC errors that could not be corrected, since the driver was loaded."""
+    nvlink_sent: int | None = None
+    nvlink_received: int | None = None
+    """Over all links, since the reading before; None also at the first one, and without links."""
 
 
-def read_health(nvml: ModuleType, handle: Any) -> GpuHealth:
-    """Ask one device; never raises. The two traffic readings take 20 ms each."""
+_LINK_SENT, _LINK_RECEIVED = 138, 139
+"""``NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX`` and ``_RX``: KiB since the driver was loaded."""
+_ALL_LINKS = 0xFFFFFFFF
+
+_links: dict[str, tuple[float, int, int]] = {}
+"""UUID -> (when, KiB sent, KiB received) at its last reading: the driver counts, we divide."""
+
+
+def read_health(nvml: ModuleType, handle: Any, uuid: str) -> GpuHealth:
+    """Ask one device; never raises. The two readings of PCIe traffic take 20 ms each."""
 
     def ask(question: str, *arguments: int) -> int | None:
         return _or_none(lambda: int(getattr(nvml, question)(handle, *arguments)))
@@ -57,6 +69,7 @@ def read_health(nvml: ModuleType, handle: Any) -> GpuHealth:
     reasons = ask("nvmlDeviceGetCurrentClocksEventReasons")
     if reasons is None:  # the name before driver 535
         reasons = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+    linked = _link_traffic(nvml, handle, uuid) or (None, None)
     return GpuHealth(
         sm_clock=ask("nvmlDeviceGetClockInfo", _SM),
         sm_clock_most=ask("nvmlDeviceGetMaxClockInfo", _SM),
@@ -65,7 +78,33 @@ def read_health(nvml: ModuleType, handle: Any) -> GpuHealth:
         pcie_sent=traffic(_TX),
         pcie_received=traffic(_RX),
         memory_errors=ask("nvmlDeviceGetTotalEccErrors", _UNCORRECTED, _VOLATILE),
+        nvlink_sent=linked[0],
+        nvlink_received=linked[1],
     )
+
+
+def _link_traffic(nvml: ModuleType, handle: Any, uuid: str) -> tuple[int, int] | None:
+    """Bytes a second (sent, received) over NVLink since the reading before."""
+
+    def read() -> tuple[float, int, int]:
+        fields = [(_LINK_SENT, _ALL_LINKS), (_LINK_RECEIVED, _ALL_LINKS)]
+        values = nvml.nvmlDeviceGetFieldValues(handle, fields)
+        if any(value.nvmlReturn for value in values):
+            raise LookupError("no NVLink")
+        sent, received = (int(value.value.ullVal) for value in values)
+        return time.monotonic(), sent, received
+
+    now = _or_none(read)
+    before = _links.pop(uuid, None)
+    if now is None:
+        return None
+    _links[uuid] = now
+    if before is None or now[0] <= before[0]:
+        return None
+    seconds, sent, received = (a - b for a, b in zip(now, before, strict=True))
+    if sent < 0 or received < 0:  # the driver was loaded anew
+        return None
+    return int(sent * 1024 / seconds), int(received * 1024 / seconds)
 
 
 def throttle_words(reasons: int) -> str:

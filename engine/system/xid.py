@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Evidence", "find_xids", "gpu_evidence"]
+__all__ = ["HARDWARE", "Evidence", "find_xids", "gpu_evidence", "kernel_log", "timed_xids"]
 
 HARDWARE = frozenset({48, 62, 64, 74, 79, 94, 95, 119, 120, 140, 143})
 """Memory errors, NVLink, off the bus, the card's own processor: not a program's doing, as 13, 31
 and 43 (illegal accesses) are."""
 
-_XID = re.compile(r"^\[\s*(\d+)\.\d+\].*NVRM: Xid \(([^)]*)\): (\d+)(?:, (.*))?")
+_XID = re.compile(r"^\[\s*(\d+\.\d+)\].*NVRM: Xid \(([^)]*)\): (\d+)(?:, (.*))?")
 SECONDS = 2.0
 RECENT_SECONDS = 600.0
 
@@ -33,11 +33,19 @@ class Evidence:
 def find_xids(log: str, since: float) -> list[tuple[int, str]]:
     """(number, words) of the Xid lines of ``dmesg`` from ``since`` (seconds after boot) on."""
     found = []
+    for seconds, number, bus, words in timed_xids(log):
+        if seconds >= since:
+            found.append((number, f"Xid {number} on {bus}: {words}".rstrip(": ")))
+    return found
+
+
+def timed_xids(log: str) -> list[tuple[float, int, str, str]]:
+    """(seconds after boot, number, PCI address, the driver's words) of every Xid line."""
+    found = []
     for line in log.splitlines():
-        match = _XID.match(line)
-        if match and float(match[1]) >= since:
+        if match := _XID.match(line):
             words = " ".join((match[4] or "").split())[:120]
-            found.append((int(match[3]), f"Xid {match[3]} on {match[2]}: {words}".rstrip(": ")))
+            found.append((float(match[1]), int(match[3]), match[2], words))
     return found
 
 
@@ -46,7 +54,7 @@ def gpu_evidence() -> Evidence:
     if not Path("/proc/driver/nvidia").exists():
         return Evidence(False)
     since = time.clock_gettime(time.CLOCK_BOOTTIME) - RECENT_SECONDS
-    xids = find_xids(_kernel_log(), since)
+    xids = find_xids(kernel_log(), since)
     hardware = [words for number, words in xids if number in HARDWARE]
     if hardware:
         return Evidence(True, hardware[-1])
@@ -54,7 +62,8 @@ def gpu_evidence() -> Evidence:
     return Evidence(lost, words or (xids[-1][1] if xids else ""))
 
 
-def _kernel_log() -> str:
+def kernel_log() -> str:
+    """The kernel's messages since the machine was started; "" where they may not be read."""
     for command in (["dmesg"], ["journalctl", "-k", "-o", "short-monotonic", "--no-pager", "-b"]):
         if not shutil.which(command[0]):
             continue

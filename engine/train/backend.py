@@ -32,6 +32,8 @@ class Loaded:
     """What the backend decided by itself, in words."""
     flat: bool = False
     """The model takes rows without padding: :class:`engine.train.fused.flat.FlatCollator`."""
+    unpacked: bool = False
+    """Weights in 4 bits are also held in 16."""
     slower_because: Callable[[], str] = str
     """Why training turned out slower than meant, once it runs; "" where it did not."""
     for_generation: Callable[[Any], Callable[[], None]] | None = None

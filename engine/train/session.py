@@ -22,6 +22,7 @@ from engine.jobs.journal import read_all
 from engine.train.ahead import Ahead, read_ahead
 from engine.train.backend import Backend, Loaded, choose_backend, choose_device
 from engine.train.environment import set_environment
+from engine.train.estimated import estimated_peak_bytes
 from engine.train.facts import count_parameters, git_commit, gpu_name, versions
 from engine.train.ranks import Ranks, join
 from engine.train.rows import Encoded
@@ -277,6 +278,7 @@ class _Session:
             "dataset": dataset.name,
             "fingerprint": dataset.fingerprint,
             "git_commit": git_commit(),
+            "estimated_peak_bytes": estimated_peak_bytes(self.recipe, backend.name, loaded, splits),
         }
 
     def _save_adapter(self, trainer: Any, loaded: Loaded) -> None:

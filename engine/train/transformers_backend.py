@@ -74,6 +74,7 @@ def _fused(
         loss_type="nll",  # the fused layers compute it themselves
         notes=notes,
         flat=True,
+        unpacked=unpacked,
         slower_because=lambda: fused.stack.why_not,
     )
 

@@ -309,6 +309,25 @@ def test_a_newer_schema_is_refused(home: Home) -> None:
         open_store(home)
 
 
+def test_a_database_of_before_the_estimate_keeps_its_runs_and_gets_the_column(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=5, end=None)
+    opened = open_store(home)
+    ingest_all(home, opened, live=False)
+    opened.close()
+    with sqlite3.connect(home.database) as old:
+        old.execute("ALTER TABLE runs DROP COLUMN estimated_peak_bytes")
+        old.execute("DELETE FROM _sqlite_migrations WHERE name = 'm006_estimated_memory'")
+    old.close()
+    opened = open_store(home)
+    row = queries.get_run(opened, "one")
+    assert row.step == 5 and row.estimated_peak_bytes is None
+    journal = Journal(folder.journal, 2)
+    journal.append("state", state="starting", phase="starting")
+    journal.append("state", state="running", max_steps=9, estimated_peak_bytes=17_000_000_000)
+    ingest_all(home, opened, live=False)
+    assert queries.get_run(opened, "one").estimated_peak_bytes == 17_000_000_000
+
+
 def test_migrations_and_the_quick_list_of_them_agree(home: Home) -> None:
     from engine.history.migrations import migrations
 

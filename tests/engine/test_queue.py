@@ -623,3 +623,13 @@ def test_made_together_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
         if not killed:
             break
     assert made[0] == (True, False) and (True, True) in made and made[-1] == (False, True)
+
+
+def test_which_run_took_a_gpu_last(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    folder = home.queue / "leases"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "GPU-1").write_text('{"run": "20260101-0000-one", "name": "one"}')
+    (folder / "GPU-2").write_text("")
+    assert leases.run_on(home, "GPU-1") == "20260101-0000-one"
+    assert leases.run_on(home, "GPU-2") is None and leases.run_on(home, "GPU-3") is None

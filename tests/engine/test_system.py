@@ -12,13 +12,15 @@ import pytest
 
 from engine import cli
 from engine.home import Home, home_at
-from engine.system import doctor, gpu, host, surroundings, versions
+from engine.system import doctor, gpu, gpu_health, host, surroundings, versions
 from engine.system.forecast import DiskForecast
 from engine.system.gpu_health import GpuHealth, throttle_words
 
 Memory = namedtuple("Memory", "total used free")
 Rates = namedtuple("Rates", "gpu memory")
 Process = namedtuple("Process", "pid usedGpuMemory")
+Field = namedtuple("Field", "nvmlReturn value")
+Value = namedtuple("Value", "ullVal")
 
 
 class NVMLError(Exception):
@@ -264,7 +266,39 @@ def test_a_lost_card_does_not_hide_the_others(nvml: FakeNvml) -> None:
         return handle(index)
 
     nvml.nvmlDeviceGetHandleByIndex = sometimes  # type: ignore[method-assign]
-    assert [card.index for card in gpu.read_gpus()] == [1]
+    state = gpu.read_gpus()
+    assert [card.index for card in state] == [1] and state.lost == (0,)
+
+
+def test_a_card_that_may_be_cut_up_and_is_not(nvml: FakeNvml) -> None:
+    nvml.nvmlDeviceGetMigMode = lambda handle: (handle == 1, 0)  # type: ignore[attr-defined]
+    first, second = gpu.read_gpus()
+    assert (first.mig, second.mig) == (False, True) and not second.parts
+
+
+def test_traffic_over_nvlink_is_counted_between_two_readings(
+    nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, counters = iter([10.0, 12.0, 14.0]), iter([(0, 0, 0), (0, 4096, 1024), (3, 0, 0)])
+    monkeypatch.setattr(gpu_health, "_links", {})
+    monkeypatch.setattr(gpu_health.time, "monotonic", lambda: next(clock))
+
+    def values(handle: int, fields: list[tuple[int, int]]) -> list[Any]:
+        assert [field for field, _ in fields] == [138, 139]
+        failed, *counts = next(counters)
+        return [Field(failed, Value(count)) for count in counts]
+
+    nvml.count = 1
+    nvml.nvmlDeviceGetFieldValues = values  # type: ignore[attr-defined]
+
+    def read() -> tuple[int | None, int | None]:
+        health = gpu.read_gpus(health=True).gpus[0].health
+        assert health is not None
+        return health.nvlink_sent, health.nvlink_received
+
+    assert read() == (None, None), "the first one has nothing to count from"
+    assert read() == (2048 * 1024, 512 * 1024)
+    assert read() == (None, None), "a card without links"
 
 
 def test_host_readings(tmp_path: Path) -> None:

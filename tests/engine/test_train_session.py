@@ -69,6 +69,7 @@ def test_running_names_sizes_and_versions(tuned_run: RunFolder) -> None:
     assert running["gpu"] is None
     assert running["versions"].keys() >= {"torch", "transformers", "trl", "peft"}
     assert running["train_rows"] > 300 and running["test_rows"] > 5
+    assert 200 << 20 < running["estimated_peak_bytes"] < 4 << 30
 
 
 def test_evaluations_on_both_splits(tuned_run: RunFolder) -> None:

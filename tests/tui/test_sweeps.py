@@ -106,7 +106,7 @@ async def test_it_opens_and_closes_and_the_cursor_stays_where_it_belongs(
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         table = app.screen.query_one("#table", Rows)
-        for opening, closing in (("l", "h"), ("space", "space"), ("right", "left")):
+        for opening, closing in (("l", "h"), ("space", "h"), ("right", "left")):
             await pilot.press("home", "j", opening)
             await settle(pilot)
             assert table.count == 11 and table.cursor == 1
@@ -128,7 +128,7 @@ async def test_enter_shows_the_sweep_then_a_run_and_esc_goes_back_the_same_way(
         await with_keys("j", "enter")(pilot)
         best = [one.id for one in in_order([one.row for one in grid()], "best")]
         assert len(feed.watched) == 6 and set(best[:5]) <= feed.watched
-        names = [line.name for line in app.screen.query_one("#losses", Chart)._lines]
+        names = [line.name for line in app.screen.query_one("#losses", Chart).lines]
         assert names[:2] == ["r=8 lr=3e-3", "r=8 lr=3e-4"] and len(names) == 5
         await with_keys("j", "enter")(pilot)
         assert feed.watched == {best[1]}
@@ -159,7 +159,7 @@ async def test_sixty_four_runs_and_ten_thousand_are_shown_at_once(frozen_app: Ma
         assert app.screen.query_one("#table", Rows).count == 10_065
         await with_keys("enter", "right_square_bracket")(pilot)
         assert app.screen.query_one("#points", Rows).count == 64
-        assert len(app.screen.query_one("#losses", Chart)._lines) == 6
+        assert len(app.screen.query_one("#losses", Chart).lines) == 6
 
 
 # --- all runs at once

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
+from textual.app import App, ComposeResult
 
 from engine.home import Home
 from engine.jobs import checkpoints, launch
@@ -19,6 +21,7 @@ from tests.tui.conftest import (
     HOSTILE,
     NOW,
     OUT_OF_MEMORY,
+    READING,
     SAMPLES,
     SIZES,
     FrozenFeed,
@@ -33,12 +36,15 @@ from tests.tui.conftest import (
 from tests.tui.test_hostile import check
 from tui import acts
 from tui.app import WorkbenchApp
+from tui.curvebook import RunCurves
 from tui.feed import RunDetail, StoreFeed
+from tui.frame import Line
 from tui.machine import machine_bars
+from tui.metrics import LOSS, drawing
 from tui.screens.ask import AskScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.widgets.chart import Chart
-from tui.widgets.curves import loss_lines
+from tui.widgets.gauge import Gauge
 from tui.widgets.runstate import state_lines
 from tui.widgets.samples import SamplesView
 
@@ -69,7 +75,7 @@ def test_layout(shown: str, size: tuple[int, int], frozen_app: MakeApp, snap_com
     async def show(pilot: Any) -> None:
         await settle(pilot)
         if shown == "samples":
-            await pilot.press("right_square_bracket")
+            await pilot.press("right_square_bracket", "right_square_bracket")
             await settle(pilot)
 
     assert snap_compare(app, terminal_size=size, run_before=show)
@@ -98,7 +104,7 @@ async def test_nasty_text_in_an_end_and_in_samples(frozen_app: MakeApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         assert check(app).count("EVIL") >= 3
-        await pilot.press("right_square_bracket")
+        await pilot.press("right_square_bracket", "right_square_bracket")
         await settle(pilot)
         assert "EVIL" in check(app)
 
@@ -335,7 +341,7 @@ async def test_the_samples_of_a_prompt_over_the_steps(frozen_app: MakeApp) -> No
     app = frozen_app(feed=feed)
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
-        await pilot.press("right_square_bracket")
+        await pilot.press("right_square_bracket", "right_square_bracket")
         await settle(pilot)
         view = app.screen.query_one(SamplesView)
         text = "\n".join(view.text_lines)
@@ -351,7 +357,7 @@ async def test_the_samples_of_a_prompt_over_the_steps(frozen_app: MakeApp) -> No
         feed.say(snapshot_of(replace(with_samples(), samples=[*SAMPLES, new]), failed()))
         await settle(pilot)
         assert "step 80" in "\n".join(view.text_lines)
-        await pilot.press("left_square_bracket")
+        await pilot.press("left_square_bracket", "left_square_bracket")
         await settle(pilot)
         assert not view.display and app.screen.query_one("#live").display
         await pilot.press("n")
@@ -364,7 +370,37 @@ def test_every_device_of_the_run_has_a_bar() -> None:
     assert title == "8 GPUs of the run" and [bar.label for bar in bars] == list("01234567")
     assert bars[1].share == pytest.approx(35 / 140) and "91 %" in bars[1].words
     title, bars = machine_bars(GPU_READING, on_gpus(1))
-    assert "NVIDIA H200" in title and [bar.label for bar in bars] == ["memory", "busy", "run"]
+    assert "NVIDIA H200" in title and [bar.label for bar in bars] == [
+        *("memory", "busy"),
+        *("run", "peak"),
+    ]
+
+
+def test_the_run_its_peak_and_the_estimate_are_told_from_the_others() -> None:
+    gib = 1 << 30
+    shown = running()
+    fields = {"memory_bytes": 20 * gib, "peak_memory_bytes": 22 * gib}
+    row = replace(shown.row, device="cuda:0", estimated_peak_bytes=24 * gib, **fields)
+    _, bars = machine_bars(GPU_READING, replace(shown, row=row))
+    memory, _, now, peak = bars
+    assert [sign for sign, _ in memory.parts] == ["━", "╍", "─"]
+    assert [round(share * 139) for _, share in memory.parts] == [20, 9, 110]
+    assert [(sign, round(place * 139)) for sign, place in memory.marks] == [("P", 22), ("E", 24)]
+    assert (now.words, now.sign) == ("20.0 GiB", "━")
+    assert (peak.words, peak.sign, peak.marked) == (
+        *("22.0 GiB, est. 24.0", "P"),
+        "22.0 GiB, est. E 24.0",
+    )
+    _, bars = machine_bars(GPU_READING, replace(shown, row=replace(row, state="finished")))
+    assert not bars[0].parts and not bars[-1].sign, "what it held is free again"
+    assert bars[-1].label == "peak" and bars[-1].words == "22.0 GiB, est. 24.0"
+    _, bars = machine_bars(READING, replace(shown, row=replace(row, memory_bytes=None)))
+    assert not bars[0].parts, "nothing is known of it yet"
+
+
+def loss_lines(shown: RunDetail) -> list[Line]:
+    runs = [RunCurves(shown)]
+    return drawing(LOSS, runs, "step", 0.6, looks={}, names={}).lines
 
 
 async def test_a_lowered_rate_is_marked_on_the_loss(frozen_app: MakeApp) -> None:
@@ -374,11 +410,65 @@ async def test_a_lowered_rate_is_marked_on_the_loss(frozen_app: MakeApp) -> None
         "event": {"step": 30},
     }
     noted = replace(running(), notices=[warning, {"type": "warning", "text": "x", "event": {}}])
-    [marks] = [line for line in loss_lines(noted, 0.6) if line.name == "warnings"]
+    [marks] = [line for line in loss_lines(noted) if line.name == "warnings"]
     assert list(marks.x) == [30.0] and marks.y[0] == pytest.approx(noted.series["loss"][1][29])
-    assert not any(line.name == "warnings" for line in loss_lines(running(), 0.6))
+    assert not any(line.name == "warnings" for line in loss_lines(running()))
     app = frozen_app(noted)
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         assert app.screen.query_one("#loss", Chart).frames
         assert "warnings" in screen_text(app)
+
+
+class OfOneGauge(App[None]):
+    """Nothing but a gauge."""
+
+    CSS = "Gauge { border: none; padding: 0; width: 100%; height: 100%; }"
+
+    def compose(self) -> ComposeResult:
+        yield Gauge()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (
+            (34, 7),
+            [
+                "memory ━━━PE╍─────────────────────",
+                "       29.0/139.0 GiB",
+                "busy   ━━━━━━━━━━━━━━━━━━━━── 93 %",
+                "━ run  20.0 GiB",
+                "P peak 22.0 GiB, est. E 24.0",
+            ],
+        ),
+        (
+            (28, 4),
+            [
+                "memory ━╍──── 29.0/139.0 GiB",
+                "busy   ━━━━━━━━━━━━━━━─ 93 %",
+                "run    20.0 GiB",
+                "peak   22.0 GiB, est. 24.0",
+            ],
+        ),
+    ],
+)
+async def test_a_bar_has_marks_where_it_has_a_line_of_its_own(
+    size: tuple[int, int], expected: list[str]
+) -> None:
+    gib = 1 << 30
+    shown = running()
+    row = replace(
+        shown.row,
+        device="cuda:0",
+        memory_bytes=20 * gib,
+        peak_memory_bytes=22 * gib,
+        estimated_peak_bytes=24 * gib,
+    )
+    app = OfOneGauge()
+    async with app.run_test(size=size) as pilot:
+        gauge = app.query_one(Gauge)
+        gauge.show(*machine_bars(GPU_READING, replace(shown, row=row)))
+        await pilot.pause()
+        text = gauge.render()
+        assert isinstance(text, Text) and text.plain.split("\n") == expected

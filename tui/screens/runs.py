@@ -10,9 +10,10 @@ from tui import keymap
 from tui.feed import RunDetail, Snapshot
 from tui.runtable import Group
 from tui.screens.base import block
-from tui.screens.groupacts import GroupActions
+from tui.screens.comparing import COMPARE, RUN, SWEEP, TABLE, Comparing
 from tui.screens.logacts import LogActions
 from tui.widgets.bars import tail
+from tui.widgets.comparepage import ComparePage
 from tui.widgets.rows import Rows
 from tui.widgets.runlist import RunList
 from tui.widgets.runpages import VIEWS, RunPages
@@ -24,11 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["VIEWS", "RunsScreen"]
 
-TABLE, RUN, SWEEP = "history", "detail", "sweep"
 
-
-class RunsScreen(LogActions, GroupActions):
-    """The table, or with enter a run or a sweep (``[`` and ``]`` turn its pages).
+class RunsScreen(Comparing, LogActions):
+    """The table, or with enter a run or a sweep (``[`` and ``]`` turn its pages), or with ``c`` the
+    charts of the marked runs.
 
     From the table ``]`` and ``[`` lead to the queue.
     """
@@ -39,7 +39,6 @@ class RunsScreen(LogActions, GroupActions):
 
     def __init__(self) -> None:
         super().__init__()
-        self._page = TABLE
         self._run: str | None = None
         """The run that is shown whole."""
         self._sweep: str | None = None
@@ -48,21 +47,10 @@ class RunsScreen(LogActions, GroupActions):
     def compose_body(self) -> ComposeResult:
         with ContentSwitcher(initial=TABLE, id="runs"):
             yield RunList(id=TABLE)
-            yield RunPages(id=RUN)
-            yield SweepPage(id=SWEEP)
+            yield RunPages(self.chart_state, id=RUN)
+            yield SweepPage(self.chart_state, id=SWEEP)
+            yield ComparePage(self.chart_state, id=COMPARE)
             yield Static("", id="none", classes="empty", markup=False)
-
-    @property
-    def list(self) -> RunList:
-        return self.query_one(RunList)
-
-    @property
-    def pages(self) -> RunPages:
-        return self.query_one(RunPages)
-
-    @property
-    def sweep_page(self) -> SweepPage:
-        return self.query_one(SweepPage)
 
     @property
     def on_log(self) -> bool:
@@ -83,11 +71,15 @@ class RunsScreen(LogActions, GroupActions):
         return line.sweep if isinstance(line, Group) else None
 
     def watched_runs(self) -> frozenset[str]:
-        if self._page == RUN and self._run:
-            return frozenset({self._run})
-        if self._page == SWEEP and (sweep := self.group()):
-            return frozenset(row.id for row in drawn(sweep))
-        return frozenset()
+        if self._page == TABLE:
+            return frozenset()
+        sweep = self.group() if self._page == SWEEP else None
+        shown = {
+            RUN: [self._run or ""],
+            SWEEP: [row.id for row in drawn(sweep)] if sweep else [],
+            COMPARE: self.compare_page.runs,
+        }[self._page]
+        return frozenset({*shown, self.workbench.pinned or ""} - {""})
 
     # --- what is shown
 
@@ -96,19 +88,18 @@ class RunsScreen(LogActions, GroupActions):
             self._close()  # deleted
         if self._page == SWEEP and self.group() is None:
             self._close()
+        if self._page == COMPARE and not self.compare_page.keep(snapshot.by_id):
+            self._close()
         if self._page == RUN:
             self._show_run(snapshot)
         elif self._page == SWEEP:
             self._show_sweep(snapshot)
+        elif self._page == COMPARE:
+            self._show_compare(snapshot)
         elif not snapshot.rows:
             self._show_none(snapshot)
         else:
             self._show_table(snapshot)
-
-    def _switch(self, id: str) -> None:
-        switcher = self.query_one("#runs", ContentSwitcher)
-        if switcher.current != id:
-            switcher.current = id
 
     def _show_none(self, snapshot: Snapshot) -> None:
         told = (
@@ -130,20 +121,23 @@ class RunsScreen(LogActions, GroupActions):
         self._switch(TABLE)
         if self.focused is None:
             self.set_focus(self.list.table)
-        self.list.show(snapshot, self.size.width, self.workbench.clock())
+        self.list.show(snapshot, self.size.width, self.workbench.clock(), self.workbench.pinned)
 
     def _show_run(self, snapshot: Snapshot) -> None:
         self._switch(RUN)
         row = self.chosen()
         assert row is not None
         detail = snapshot.details.get(row.id) or RunDetail(row)
-        self.pages.show(detail, snapshot, self.workbench.clock())
+        curves = self.curves_of([detail]) if detail.series or detail.evaluations else []
+        self.pages.show(detail, snapshot, self.workbench.clock(), curves)
 
     def _show_sweep(self, snapshot: Snapshot) -> None:
         self._switch(SWEEP)
         sweep = self.group()
         assert sweep is not None
-        self.sweep_page.show(sweep, snapshot)
+        found = [snapshot.details.get(row.id) for row in drawn(sweep)]
+        details = [detail for detail in found if detail is not None]
+        self.sweep_page.show(sweep, self.curves_of(details) if details else [])
         if self.focused is None:
             self.set_focus(self.sweep_page.table)
 
@@ -151,7 +145,13 @@ class RunsScreen(LogActions, GroupActions):
 
     def _show_whole(self, run: str) -> None:
         self._page, self._run = RUN, run
+        self._switch(RUN)
+        self._focus_page()
+
+    def _focus_page(self) -> None:
         self.set_focus(self.pages.page)
+        if self.pages.shows_curves:
+            self.pages.grid.focus_lead()
 
     def action_open(self) -> None:
         line = self.list.line
@@ -171,19 +171,13 @@ class RunsScreen(LogActions, GroupActions):
 
     def _close(self) -> None:
         """One page back."""
-        if self._page == RUN and self._sweep in self.workbench.snapshot.sweeps:
+        if self._page in (RUN, COMPARE) and self._sweep in self.workbench.snapshot.sweeps:
             self._to_sweep(self._sweep)
             return
         self._page, self._sweep = TABLE, None
+        self.chart_state.forget_place()
         self._switch(TABLE)
         self.set_focus(self.list.table)
-
-    def _fold(self, opened: bool | None) -> None:
-        self.list.fold(opened)
-        self.receive(self.workbench.snapshot)
-
-    def action_fold(self) -> None:
-        self._fold(None)
 
     def action_left(self) -> None:
         if self._page == TABLE and not self.list.filtering:
@@ -201,16 +195,12 @@ class RunsScreen(LogActions, GroupActions):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         there = bool(self.workbench.snapshot.rows)
-        if action == "fold":
-            return self._page == TABLE and there and self.list.sweep is not None
         if action == "open":
             return self._page == SWEEP or (self._page == TABLE and there)
         if action == "find":
             return self.on_log or (self._page == TABLE and there)
         if action == "sort":
             return self._page == TABLE and there
-        if action in ("log_y", "smoothing"):
-            return self._page == SWEEP or (self._page == RUN and self.pages.shows_curves)
         return super().check_action(action, parameters)
 
     def on_cursor_table_moved(self, message: Rows.Moved) -> None:
@@ -224,6 +214,8 @@ class RunsScreen(LogActions, GroupActions):
         self.action_open()
 
     def action_back(self) -> None:
+        if self.leave_reading():
+            return
         if self.on_log and self.log_page.back():
             return
         if self.maximized is not None:
@@ -241,13 +233,16 @@ class RunsScreen(LogActions, GroupActions):
         if self._page == TABLE:
             self.action_queue()
             return
+        if self._page == COMPARE:
+            self.compare_page.grid.steer("page_down" if by > 0 else "page_up")
+            return
         if self._page == SWEEP:
             self.sweep_page.turn(by)
         else:
             self.pages.turn(by)
         self.receive(self.workbench.snapshot)
         if self._page == RUN:
-            self.set_focus(self.pages.page)
+            self._focus_page()
 
     def action_next_view(self) -> None:
         self._turn(1)
@@ -281,17 +276,6 @@ class RunsScreen(LogActions, GroupActions):
 
     def action_sort(self) -> None:
         self.list.next_order()
-        self.show_snapshot(self.workbench.snapshot)
-
-    def action_log_y(self) -> None:
-        (self.sweep_page if self._page == SWEEP else self.pages).toggle_log_y()
-        self.show_snapshot(self.workbench.snapshot)
-
-    def action_smoothing(self) -> None:
-        if self._page == SWEEP:
-            self.sweep_page.next_smoothing()
-        else:
-            self.pages.next_smoothing(self.workbench.snapshot.details.get(self._run or ""))
         self.show_snapshot(self.workbench.snapshot)
 
     def on_resize(self) -> None:

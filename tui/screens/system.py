@@ -2,70 +2,41 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.widgets import Static
 
 from engine.history.benches import of_device
-from engine.home import Home
-from engine.system.doctor import Check, checks
 from engine.system.forecast import DiskForecast
-from engine.system.gpu import GpuState, read_gpus
-from engine.system.host import Host, OurProcess, our_processes, read_host
-from engine.system.versions import python_version, read_versions
+from engine.system.gpu import GpuState
+from engine.system.host import OurProcess
 from tui import keymap
 from tui.benchlines import bench_day, bench_lines, bench_title
 from tui.feed import Snapshot
+from tui.gpushares import Shares, shares_of
 from tui.screens.base import WorkbenchScreen
-from tui.widgets.lines import QUIET, LinesView, Run
-from tui.widgets.readings import (
-    doctor_lines,
-    gpu_lines,
-    host_lines,
-    process_lines,
-    version_lines,
-)
+from tui.systemread import Installation, Readings, read_installation, read_now
+from tui.widgets.gpuevents import event_lines
+from tui.widgets.gpulines import Around, gpu_lines, gpu_title
+from tui.widgets.lines import QUIET, LinesView, Run, wrap
+from tui.widgets.machinecharts import MachineCharts, choices, chosen_words
+from tui.widgets.readings import doctor_lines, host_lines, process_lines, version_lines
 
 __all__ = ["Installation", "Readings", "SystemScreen", "read_installation", "read_now"]
 
 REFRESH_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Readings:
-    """What changes by the second."""
-
-    gpus: GpuState
-    host: Host
-    processes: tuple[OurProcess, ...]
-
-
-@dataclass(frozen=True)
-class Installation:
-    """What changes only when somebody installs something."""
-
-    python: str
-    versions: dict[str, str | None]
-    checks: tuple[Check, ...]
-
-
-def read_now(home: Home) -> Readings:
-    """10-30 ms, and 45 for every GPU; called in a thread."""
-    return Readings(read_gpus(health=True), read_host(home.path), tuple(our_processes()))
-
-
-def read_installation(home: Home, gpus: GpuState) -> Installation:
-    """About 0.1 s; called in a thread."""
-    return Installation(python_version(), read_versions(), tuple(checks(home, gpus)))
+VIEWS = ("now", "history", "events")
 
 
 class SystemScreen(WorkbenchScreen):
     SCREEN = "system"
     BINDINGS = keymap.bindings("system")
     DEFAULT_CSS = """
+    SystemScreen #views { height: 1; }
+    SystemScreen #page-now, SystemScreen MachineCharts { height: 1fr; }
     SystemScreen #gpus { height: auto; min-height: 3; max-height: 50%; }
     SystemScreen #now { height: 6; }
     SystemScreen #installed { height: 1fr; }
@@ -78,7 +49,8 @@ class SystemScreen(WorkbenchScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._names: dict[str, str] = {}
+        self._view = "now"
+        self._choice = ""
         self._benches: list[dict[str, Any]] = []
         self._readings: Readings | None = None
         self._installation: Installation | None = None
@@ -87,26 +59,31 @@ class SystemScreen(WorkbenchScreen):
         self._shown: dict[str, object] = {}
 
     def compose_body(self) -> ComposeResult:
-        yield _pane("gpus", "GPUs")
-        with Horizontal(id="now"):
-            yield _pane("host", "This machine")
-            yield _pane("ours", "Runs and workers")
-        with Horizontal(id="installed"):
-            yield _pane("versions", "Versions")
-            with Vertical(id="found"):
-                yield _pane("doctor", "Doctor")
-                yield _pane("bench", "Last bench")
+        yield Static("", id="views", markup=False)
+        with Vertical(id="page-now"):
+            yield _pane("gpus", "GPUs")
+            with Horizontal(id="now"):
+                yield _pane("host", "This machine")
+                yield _pane("ours", "Runs and workers")
+            with Horizontal(id="installed"):
+                yield _pane("versions", "Versions")
+                with Vertical(id="found"):
+                    yield _pane("doctor", "Doctor")
+                    yield _pane("bench", "Last bench")
+        yield MachineCharts(id="page-history")
+        yield _pane("events", "Errors of the GPUs, newest first")
 
     def on_mount(self) -> None:
-        for id in ("gpus", "host", "ours", "versions", "doctor", "bench"):
+        for id in ("gpus", "host", "ours", "versions", "doctor", "bench", "events"):
             self.query_one(f"#{id}", LinesView).show([("reading …", QUIET)])
+        self._arrange()
         self._timer = self.set_interval(REFRESH_SECONDS, self._tick, pause=True)
 
     def on_screen_resume(self) -> None:
         self._timer.resume()
         self._refresh()
         if self.focused is None:
-            self.set_focus(self.query_one("#doctor"))
+            self._focus_first()
 
     def on_screen_suspend(self) -> None:
         self._timer.pause()
@@ -129,7 +106,9 @@ class SystemScreen(WorkbenchScreen):
     async def _read(self) -> None:
         home = self.workbench.home
         try:
-            self._readings = await asyncio.to_thread(read_now, home)
+            self._readings = now = await asyncio.to_thread(read_now, home)
+            history = self.workbench.history
+            history.add(self.workbench.clock(), now.gpus, now.host, now.events)
             if (free := self._readings.host.disk_free) is not None:
                 self._disk.add(time.monotonic(), free)
             self._draw()
@@ -137,12 +116,12 @@ class SystemScreen(WorkbenchScreen):
                 self._installation = await asyncio.to_thread(
                     read_installation, home, self._readings.gpus
                 )
+                history.add_events(self._installation.events)
                 self._draw()
         finally:
             self._reading = False
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
-        self._names = {row.id: row.name for row in snapshot.rows}
         self._benches = snapshot.benches
         self._draw()
 
@@ -150,12 +129,14 @@ class SystemScreen(WorkbenchScreen):
 
     def _draw(self) -> None:
         if (now := self._readings) is not None:
-            ours = {process.pid: process for process in now.processes}
-            self._put("gpus", gpu_lines(now.gpus, ours, self._names))
-            full_in = self._disk.full_in(now.host.disk_total) if now.host.disk_total else None
-            self._put("host", host_lines(now.host, full_in))
-            self._put_processes(now.processes, dict(self._names))
-            self._put_bench({gpu.name for gpu in now.gpus})
+            around = self._around(now)
+            if self._view == "now":
+                self._draw_now(now, around)
+            elif self._view == "history":
+                self._draw_history(now, around)
+            else:
+                self._put("events", event_lines(around.events, now.gpus))
+            self._show_views(around)
         if (installed := self._installation) is not None:
             self._put("versions", version_lines(installed.python, installed.versions))
             found = installed.checks
@@ -166,6 +147,112 @@ class SystemScreen(WorkbenchScreen):
                 problems = sum(not check.ok for check in found)
                 words = f"{problems} problem{'s' * (problems != 1)}" if problems else "all well"
                 pane.border_subtitle = words
+
+    def _draw_now(self, now: Readings, around: Around) -> None:
+        self._put_gpus(now.gpus, around)
+        full_in = self._disk.full_in(now.host.disk_total) if now.host.disk_total else None
+        self._put("host", host_lines(now.host, full_in))
+        rows = self.workbench.snapshot.rows
+        self._put_processes(now.processes, {row.id: row.name for row in rows})
+        self._put_bench({gpu.name for gpu in now.gpus})
+
+    def _around(self, now: Readings) -> Around:
+        snapshot = self.workbench.snapshot
+        return Around(
+            {process.pid: process for process in now.processes},
+            snapshot.by_id,
+            dict(now.leased),
+            next((row.id for row in snapshot.live), ""),
+            self.workbench.history.events,
+            self.workbench.clock(),
+        )
+
+    def _draw_history(self, now: Readings, around: Around) -> None:
+        history = self.workbench.history
+        tracks = history.tracks
+        there = choices(tracks)
+        if self._choice not in there:
+            self._choice = there[0]
+        devices = [one for gpu in now.gpus for one in (gpu, *gpu.parts)]
+        gpu = next((one for one in devices if one.uuid == self._choice), None)
+        shares: Shares | None = None
+        if gpu is not None:
+            shares = shares_of(gpu, around.ours, around.rows, around.leased, around.wanted)
+        self.query_one(MachineCharts).show(history, tracks, self._choice, shares)
+
+    def _show_views(self, around: Around) -> None:
+        """The line at the top: which views there are, and what the shown one shows."""
+        line = Text(" ", no_wrap=True)
+        for view in VIEWS:
+            count = len(around.events) if view == "events" else 0
+            name = f"{view} {count}" if count else view
+            shown = view == self._view
+            line.append(f"[{name}]" if shown else f" {name} ", "bold reverse" if shown else QUIET)
+        words = "   [ ] turn the page"
+        if self._view == "history":
+            tracks = self.workbench.history.tracks
+            words = f"   {chosen_words(tracks, self._choice)}, last 10 minutes"
+            if len(choices(tracks)) > 1:
+                words += "   n the next"
+        line.append(words, QUIET)
+        if self._shown.get("views") != line:
+            self._shown["views"] = line
+            self.query_one("#views", Static).update(line)
+
+    # --- the views
+
+    def _arrange(self) -> None:
+        for view, id in (("now", "#page-now"), ("history", "#page-history"), ("events", "#events")):
+            self.query_one(id).display = view == self._view
+
+    def _turn(self, by: int) -> None:
+        self._view = VIEWS[(VIEWS.index(self._view) + by) % len(VIEWS)]
+        self._arrange()
+        self._draw()
+        self._focus_first()
+        self.refresh_bars()
+
+    def _focus_first(self) -> None:
+        """What keys scroll, and what z shows alone."""
+        charts = self.query_one(MachineCharts)
+        first = {"now": "#doctor", "events": "#events"}.get(self._view)
+        self.set_focus(self.query_one(first) if first else charts.first)
+
+    def action_next_view(self) -> None:
+        self._turn(1)
+
+    def action_previous_view(self) -> None:
+        self._turn(-1)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in ("next_device", "previous_device"):
+            several = len(choices(self.workbench.history.tracks)) > 1
+            return self._view == "history" and several
+        return super().check_action(action, parameters)
+
+    def _choose(self, by: int) -> None:
+        there = choices(self.workbench.history.tracks)
+        at = there.index(self._choice) if self._choice in there else 0
+        self._choice = there[(at + by) % len(there)]
+        self._draw()
+        if self.focused is None or not self.focused.display:
+            self._focus_first()
+
+    def action_next_device(self) -> None:
+        self._choose(1)
+
+    def action_previous_device(self) -> None:
+        self._choose(-1)
+
+    def _put_gpus(self, state: GpuState, around: Around) -> None:
+        """Bars as wide as the pane; it is as high as what it shows, as far as there is room."""
+        pane = self.query_one("#gpus", LinesView)
+        runs = gpu_lines(state, around, max(40, pane.size.width - 1))
+        if self._shown.get("gpus") != runs:
+            self._shown["gpus"] = runs
+            pane.border_title = Text(gpu_title(state))
+            pane.show_layout(lambda width: wrap(gpu_lines(state, around, width), width))
+            pane.styles.height = 2 + sum(text.count("\n") for text, _ in runs) + 1
 
     def _put_processes(self, processes: tuple[OurProcess, ...], names: dict[str, str]) -> None:
         told = {process.run: names.get(process.run) for process in processes}
@@ -190,8 +277,6 @@ class SystemScreen(WorkbenchScreen):
             self._shown[id] = runs
             pane = self.query_one(f"#{id}", LinesView)
             pane.show(runs)
-            if id == "gpus":
-                pane.styles.height = 2 + sum(text.count("\n") for text, _ in runs) + 1
 
 
 def _pane(id: str, title: str) -> LinesView:

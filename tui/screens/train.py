@@ -12,14 +12,16 @@ from textual.widgets import Static
 from engine.history.row import ENDS
 from engine.text import clip
 from tui import acts, keymap
+from tui.chartset import ChartSet
 from tui.feed import RunDetail, Snapshot
 from tui.machine import machine_bars
 from tui.screens.base import block
+from tui.screens.chartacts import ChartActions
 from tui.screens.starting import Started
 from tui.screens.trainviews import TrainViews
 from tui.widgets.bars import tail
 from tui.widgets.chart import Chart
-from tui.widgets.curves import loss_colours, loss_lines, metric_line, next_weight, weight_for
+from tui.widgets.chartgrid import ChartGrid
 from tui.widgets.gauge import Gauge
 from tui.widgets.keylist import KeysView
 from tui.widgets.log import LogTail
@@ -43,7 +45,7 @@ class Read(Message):
     reading: acts.Reading
 
 
-class TrainScreen(TrainViews):
+class TrainScreen(ChartActions, TrainViews):
     """Follows the newest run; ``n`` and ``N`` show another one."""
 
     SCREEN = "train"
@@ -54,8 +56,8 @@ class TrainScreen(TrainViews):
         super().__init__()
         self._shown: str | None = None
         self._picked: str | None = None
-        self._weight: float | None = None
-        self._log_y = False
+        self._beside = ChartSet(self.chart_state)
+        """The two charts of the view "run"."""
         self._paused = False
         self._reading = False
         self._machine: acts.Reading | None = None
@@ -67,11 +69,12 @@ class TrainScreen(TrainViews):
             with Vertical(id="live"):
                 yield RunState(id="state")
                 yield Chart("loss", id="loss")
-                yield Chart("learning rate", id="rate", y_zero=True)
+                yield Chart("learning rate", id="rate")
                 yield Gauge(id="memory")
                 yield LogTail(
                     id="log", classes="pane", empty="no log yet", hint="z opens the whole log"
                 )
+            yield ChartGrid(self.chart_state, id="charts")
             yield SamplesView(id="samples")
             yield Static("", id="none", classes="empty", markup=False)
 
@@ -92,8 +95,8 @@ class TrainScreen(TrainViews):
         return self._row()
 
     def watched_runs(self) -> frozenset[str]:
-        row = self._row()
-        return frozenset({row.id}) if row else frozenset()
+        row, pinned = self._row(), self.workbench.pinned
+        return frozenset({row.id, *([pinned] if pinned else [])}) if row else frozenset()
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         self.settle_requests(snapshot.details)
@@ -130,24 +133,43 @@ class TrainScreen(TrainViews):
         detail = self._detail
         if detail is None:
             return
-        row = detail.row
         self._show_state()
-        count = len(detail.series["loss"][0]) if "loss" in detail.series else 0
-        key = (row.id, row.attempt, row.step, count, len(detail.evaluations))
-        weight = weight_for(count) if self._weight is None else self._weight
-        lines = loss_lines(detail, weight)
-        self.query_one("#loss", Chart).show(
-            lines,
-            (*key, weight),
-            colours=loss_colours(lines),
-            log_y=self._log_y,
-            title="loss" + ("  held" if self._paused else ""),
-        )
-        self.query_one("#rate", Chart).show(metric_line(detail, "learning_rate"), key)
+        self._show_charts(detail)
         self.query_one("#log", LogTail).show(detail.log)
         if self._view == "samples":
             self.query_one(SamplesView).show_detail(detail)
         self._show_machine()
+
+    def _show_charts(self, detail: RunDetail) -> None:
+        """numpy is imported here, when there is something to draw."""
+        if not detail.series and not detail.evaluations:
+            return self._show_no_charts()
+        from tui.metrics import LEARNING_RATE, LOSS
+
+        runs = self.curves_of([detail])
+        if self._view == "charts":
+            self.query_one(ChartGrid).show(runs)
+        else:
+            loss, rate = self.query_one("#loss", Chart), self.query_one("#rate", Chart)
+            self._beside.runs, self._beside.marked = runs, ("loss",)
+            self._beside.note = self._note()
+            self._beside.show(runs, [(loss, LOSS), (rate, LEARNING_RATE)])
+
+    def _note(self) -> str:
+        """Behind the title of the loss: how it is looked at."""
+        state, points = self.chart_state, self._beside.points
+        weight = state.smoothing(points)
+        parts = [f"smoothed {weight:g}"] if weight and points else []
+        if state.axis != "step":
+            parts.append(f"x {state.axis}")
+        if state.window:
+            parts.append("part of it, 0 shows all")
+        parts += ["held"] * self._paused
+        return "".join(f"   {part}" for part in parts)
+
+    def _show_no_charts(self) -> None:
+        for chart in self.query(Chart):
+            chart.show((), "none")
 
     def _show_state(self) -> None:
         if self._detail is not None:
@@ -190,7 +212,7 @@ class TrainScreen(TrainViews):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in ("edit", "next_recipe"):
             return self.form.ready
-        if action in ("log_y", "smoothing", "pause"):
+        if action == "pause":
             return self._detail is not None
         if action in ("next_run", "previous_run"):
             return len(self.workbench.snapshot.rows) > 1 or self._view == "samples"
@@ -205,8 +227,6 @@ class TrainScreen(TrainViews):
             from tui.screens.log import LogScreen
 
             self.app.push_screen(LogScreen(self._detail.row.id))
-        elif self.maximized is None and self.focused is None:
-            self.maximize(self.query_one("#loss"))
         else:
             super().action_maximise()
 
@@ -218,7 +238,27 @@ class TrainScreen(TrainViews):
         self._show_view("recipe")
         self.form.next_recipe()
 
+    @property
+    def charts(self) -> ChartSet | None:
+        if self._detail is None or self._in_keys or not self.is_mounted:
+            return None
+        views = {"run": self._beside, "charts": self.query_one(ChartGrid).set}
+        return views.get("run" if self._is_wide and self._view == "recipe" else self._view)
+
+    @property
+    def on_charts(self) -> bool:
+        return self._view == "charts" and not self._in_keys
+
+    def charts_changed(self) -> None:
+        if self._view == "charts":
+            self.query_one(ChartGrid).tell()
+        elif self._detail is not None:
+            self._show_charts(self._detail)
+        super().charts_changed()
+
     def action_back(self) -> None:
+        if self.leave_reading():
+            return
         if self._in_keys:
             if not self.query_one(KeysView).back():
                 self._close_keys()
@@ -255,14 +295,6 @@ class TrainScreen(TrainViews):
 
     def action_previous_run(self) -> None:
         self._next(-1)
-
-    def action_log_y(self) -> None:
-        self._log_y = not self._log_y
-        self._show_detail()
-
-    def action_smoothing(self) -> None:
-        self._weight = next_weight(self._weight, self._detail)
-        self._show_detail()
 
     def action_pause(self) -> None:
         self._paused = not self._paused

@@ -2,6 +2,7 @@
 
 from tui.feed import RunDetail
 from tui.screens.starting import Starting
+from tui.widgets.chartgrid import ChartGrid
 from tui.widgets.keylist import KeysView
 from tui.widgets.samples import SamplesView
 
@@ -9,12 +10,12 @@ __all__ = ["TrainViews"]
 
 WIDE = 100
 """Cells from which on the recipe stands beside the run; as in ``app.HORIZONTAL_BREAKPOINTS``."""
-VIEWS = ("recipe", "run", "samples")
-"""What ``]`` goes through; on a wide terminal the recipe stands beside both others."""
+VIEWS = ("recipe", "run", "charts", "samples")
+"""What ``]`` goes through; on a wide terminal the recipe stands beside run and samples."""
 
 
 class TrainViews(Starting):
-    """A screen with the panes ``#all``, ``#form``, ``#live``, ``#samples`` and ``#none``."""
+    """A screen with panes ``#all``, ``#form``, ``#live``, ``#charts``, ``#samples``, ``#none``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,13 +33,16 @@ class TrainViews(Starting):
         """Which panes are seen: by style, as a class would restyle 100 widgets, 40 ms."""
         keys = self._in_keys
         runs = bool(self.workbench.snapshot.rows)
-        beside = not keys and (self._is_wide or self._view != "recipe")
+        view = self._view
+        beside = not keys and (self._is_wide or view != "recipe")
+        charts = view == "charts" and runs
         shown = {
             "#all": keys,
-            "#form": not keys and (self._is_wide or self._view == "recipe"),
-            "#live": beside and runs and self._view != "samples",
-            "#samples": beside and self._view == "samples",
-            "#none": beside and not runs and self._view != "samples",
+            "#form": not keys and not charts and (self._is_wide or view == "recipe"),
+            "#live": beside and runs and view not in ("samples", "charts"),
+            "#charts": beside and charts,
+            "#samples": beside and view == "samples",
+            "#none": beside and not runs and view != "samples",
         }
         for id, seen in shown.items():
             widget = self.query_one(id)
@@ -58,7 +62,10 @@ class TrainViews(Starting):
         """One of :data:`VIEWS`."""
         self._view, self._in_keys = view, False
         self._arrange()
-        if view == "samples":
+        if view == "charts" and self._detail is not None:
+            self.receive(self.workbench.snapshot)
+            self.query_one(ChartGrid).focus_lead()
+        elif view == "samples":
             samples = self.query_one(SamplesView)
             samples.show_detail(self._detail)
             self.set_focus(samples)

@@ -1,6 +1,6 @@
 """A line chart on Textual's Line API: draws only when its data, size or scale changed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.segment import Segment
@@ -14,7 +14,7 @@ from engine.text import clip
 from tui.theme import SERIES_COLOURS
 
 if TYPE_CHECKING:
-    from tui.raster import Frame, Line
+    from tui.raster import Frame, Line, Options
 
 __all__ = ["Chart"]
 
@@ -44,13 +44,14 @@ class Chart(Widget, can_focus=True):
 
     def __init__(self, title: str, *, y_zero: bool = False, **options: Any) -> None:
         super().__init__(classes="pane", **options)
-        self._title = title
-        self._lines: Sequence[Line] = ()
-        self._colours: Sequence[str] = SERIES_COLOURS
+        self.title = title
+        self.lines: Sequence[Line] = ()
+        self._legend = True
+        self.colours: Sequence[str] = SERIES_COLOURS
         self._key: object = None
-        self._log_y = False
-        self._options: dict[str, Any] = {}
-        self._y_zero = y_zero
+        self._more: dict[str, Any] = {"y_zero": y_zero}
+        self.steer: Callable[[str], object] | None = None
+        """Told of the keys that move: ``left``, ``page_down``, ..."""
         self._strips: list[Strip] = []
         self._drawn: object = None
         self._titles: tuple[Text, Text] | None = None
@@ -71,20 +72,21 @@ class Chart(Widget, can_focus=True):
         colours: Sequence[str] = SERIES_COLOURS,
         log_y: bool = False,
         title: str | None = None,
+        legend: bool = True,
         **options: Any,
     ) -> None:
         """Draw ``lines``; nothing happens when ``key`` (what they were made of) is the last one.
 
         ``options``: others of :class:`tui.raster.Options`, ``x_range``, ``log_x``, ``markers`` (a
-        tuple), ``cursor``; a change of them is drawn under the same ``key`` too.
+        tuple), ``cursor``, ``y_zero``; a change of them is drawn under the same ``key`` too.
         """
-        key = (key, log_y, title, tuple(sorted(options.items())))
+        key = (key, log_y, title, legend, tuple(sorted(options.items())))
         if key == self._key:
             return
-        self._key, self._lines, self._colours, self._log_y = key, lines, colours, log_y
-        self._options = options
+        self._key, self.lines, self.colours = key, lines, colours
+        self._more, self._legend = self._more | options | {"log_y": log_y}, legend
         if title is not None:
-            self._title = title
+            self.title = title
         self._show_titles()
         if len(self._strips) != self.size.height or not self.size.height:
             self.refresh()
@@ -101,23 +103,65 @@ class Chart(Widget, can_focus=True):
         if changed:
             self.refresh(*changed)
 
-    def _show_titles(self) -> None:
-        title = Text(clip(self._title + (" (log)" if self._log_y else ""), 60) or " ")
-        legend = Text()
-        if len(self._lines) > 1:
-            from tui.raster import charset_for
+    @property
+    def options(self) -> "Options":
+        """What it was drawn by last."""
+        from tui.raster import Options, charset_for
 
-            sample = PLAIN if charset_for() == "ascii" else SAMPLE
-            for number, line in enumerate(self._lines):
-                colour = self._colours[number % len(self._colours)]
-                legend.append(sample[line.mark], colour)
-                legend.append(f" {clip(line.tag, 1)}" if line.tag else "", colour)
+        return Options(charset_for(), **self._more)
+
+    def _show_titles(self) -> None:
+        log = " (log)" if self._more.get("log_y") else ""
+        title = Text(clip(self.title + log, 60) or " ")
+        legend = Text()
+        reading = self._more.get("cursor")
+        named = [(at, line) for at, line in enumerate(self.lines) if not line.quiet]
+        if reading is not None:
+            legend = self._readings(named, reading)
+        elif len(named) > 1 and self._legend:
+            for at, line in named:
+                legend.append_text(self._sample(at, line))
                 legend.append(f" {clip(line.name, 24)}  ", "bold" if line.pinned else "")
-            legend.right_crop(2)
+        if self._legend and reading is None:
+            self._explain_markers(legend)
+        legend.right_crop(2)
         if (title, legend) != self._titles:  # setting a title repaints the whole chart
             self._titles = (title, legend)
             self.border_title = title
             self.border_subtitle = legend if legend.plain else None
+
+    def _explain_markers(self, legend: Text) -> None:
+        """The letters above the plot, where there is room for that."""
+        from tui.eventmarks import LETTERS
+
+        kinds = dict.fromkeys(marker.kind for marker in self._more.get("markers", ()))
+        words = "".join(f"{LETTERS[kind]} {kind}  " for kind in kinds)
+        if words and legend.cell_len + len(words) <= self.size.width - 2:
+            legend.append(words, "#af87d7")
+
+    def _sample(self, at: int, line: "Line") -> Text:
+        """How a line looks, and its letter."""
+        from tui.raster import charset_for
+
+        colour = self.colours[at % len(self.colours)]
+        sample = (PLAIN if charset_for() == "ascii" else SAMPLE)[line.mark]
+        return Text(sample + (f" {clip(line.tag, 1)}" if line.tag else ""), colour)
+
+    def _readings(self, named: "list[tuple[int, Line]]", x: float) -> Text:
+        """What the lines read at ``x``; without their names where there is no room for those."""
+        made = []
+        for wide in (True, False):
+            made.append(Text())
+            for at, line in named:
+                place = line.points.nearest(x)
+                if place is None:
+                    continue
+                if len(named) > 1:
+                    made[-1].append_text(self._sample(at, line)).append(" ")
+                    if wide:
+                        made[-1].append(f"{clip(line.name, 16)} ")
+                made[-1].append(f"{line.points.y[place]:.4g}  ", "bold")
+        return made[0] if made[0].cell_len - 2 <= self.size.width - 2 else made[1]
 
     def render_line(self, y: int) -> Strip:
         wanted = (self._key, self.size)
@@ -135,16 +179,13 @@ class Chart(Widget, can_focus=True):
         return strips
 
     def _draw(self) -> list[Strip]:
-        if not self._lines:  # numpy waits until there is something to draw
+        if not self.lines:  # numpy waits until there is something to draw
             return self._say("no points yet")
         from tui import plotting, raster
 
         self.frames += 1
-        options = raster.Options(
-            raster.charset_for(), self._log_y, y_zero=self._y_zero, **self._options
-        )
         width, height = self.size
-        frame = plotting.draw(self._lines, width, height, options)
+        frame = plotting.draw(self.lines, width, height, self.options)
         self.frame = frame
         base = self.rich_style
         styles = {
@@ -154,10 +195,40 @@ class Chart(Widget, can_focus=True):
             raster.MARKER: base + Style(color="#af87d7"),
             raster.CURSOR: base + Style(color="#ffffff"),
         }
-        for number, line in enumerate(self._lines):
-            colour = self._colours[number % len(self._colours)]
+        for number, line in enumerate(self.lines):
+            colour = self.colours[number % len(self.colours)]
             styles[number] = base + Style(color=colour, bold=line.pinned or None)
         return [
             Strip([Segment(text, styles[style]) for text, style in frame.runs(row)], width)
             for row in range(height)
         ]
+
+    # --- moving about, by whoever holds several charts
+
+    def _steer(self, where: str) -> None:
+        if self.steer:
+            self.steer(where)
+
+    def action_cursor_left(self) -> None:
+        self._steer("left")
+
+    def action_cursor_right(self) -> None:
+        self._steer("right")
+
+    def action_cursor_up(self) -> None:
+        self._steer("up")
+
+    def action_cursor_down(self) -> None:
+        self._steer("down")
+
+    def action_scroll_top(self) -> None:
+        self._steer("first")
+
+    def action_scroll_bottom(self) -> None:
+        self._steer("last")
+
+    def action_page_up(self) -> None:
+        self._steer("page_up")
+
+    def action_page_down(self) -> None:
+        self._steer("page_down")

@@ -8,7 +8,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Input, Static
 
 from tui.feed import Snapshot
-from tui.runtable import COLUMNS, ORDERS, Group, cells, key_of, lines
+from tui.runtable import ORDERS, Group, cells, columns, key_of, lines
 from tui.widgets.field import PlainInput
 from tui.widgets.rows import Rows
 
@@ -31,6 +31,8 @@ class RunList(Vertical):
         self.line: RunRow | Group | None = None
         """That line itself: asked for with every key, by every action."""
         self._unfolded: set[str] = set()
+        self.marked: list[str] = []
+        """Ids of the runs that are to be compared, in the order of their marking."""
         self._titles = ("", "")
 
     def compose(self) -> ComposeResult:
@@ -51,8 +53,10 @@ class RunList(Vertical):
         focused = self.screen.focused
         return focused is not None and focused.id == "wanted"
 
-    def show(self, snapshot: Snapshot, width: int, now: float) -> None:
-        """``width``: of the screen, which decides on the columns."""
+    def show(self, snapshot: Snapshot, width: int, now: float, pinned: str | None = None) -> None:
+        """``width``: of the screen, which decides on the columns; ``pinned``: the baseline."""
+        self.marked = [id for id in self.marked if id in snapshot.by_id]
+        signs = dict.fromkeys(self.marked, "▪") | ({pinned: "★"} if pinned else {})
         self._lines = lines(snapshot, self.filter, self._order, self._unfolded)
         table = self.table
         at = next((i for i, line in enumerate(self._lines) if key_of(line) == self._key), None)
@@ -61,9 +65,9 @@ class RunList(Vertical):
             self._key = key_of(self._lines[at]) if self._lines else None
         self.line = self._lines[at] if self._lines else None
         table.show(
-            [column for least, column, _ in COLUMNS if width >= least],
+            columns(width, bool(signs)),
             len(self._lines),
-            lambda index: cells(self._lines[index], width, now),
+            lambda index: cells(self._lines[index], width, now, signs),
             cursor=at,
             empty="no run matches",
         )
@@ -88,6 +92,17 @@ class RunList(Vertical):
         if index < len(self._lines):
             self.line = self._lines[index]
             self._key = key_of(self.line)
+
+    def mark(self) -> None:
+        """Mark the run under the cursor, or no longer; the next line gets the cursor."""
+        line = self.line
+        if line is None or isinstance(line, Group):
+            return
+        if line.id in self.marked:
+            self.marked.remove(line.id)
+        else:
+            self.marked.append(line.id)
+        self.moved(self.table.cursor + 1)
 
     # --- sweeps
 

@@ -1,5 +1,6 @@
 """One run whole: its state, and pages that turn: curves, numbers, samples, events, recipe, log."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from rich.text import Text
@@ -10,16 +11,17 @@ from textual.widgets import ContentSwitcher, Static
 
 from engine.jobs.folder import RunFolder
 from engine.text import safe
+from tui.chartstate import ChartState
 from tui.feed import RunDetail, Snapshot
 from tui.runwords import event_runs, kin_of, number_runs, sample_runs
-from tui.widgets.chart import Chart
-from tui.widgets.curves import loss_colours, loss_lines, metric_line, next_weight, weight_for
+from tui.widgets.chartgrid import ChartGrid
 from tui.widgets.lines import PLAIN, LinesView, Run
 from tui.widgets.logpage import LogPage
 from tui.widgets.runstate import RunState
 
 if TYPE_CHECKING:
     from tui.app import WorkbenchApp
+    from tui.curvebook import RunCurves
 
 __all__ = ["VIEWS", "RunPages", "view_line"]
 
@@ -45,19 +47,16 @@ class RunPages(Vertical):
     RunPages #views { height: 1; }
     """
 
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, state: ChartState, *, id: str) -> None:
         super().__init__(id=id)
         self.view = 0
-        self._weight: float | None = None
-        self._log_y = False
+        self._chart_state = state
 
     def compose(self) -> ComposeResult:
         yield RunState(id="state")
         yield Static("", id="views", markup=False)
         with ContentSwitcher(initial="curves", id="pages"):
-            with Vertical(id="curves"):
-                yield Chart("loss", id="loss")
-                yield Chart("learning rate", id="rate", y_zero=True)
+            yield ChartGrid(self._chart_state, id="curves")
             yield LinesView(id="numbers", classes="pane")
             yield LinesView(id="samples", classes="pane")
             yield LinesView(id="events", classes="pane")
@@ -81,6 +80,10 @@ class RunPages(Vertical):
         return self.log_page.view if self.shows_log else self.query_one(f"#{VIEWS[self.view]}")
 
     @property
+    def grid(self) -> ChartGrid:
+        return self.query_one(ChartGrid)
+
+    @property
     def shows_log(self) -> bool:
         return VIEWS[self.view] == "log"
 
@@ -91,19 +94,16 @@ class RunPages(Vertical):
     def turn(self, by: int) -> None:
         self.view = (self.view + by) % len(VIEWS)
 
-    def toggle_log_y(self) -> None:
-        self._log_y = not self._log_y
-
-    def next_smoothing(self, detail: RunDetail | None) -> None:
-        self._weight = next_weight(self._weight, detail)
-
-    def show(self, detail: RunDetail, snapshot: Snapshot, now: float) -> None:
+    def show(
+        self, detail: RunDetail, snapshot: Snapshot, now: float, curves: "Sequence[RunCurves]"
+    ) -> None:
+        """``curves``: of the run, and of the baseline; empty before it has any."""
         self.query_one("#state", RunState).show(detail, now)
         self.query_one("#views", Static).update(view_line(VIEWS, self.view))
         view = VIEWS[self.view]
         self.query_one("#pages", ContentSwitcher).current = view
         if view == "curves":
-            self._show_curves(detail)
+            self.grid.show(curves)
         elif view == "log":
             home = cast("WorkbenchApp", self.app).home
             self.log_page.open(RunFolder(home.runs / detail.row.id).log)
@@ -121,14 +121,3 @@ class RunPages(Vertical):
         if getattr(view, "shown_runs", None) != runs:
             view.shown_runs = runs  # type: ignore[attr-defined]
             view.show(runs)
-
-    def _show_curves(self, detail: RunDetail) -> None:
-        row = detail.row
-        count = len(detail.series["loss"][0]) if "loss" in detail.series else 0
-        key = (row.id, row.attempt, row.step, count, len(detail.evaluations))
-        weight = weight_for(count) if self._weight is None else self._weight
-        lines = loss_lines(detail, weight)
-        self.query_one("#loss", Chart).show(
-            lines, (*key, weight), colours=loss_colours(lines), log_y=self._log_y
-        )
-        self.query_one("#rate", Chart).show(metric_line(detail, "learning_rate"), key)

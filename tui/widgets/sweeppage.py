@@ -1,5 +1,6 @@
 """One sweep whole: its runs by their best validation loss, and their curves over each other."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -11,26 +12,25 @@ from textual.widgets import Static
 from engine.history.queries import sweep_values
 from engine.text import clip
 from tui import words
-from tui.feed import RunDetail, Snapshot
+from tui.chartset import ChartSet
+from tui.chartstate import ChartState
 from tui.sweepwords import short_keys, states_words, value_words, values_words
 from tui.theme import SERIES_COLOURS, STATES
 from tui.widgets.chart import PLAIN, SAMPLE, Chart
 from tui.widgets.cursortable import Column
-from tui.widgets.curves import WEIGHTS, points_of, weight_for
 from tui.widgets.rows import Cell, Rows
 from tui.widgets.runpages import view_line
 
 if TYPE_CHECKING:
     from engine.history.queries import SweepRow
     from engine.history.row import RunRow
-    from tui.raster import Line
+    from tui.curvebook import RunCurves
 
 __all__ = ["CURVES", "SweepPage", "drawn"]
 
 CURVES = 6
 """So many runs are drawn, the best ones."""
 VIEWS = ("validation", "train")
-MARKS = ("solid", "dashed", "dotted", "points", "dots", "solid")
 ROWS = 12
 """The table shows at most so many runs at once; it scrolls."""
 
@@ -48,12 +48,11 @@ class SweepPage(Vertical):
     SweepPage #curve-views { padding: 0; }
     """
 
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, state: ChartState, *, id: str) -> None:
         super().__init__(id=id)
         self.view = 0
+        self.set = ChartSet(state)
         self._sweep: SweepRow | None = None
-        self._weight: float | None = None
-        self._log_y = False
         self._chosen: str | None = None
 
     def compose(self) -> ComposeResult:
@@ -79,14 +78,8 @@ class SweepPage(Vertical):
     def turn(self, by: int) -> None:
         self.view = (self.view + by) % len(VIEWS)
 
-    def toggle_log_y(self) -> None:
-        self._log_y = not self._log_y
-
-    def next_smoothing(self) -> None:
-        now = 0.6 if self._weight is None else self._weight
-        self._weight = WEIGHTS[(WEIGHTS.index(now) + 1) % len(WEIGHTS)]
-
-    def show(self, sweep: "SweepRow", snapshot: Snapshot) -> None:
+    def show(self, sweep: "SweepRow", curves: "Sequence[RunCurves]") -> None:
+        """``curves``: of the runs that are :func:`drawn`, as far as they are known yet."""
         if self._sweep is None or self._sweep.id != sweep.id:
             self._chosen = None
         self._sweep = sweep
@@ -95,7 +88,7 @@ class SweepPage(Vertical):
         self.query_one("#told", Static).update(_told(sweep, width - 2))
         self.query_one("#curve-views", Static).update(view_line(VIEWS, self.view))
         self._show_table(sweep, width, height)
-        self._show_curves(sweep, snapshot)
+        self._show_curves(sweep, curves)
 
     # --- the table
 
@@ -120,27 +113,23 @@ class SweepPage(Vertical):
 
     # --- the curves
 
-    def _show_curves(self, sweep: "SweepRow", snapshot: Snapshot) -> None:
-        view = VIEWS[self.view]
-        details = [snapshot.details.get(row.id) for row in drawn(sweep)]
-        longest = max((_count(detail) for detail in details), default=0)
-        weight = weight_for(longest) if self._weight is None else self._weight
-        made: list[tuple[Line, str]] = []
-        for index, detail in enumerate(details):
-            if detail is not None and (line := _line(detail, view, index, weight, sweep.keys)):
-                made.append((line, SERIES_COLOURS[index]))
-        key = (sweep.id, view, weight, tuple(_state_of(detail) for detail in details))
+    def _show_curves(self, sweep: "SweepRow", curves: "Sequence[RunCurves]") -> None:
+        chart = self.query_one("#losses", Chart)
+        if not curves:
+            chart.show((), "none")
+            return
+        from dataclasses import replace
+
+        from tui.metrics import LOSS, VALIDATION_LOSS
+
+        metric = (VALIDATION_LOSS, LOSS)[self.view]
         more = len(sweep.runs) - CURVES
-        title = f"{view} loss" + (f" of the best {CURVES}" if more > 0 else "")
-        if view == "train" and weight:
+        title = f"{VIEWS[self.view]} loss" + (f" of the best {CURVES}" if more > 0 else "")
+        if self.view and (weight := self.set.state.smoothing(self.set.points)):
             title += f", smoothed {weight:g}"
-        self.query_one("#losses", Chart).show(
-            [line for line, _ in made],
-            key,
-            colours=[colour for _, colour in made] or SERIES_COLOURS,
-            log_y=self._log_y,
-            title=title,
-        )
+        looks = {row.id: number for number, row in enumerate(drawn(sweep))}
+        names = {row.id: values_words(row, sweep.keys) or row.name for row in drawn(sweep)}
+        self.set.show(curves, [(chart, replace(metric, title=title))], looks, names)
 
 
 def _charset() -> str:
@@ -151,7 +140,12 @@ def _charset() -> str:
 
 def _mark(index: int, sample: dict[str, str]) -> Cell:
     """How the run's curve looks: the legend stands in the table, where there is room for it."""
-    return (sample[MARKS[index]], SERIES_COLOURS[index]) if index < CURVES else ""
+    from tui.chartview import look_of
+
+    if index >= CURVES:
+        return ""
+    colour, mark = look_of(index)
+    return f"{sample[mark]} {chr(ord('a') + index)}", SERIES_COLOURS[colour]
 
 
 def _told(sweep: "SweepRow", width: int) -> Text:
@@ -169,7 +163,7 @@ def _told(sweep: "SweepRow", width: int) -> Text:
 def _columns(sweep: "SweepRow", width: int) -> tuple[list[Column], tuple[str, ...]]:
     """The columns, and the keys that have one: as many as fit."""
     short = short_keys(sweep.keys)
-    room = width - 4 - 2 - 3 - 9 - 9 - 12 - 11 - 12
+    room = width - 4 - 4 - 3 - 9 - 9 - 12 - 11 - 12
     keys: list[str] = []
     columns: list[Column] = []
     for key in sweep.keys:
@@ -187,7 +181,7 @@ def _columns(sweep: "SweepRow", width: int) -> tuple[list[Column], tuple[str, ..
         Column("state", 10),
         Column("run"),
     ]
-    return [Column("", 2), *columns, *fixed], tuple(keys)
+    return [Column("", 4), *columns, *fixed], tuple(keys)
 
 
 def _of(row: "RunRow", key: str) -> Any:
@@ -205,31 +199,3 @@ def _cells(row: "RunRow", keys: tuple[str, ...]) -> list[Cell]:
         step,
         (f"{symbol} {row.state}", colour),
     ]
-
-
-def _count(detail: RunDetail | None) -> int:
-    found = detail.series.get("loss") if detail else None
-    return len(found[0]) if found is not None else 0
-
-
-def _state_of(detail: RunDetail | None) -> object:
-    if detail is None:
-        return None
-    row = detail.row
-    return row.id, row.attempt, row.step, _count(detail), len(detail.evaluations)
-
-
-def _line(
-    detail: RunDetail, view: str, index: int, weight: float, keys: tuple[str, ...]
-) -> "Line | None":
-    from tui.plotting import ema
-    from tui.raster import Line
-
-    name = values_words(detail.row, keys) or detail.row.name
-    if view == "validation":
-        points = points_of(detail, "validation", ("during", "asked", "after", "before"))
-        return Line(name, *points, MARKS[index]) if points else None  # type: ignore[arg-type]
-    if not _count(detail):
-        return None
-    x, y = detail.series["loss"]
-    return Line(name, x, ema(y, weight) if weight else y, MARKS[index])  # type: ignore[arg-type]
