@@ -42,7 +42,7 @@ FOCUSED = "\u250f".encode()
 """A pane with the focus has a heavy border."""
 MARK = "\u203a".encode()
 KEYS = {
-    "train": ("2", [("L", rb"loss \(log\)"), ("L", rb" loss (\x1b\[[0-9;]*m)*\xe2")]),
+    "train": ("2", [("L", rb"\(log\)"), ("L", rb" loss [ a-z0-9.]*(\x1b\[[0-9;]*m)*\xe2")]),
     "runs": ("3", [("j", MARK), ("j", MARK), ("k", MARK)]),
     "system": ("5", [("\t", FOCUSED)]),
     "screens": ("2", [("3", rb"3 Runs\]"), ("5", rb"5 System\]"), ("2", rb"2 Train\]")]),
