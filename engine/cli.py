@@ -67,6 +67,12 @@ def build_parser() -> _Parser:
     parser.set_defaults(json=False)
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     parser.add_argument(
+        "--low-bandwidth",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="draw charts and logs every 5 s; default: when the link turns out to be slow",
+    )
+    parser.add_argument(
         "--light",
         action="store_true",
         default=os.environ.get("TUNEBENCH_COLOURS", "").lower() == "light",

@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             home=args.home,
             mouse=not args.no_mouse,
             light=args.light,
+            low_bandwidth=args.low_bandwidth,
             notify_by=notify_by,
         )
     except UserError as error:

@@ -11,6 +11,8 @@ from typing import Any
 from textual import events
 from textual._context import active_app
 from textual.app import App, SystemCommand
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
 from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.widget import Widget
@@ -21,6 +23,7 @@ from engine.home import Home, open_home, private_umask
 from engine.text import safe_line
 from tui import acts, keymap
 from tui.acts import Reading
+from tui.bandwidth import SLOW_SECONDS, Link, TimedDriver
 from tui.feed import Changed, Feed, Snapshot, StoreFeed
 from tui.filters import UnsafeText
 from tui.garbage import IdleCollector, collect_rarely
@@ -105,6 +108,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         home_words: str | None = None,
         read_system: Callable[[], Reading] | None = None,
         start: str = "train",
+        link: Link | None = None,
         light: bool = False,
         notify_by: frozenset[str] = frozenset(),
     ) -> None:
@@ -112,7 +116,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         super().__init__()
         self.home = home
         self.home_words = _short(home) if home_words is None else home_words
-        self.feed: Feed = feed or StoreFeed(home)
+        self.link = link or Link()
+        self.feed: Feed = feed or StoreFeed(home, self.link)
         self.clock = clock
         self._read_system = read_system or partial(acts.read_system, home)
         self.history = History()
@@ -150,10 +155,15 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         light = [self._light] if self._light.enabled else []
         return [*super().get_line_filters(), *light, self._unsafe]
 
+    def get_driver_class(self) -> type[Driver]:
+        usual = super().get_driver_class()
+        return TimedDriver if usual is LinuxDriver else usual
+
     def get_system_commands(self, screen: Screen) -> list[SystemCommand]:
         return []
 
     def on_mount(self) -> None:
+        self.link.changed = lambda: self.call_later(self._link_changed)
         self.set_interval(COLLECT_SECONDS, self._idle.look)
         self.set_interval(NOTICE_SECONDS, self.tell_notices)
         if not self.is_headless:
@@ -178,6 +188,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             for callback in self._waiting:
                 self.call_later(callback)
             self._waiting.clear()
+        if isinstance(self._driver, TimedDriver):
+            self._driver.ask()
 
     def on_unmount(self) -> None:
         self.feed.stop()
@@ -201,7 +213,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     def on_changed(self, message: Changed) -> None:
         self.snapshot = message.snapshot
-        if isinstance(self.screen, WorkbenchScreen):
+        # While the workbench is left there is no screen any more, but maybe a last message.
+        if self.screen_stack and isinstance(self.screen, WorkbenchScreen):
             self.screen.receive(message.snapshot)
         self.tell_notices()
 
@@ -225,6 +238,23 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         if row.state == "running" and row.max_steps:
             words += f" {100 * (row.step or 0) // row.max_steps} %"
         return row.state, words + (f" +{len(live) - 1}" if len(live) > 1 else "")
+
+    # --- the link to the terminal
+
+    def _link_changed(self) -> None:
+        """It turned itself on or off, as the link showed."""
+        if self.screen_stack:
+            self._say_link("slow link: " if self.link.low else "the link is fast again: ")
+
+    def _say_link(self, why: str = "") -> None:
+        low = f"low bandwidth, charts and logs every {SLOW_SECONDS:.0f} s"
+        self.say(why + (low if self.link.low else "charts and logs as they come"))
+        if isinstance(self.screen, WorkbenchScreen):
+            self.screen.refresh_bars()
+
+    def action_low_bandwidth(self) -> None:
+        self.link.choose(not self.link.low)
+        self._say_link()
 
     # --- words to the user
 
@@ -327,8 +357,12 @@ def run_app(
     mouse: bool = True,
     light: bool = False,
     notify_by: frozenset[str] = frozenset(),
+    low_bandwidth: bool | None = None,
 ) -> int:
-    """Open the workbench on the home at ``home``; returns the exit status."""
+    """Open the workbench on the home at ``home``; returns the exit status.
+
+    ``low_bandwidth``: what lives by itself is drawn rarely; None: when the link turns out slow.
+    """
     private_umask()
     opened = open_home(home)
     for name in ("COLUMNS", "LINES"):  # exported ones would hide the terminal's real size
@@ -337,6 +371,6 @@ def run_app(
     gc.freeze()
     collect_rarely()
     end_with_terminal()
-    app = WorkbenchApp(opened, light=light, notify_by=notify_by)
+    app = WorkbenchApp(opened, light=light, link=Link(low_bandwidth), notify_by=notify_by)
     app.run(mouse=mouse)
     return app.return_code or 0  # 1 after a crash, when run() itself returns None

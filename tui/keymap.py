@@ -205,6 +205,7 @@ ACTIONS: tuple[Action, ...] = (
         palette=False,
         app=True,
     ),
+    Action("low_bandwidth", ("M",), "low bandwidth: live panes every 5 s, or not", app=True),
     Action("colours", ("asterisk",), "light colours, or dark ones", app=True),
     Action(
         "suspend_process", ("ctrl+z",), "back to the shell; fg returns, training goes on", app=True

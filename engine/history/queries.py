@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ __all__ = [
     "list_sweeps",
     "memory",
     "notes",
+    "runs_of",
     "samples",
     "series",
     "sweep_values",
@@ -38,6 +39,12 @@ __all__ = [
 def list_runs(store: Store) -> list[RunRow]:
     """Every run, newest first."""
     return [row_of(row) for row in store.query(f"{SELECT_RUN} ORDER BY created DESC, id DESC")]
+
+
+def runs_of(store: Store, ids: Collection[str]) -> list[RunRow]:
+    """The runs with these ids, as far as there are such, in no order."""
+    marks = ", ".join("?" * len(ids))
+    return [row_of(row) for row in store.query(f"{SELECT_RUN} WHERE id IN ({marks})", [*ids])]
 
 
 def get_run(store: Store, ref: str) -> RunRow:

@@ -3,7 +3,8 @@
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import astuple, fields
+from dataclasses import fields
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from engine.history.row import RunRow, fold, scalar
@@ -24,6 +25,7 @@ HOME_TABLES = ("notes", "tags", "benches")
 """Filled from the home's own journal."""
 
 COLUMNS = tuple(field.name for field in fields(RunRow))
+RUN_VALUES = attrgetter(*COLUMNS)
 SELECT_RUN = f"SELECT {', '.join(COLUMNS)} FROM runs"
 
 METRICS = (
@@ -43,6 +45,10 @@ SAMPLES = ("prompt", "text", "reference")
 CHECKPOINTS = ("path", "bytes", "seconds", "best")
 MEMORY = ("device", "used_bytes", "total_bytes", "peak_bytes", "utilisation")
 KNOWN = frozenset({"v", "t", "type", "attempt", "step", *METRICS})
+USUAL = itemgetter("step", "attempt", "t", *METRICS)
+"""The values of a line with all of these keys and no others, as the trainer writes them."""
+TOO_HIGH = 2**63
+"""For SQLite's integers."""
 
 Event = dict[str, Any]
 
@@ -82,30 +88,19 @@ def write(
 ) -> int:
     """Insert a run's events and fold them into ``row``; returns how many made no sense.
 
-    ``first_line`` is the number of the first event among the journal's readable lines.
+    ``first_line`` is the number of the first event among the journal's readable lines. The events
+    are such as :func:`engine.jobs.journal.read_lines` gives: without a number that is not finite.
     """
-    metrics: list[tuple[Any, ...]] = []
-    last: Event | None = None
+    steps = _Steps(connection, row)
     senseless = 0
-
-    def flush() -> None:
-        nonlocal last
-        if last is not None:
-            fold(row, last)
-            last = None
-        connection.executemany(PUT_METRICS, metrics)
-        metrics.clear()
-
     for line, event in enumerate(events, first_line):
         kind = event["type"]
         try:
-            stamp = (_whole(event.get("attempt") or 1), scalar(event.get("t")))
             if kind == "metrics":
-                # Of several in a row only the last one counts for the run, but for the peak.
-                metrics.append(_metrics(row.id, stamp, event))
-                last = _later(last, event)
+                steps.add(event)
                 continue
-            flush()
+            steps.flush()
+            stamp = (_whole(event.get("attempt") or 1), scalar(event.get("t")))
             if kind in PUT:
                 values = _values(event, FIELDS[kind])
                 connection.execute(
@@ -121,30 +116,56 @@ def write(
             fold(row, event)
         except (KeyError, TypeError, ValueError, AttributeError, sqlite3.InterfaceError):
             senseless += 1
-    flush()
+    steps.flush()
     return senseless
+
+
+class _Steps:
+    """Metrics events of a run one after the other, stored together: nearly all of any journal."""
+
+    def __init__(self, connection: sqlite3.Connection, row: RunRow) -> None:
+        self._connection, self._row = connection, row
+        self._rows: list[tuple[Any, ...]] = []
+        self._last: Event | None = None
+        self._attempt = 0
+        self._peak: int | float | None = None
+
+    def add(self, event: Event) -> None:
+        """Raises what :func:`write` counts as senseless."""
+        values = USUAL(event) if event.keys() == KNOWN else (None, None)
+        step, attempt = values[:2]
+        if type(step) is type(attempt) is int and 0 <= step < TOO_HIGH > attempt > 0:
+            self._rows.append((self._row.id, *values, None))
+        else:
+            attempt = _whole(event.get("attempt") or 1)
+            self._rows.append(_metrics(self._row.id, (attempt, scalar(event.get("t"))), event))
+        # Of several in a row only the last one counts for the run, but for the peak.
+        if attempt >= self._attempt:
+            self._last, self._attempt = event, attempt
+            peak = event.get("peak_memory_bytes")
+            if isinstance(peak, int | float) and (self._peak is None or peak > self._peak):
+                self._peak = peak
+
+    def flush(self) -> None:
+        if self._last is not None:
+            peak = {} if self._peak is None else {"peak_memory_bytes": self._peak}
+            fold(self._row, {**self._last, **peak})
+        try:
+            self._connection.executemany(PUT_METRICS, self._rows)
+        except (sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError):
+            # Lists, objects, numbers of more than 64 bits: rare, so not looked for in each line.
+            rows = [tuple(map(scalar, values)) for values in self._rows]
+            self._connection.executemany(PUT_METRICS, rows)
+        self._rows.clear()
+        self._last, self._attempt, self._peak = None, 0, None
 
 
 def _values(event: Event, names: Sequence[str]) -> list[Any]:
     return [scalar(event.get(name)) for name in names]
 
 
-def _later(before: Event | None, event: Event) -> Event:
-    """Of two metrics events the one that tells the run's state, with the higher peak of both."""
-    if before is None:
-        return event
-    if (before.get("attempt") or 1) > (event.get("attempt") or 1):
-        return before
-    peaks = [e["peak_memory_bytes"] for e in (before, event) if _number(e, "peak_memory_bytes")]
-    return {**event, "peak_memory_bytes": max(peaks)} if peaks else event
-
-
-def _number(event: Event, key: str) -> bool:
-    return isinstance(event.get(key), int | float)
-
-
 def _whole(value: Any) -> int:
-    if not isinstance(value, int) or not 0 <= value < 2**63:
+    if not isinstance(value, int) or not 0 <= value < TOO_HIGH:
         raise ValueError(f"{value!r} is no step or attempt")
     return value
 
@@ -238,7 +259,7 @@ def load_row(connection: sqlite3.Connection, run: str) -> RunRow | None:
 
 
 def save_row(connection: sqlite3.Connection, row: RunRow) -> None:
-    connection.execute(PUT_RUN, [scalar(value) for value in astuple(row)])
+    connection.execute(PUT_RUN, [scalar(value) for value in RUN_VALUES(row)])
 
 
 def forget(connection: sqlite3.Connection, run: str) -> None:

@@ -24,7 +24,7 @@ from engine.history.row import RunRow, fold, seconds
 from engine.history.store import Store, open_store
 from engine.history.tables import COLUMNS, HOME_TABLES, RUN_TABLES
 from engine.home import Home, open_home
-from engine.jobs.journal import Journal
+from engine.jobs.journal import Journal, whole
 from tests.engine.fakes import runs
 
 ROOT = Path(__file__).parents[2]
@@ -530,3 +530,71 @@ def test_a_damaged_manifest_stops_nobody(home: Home, damage: dict[str, object] |
     assert ingest_datasets(home, opened)
     assert dataset_lines(opened) == [("one", 1)]
     assert not ingest_datasets(home, opened), "looked at once"
+
+
+USUAL = {
+    "v": 1, "t": 5.0, "type": "metrics", "attempt": 1, "step": 1, "epoch": 0.1, "loss": 2.5,
+    "learning_rate": 1e-4, "grad_norm": 1.5, "step_seconds": 0.5, "tokens": 100,
+    "tokens_per_second": 200.0, "mean_token_accuracy": None, "memory_bytes": 7,
+    "peak_memory_bytes": 9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({}, {"loss": 2.5, "tokens": 100, "mean_token_accuracy": None, "extra": None}),
+        ({"rewards": 0.5}, {"loss": 2.5, "extra": '{"rewards": 0.5}'}),
+        ({"loss": [1, 2]}, {"loss": "[1, 2]", "grad_norm": 1.5}),
+        ({"loss": "NaN", "grad_norm": "-Infinity"}, {"loss": "NaN", "grad_norm": "-Infinity"}),
+        ({"tokens": 2**64 - 1, "loss": 0.5}, {"tokens": float(2**64 - 1), "loss": 0.5}),
+        ({"tokens": 2**70}, {"tokens": float(2**70)}),
+        ({"memory_bytes": True}, {"memory_bytes": 1}),
+        ({"t": {"a": 1}}, {"t": '{"a": 1}', "loss": 2.5}),
+        ({"attempt": None}, {"attempt": 1}),
+    ],
+)
+def test_a_line_of_any_kind_is_stored_as_it_says(
+    home: Home, changed: dict[str, Any], found: dict[str, Any]
+) -> None:
+    folder = runs.write_run(home, "one", steps=0, end=None)
+    lines = [{**USUAL, **changed}, {**USUAL, "step": 2}]
+    with folder.journal.open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    opened = open_store(home)
+    ingest_all(home, opened, live=False)
+    names = ", ".join(found)
+    assert opened.query(f"SELECT {names} FROM metrics ORDER BY step")[0] == tuple(found.values())
+    assert opened.query("SELECT count(*) FROM metrics") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type":"metrics","step":1,"loss":NaN,"grad_norm":-Infinity,"tokens":1e400}',
+        b'{"type":"metrics","step":1,"loss":"NaN","grad_norm":"-Infinity","tokens":"Infinity"}',
+    ],
+)
+def test_numbers_that_json_has_not_are_read_as_the_journal_writes_them(line: bytes) -> None:
+    event = whole(line)
+    assert (event["loss"], event["grad_norm"], event["tokens"]) == ("NaN", "-Infinity", "Infinity")
+
+
+def test_of_lone_surrogates_a_question_mark_stays() -> None:
+    assert whole(b'{"a":"x\\ud800y","b":"\\ud83d\\ude00"}') == {"a": "x?y", "b": "\U0001f600"}
+    assert whole(b'"\xed\xa0\x80"') == "?"
+
+
+def test_the_peak_of_all_lines_and_the_last_of_the_latest_attempt_tell_the_run(home: Home) -> None:
+    folder = runs.write_run(home, "one", steps=0, end=None)
+    told = [(1, 1, 50, 3.0), (1, 2, 90, 2.0), (2, 2, 40, 1.5), (1, 3, 95, 9.0), (2, 3, "x", 1.0)]
+    with folder.journal.open("a") as file:
+        for attempt, step, peak, loss in told:
+            line = {"attempt": attempt, "step": step, "peak_memory_bytes": peak, "loss": loss}
+            file.write(json.dumps({**USUAL, **line}) + "\n")
+    opened = open_store(home)
+    ingest_all(home, opened, live=False)
+    row = queries.get_run(opened, "one")
+    assert (row.attempt, row.step, row.loss, row.peak_memory_bytes) == (2, 3, 1.0, 90)
+    losses = queries.series(opened, folder.id, ["loss"])["loss"][1]
+    assert losses.tolist() == [3.0, 1.5, 1.0]

@@ -59,8 +59,9 @@ def leaks(written: bytes, *, osc: tuple[str, ...] = ()) -> str:
 class PtyApp:
     """The workbench on a home, in a pty of its own; everything it wrote is in ``written``."""
 
-    def __init__(self, home: Path, columns: int = 120, lines: int = 40, *arguments: str) -> None:
-        self.home, self.columns, self.lines, self.arguments = home, columns, lines, arguments
+    def __init__(self, home: Path, columns: int = 120, lines: int = 40, *words: str) -> None:
+        """``words``: further ones of the command line."""
+        self.home, self.columns, self.lines, self.words = home, columns, lines, words
         self.written = b""
 
     def __enter__(self) -> "PtyApp":
@@ -70,7 +71,7 @@ class PtyApp:
         for name in ("TMUX", "TUNEBENCH_NOTIFY"):  # of the terminal that the tests are run in
             environment.pop(name, None)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui", "--home", str(self.home), *self.arguments],
+            [sys.executable, "-m", "tui", "--home", str(self.home), *self.words],
             stdin=child, stdout=child, stderr=child, env=environment, start_new_session=True,
             cwd=self.home,
         )  # fmt: skip

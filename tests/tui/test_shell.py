@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from rich.segment import Segment
+from textual._compositor import Compositor
 from textual.color import Color
 from textual.events import Key
 from textual.widgets import Input, OptionList
@@ -298,3 +299,22 @@ def test_without_a_terminal_it_says_so(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("tunebench: the workbench needs a terminal")
     assert len(done.stderr.splitlines()) == 1
+
+
+async def test_another_focus_paints_two_panes_and_not_the_screen(
+    frozen_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = frozen_app(running(), mode="system")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        painted: list[str] = []
+        for name in ("render_full_update", "render_partial_update"):
+            paint = getattr(Compositor, name)
+            monkeypatch.setattr(
+                Compositor, name, lambda *a, n=name, p=paint: painted.append(n) or p(*a)
+            )
+        before = app.screen.focused
+        await pilot.press("tab")
+        await settle(pilot)
+        assert app.screen.focused is not before
+        assert painted and set(painted) == {"render_partial_update"}

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["PlayScreen"]
 
 REPAINT_SECONDS = 0.1
+SLOW_REPAINT_SECONDS = 2.0
+"""Over a slow link."""
 """Streamed text is drawn at most ten times a second."""
 
 MOST_CHOICES = 200
@@ -100,7 +102,7 @@ class PlayScreen(WorkbenchScreen):
 
     def on_mount(self) -> None:
         self.set_class(True, "-nothing")
-        self._painter = self.set_interval(REPAINT_SECONDS, self._paint, pause=True)
+        self._painter = self.set_interval(REPAINT_SECONDS, self._paint_on, pause=True)
         self._clock = self.set_interval(1.0, self._tell_loading, pause=True)
         for side in SIDES:
             self._touch(side)
@@ -322,6 +324,10 @@ class PlayScreen(WorkbenchScreen):
 
     def _touch(self, side: str) -> None:
         self._dirty.add(side)
+
+    def _paint_on(self) -> None:
+        if self.workbench.link.due("answers", SLOW_REPAINT_SECONDS):
+            self._paint()
 
     def _paint(self) -> None:
         for side in sorted(self._dirty):

@@ -77,7 +77,7 @@ class SystemScreen(WorkbenchScreen):
         for id in ("gpus", "host", "ours", "versions", "doctor", "bench", "events"):
             self.query_one(f"#{id}", LinesView).show([("reading …", QUIET)])
         self._arrange()
-        self._timer = self.set_interval(REFRESH_SECONDS, self._refresh, pause=True)
+        self._timer = self.set_interval(REFRESH_SECONDS, self._tick, pause=True)
 
     def on_screen_resume(self) -> None:
         self._timer.resume()
@@ -93,6 +93,10 @@ class SystemScreen(WorkbenchScreen):
         self._refresh()
 
     # --- reading
+
+    def _tick(self) -> None:
+        if self.workbench.link.due("system"):
+            self._refresh()
 
     def _refresh(self) -> None:
         if not self._reading:

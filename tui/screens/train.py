@@ -87,9 +87,9 @@ class TrainScreen(ChartActions, TrainViews):
     # --- what is shown
 
     def _row(self) -> "RunRow | None":
-        rows = self.workbench.snapshot.rows
-        picked = next((row for row in rows if row.id == self._picked), None)
-        return picked or next(iter(self.workbench.snapshot.live), None) or next(iter(rows), None)
+        snapshot = self.workbench.snapshot
+        picked = snapshot.by_id.get(self._picked or "")
+        return picked or next(iter(snapshot.live), None) or next(iter(snapshot.rows), None)
 
     def chosen(self) -> "RunRow | None":
         return self._row()
@@ -181,13 +181,14 @@ class TrainScreen(ChartActions, TrainViews):
 
     def _tick(self) -> None:
         """Once a second: elapsed times of a live run; repaints only if a word changed."""
-        if self.is_current and self._detail is not None and self._detail.row.state not in ENDS:
+        lives = self._detail is not None and self._detail.row.state not in ENDS
+        if self.is_current and lives and self.workbench.link.due("state"):
             self._show_state()
 
     # --- the machine
 
     def _read(self) -> None:
-        if self.is_current and not self._reading:
+        if self.is_current and not self._reading and self.workbench.link.due("machine"):
             self._reading = True
             self._read_machine()
 

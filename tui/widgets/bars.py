@@ -17,17 +17,17 @@ class HeaderBar(Widget):
     """Screens with their keys (the current one marked), home, and the running run's state."""
 
     DEFAULT_CSS = "HeaderBar { dock: top; height: 1; background: $panel; }"
-    _facts: tuple[str, str, str] = ("", "", "")
+    _facts: tuple[str, str, str, bool] = ("", "", "", False)
 
-    def show(self, screen: str, home: str, live: tuple[str, str] | None) -> None:
-        """``live``: (state, words about the running run)."""
-        facts = (screen, home, "\t".join(live) if live else "")
+    def show(self, screen: str, home: str, live: tuple[str, str] | None, low: bool) -> None:
+        """``live``: (state, words about the running run); ``low``: the bandwidth is."""
+        facts = (screen, home, "\t".join(live) if live else "", low)
         if facts != self._facts:
             self._facts = facts
             self.refresh()
 
     def render(self) -> RenderResult:
-        screen, home, live = self._facts
+        screen, home, live, low = self._facts
         width = self.size.width
         line = Text(no_wrap=True, end="")
         below, over = keymap.OVER.get(screen, (screen, ""))
@@ -39,6 +39,8 @@ class HeaderBar(Widget):
             else:
                 line.append(f" {key} ", "bold #5fafff")
                 line.append(f"{title} ", "#d0d0d0")
+        if low:
+            line.append("  low bandwidth", "#ffaf5f")
         right = Text(no_wrap=True, end="")
         if live:
             state, _, words = live.partition("\t")

@@ -140,7 +140,8 @@ class LogReader(Widget, can_focus=True):
 
     def _poll(self) -> None:
         self._looks += 1
-        if self.file is not None and self.scan is None and self._in_sight:
+        reads = self.file is not None and self.scan is None and self._in_sight
+        if reads and self.app.link.due("log"):
             self._start(self._read_growth)
 
     # --- what is read
