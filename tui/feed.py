@@ -248,6 +248,7 @@ class _Reader:
             if id in known
         }
         self._stale -= wanted | (self._stale - watched)
+        self._stale |= {id for id in details if self._details.unfinished(id)}
         vitals = {
             row.id: self._last.vitals[row.id]
             if row.id in self._last.vitals and row.id not in changed
@@ -275,8 +276,9 @@ class _Reader:
 
     @property
     def more(self) -> bool:
-        """There is more to ingest: look again at once."""
-        return self._store is not None and self._store.more
+        """There is more to ingest, or of curves to read: look again at once."""
+        reading = any(map(self._details.unfinished, self._last.details))
+        return self._store is not None and (self._store.more or reading)
 
     def failed(self, error: Exception) -> Snapshot | None:
         words = str(error) or type(error).__name__
@@ -304,5 +306,6 @@ class _Reader:
         began = time.monotonic()
         found = self._details.read(self._store, row)
         now = time.monotonic()
-        self._not_before[row.id] = now + 9 * (now - began)
+        later = 0.0 if self._details.unfinished(row.id) else 9 * (now - began)
+        self._not_before[row.id] = now + later
         return found

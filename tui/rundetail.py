@@ -64,6 +64,10 @@ class DetailReader:
             changes=self._changes_of(row, folder),
         )
 
+    def unfinished(self, id: str) -> bool:
+        """There is more of the run's curves than the last reading took."""
+        return id in self._curves and self._curves[id].more
+
     def _curves_of(self, row: "RunRow") -> Curves:
         """The latest asked for are kept."""
         found = self._curves.pop(row.id, None) or Curves(row.id)
