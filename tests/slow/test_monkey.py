@@ -27,7 +27,7 @@ PARTS = 8
 """Looks at memory, widgets and tasks; the first ones are before everything was opened once."""
 SETTLED = 3
 GROWTH_MB = 32.0
-"""Textual keeps what it has drawn and laid out at other sizes, up to some thousand lines."""
+"""Above what was measured (20): a leak of a screen or a history would be more."""
 GROWTH_WIDGETS = 60
 GROWTH_TASKS = 3
 """Workers that are at it when one looks."""
