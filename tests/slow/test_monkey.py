@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,7 @@ async def test_a_day_at_the_keyboard(
             for _ in range(PARTS):
                 await monkey.play(screen, KEYS // PARTS, resize_every=10)
                 await pilot.resize_terminal(120, 40)
+                gc.collect()  # as the workbench does when nobody types, which a monkey always does
                 tasks, widgets = monkey.counted()
                 seen.append((tasks, widgets, process.memory_info().rss / 1e6))
             assert live_run(live_home, RUNS).id in app.snapshot.by_id, "the feed is alive"

@@ -208,7 +208,18 @@ async def shows(app: WorkbenchApp, pilot: Any, pattern: str) -> None:
             await pilot.pause(0.05)
 
 
-@pytest.mark.parametrize("evil", PIECES.values(), indirect=True, ids=PIECES)
+LONG = ("1 MB", "OSC", "CSI, DCS, C0")
+"""Left to the slow suite: 10 to 40 s each, and the short mix has something of all of them."""
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        pytest.param(text, id=name, marks=[pytest.mark.slow] if name in LONG else [])
+        for name, text in PIECES.items()
+    ],
+    indirect=True,
+)
 async def test_nothing_is_drawn_that_is_no_plain_text(
     evil: World, request: pytest.FixtureRequest
 ) -> None:
@@ -240,7 +251,14 @@ async def test_nothing_is_drawn_that_is_no_plain_text(
     assert with_evil > 0.6 * len(PLACES), "the text must be where it is looked for"
 
 
-@pytest.mark.parametrize("evil", [BOTH, PIECES["1 MB"]], indirect=True, ids=["short", "1 MB"])
+@pytest.mark.parametrize(
+    "evil",
+    [
+        pytest.param(BOTH, id="short"),
+        pytest.param(PIECES["1 MB"], id="1 MB", marks=pytest.mark.slow),
+    ],
+    indirect=True,
+)
 def test_no_byte_of_it_reaches_a_terminal(evil: World, request: pytest.FixtureRequest) -> None:
     piece = PIECES["1 MB"] if "1 MB" in request.node.name else BOTH
     table: dict[str, str] = {}
