@@ -337,8 +337,8 @@ def _at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for module in ("app", "pilot"):
         monkeypatch.setattr(f"textual.{module}.wait_for_idle", at_rest)
-    # A workbench freezes what lives as long as it does; hundreds of them, one after the other, would
-    # keep each other for ever: 1 GB in a worker.
+    # A workbench freezes what lives as long as it does; hundreds of them, one after the other,
+    # would keep each other for ever: 1 GB in a worker.
     monkeypatch.setattr("gc.freeze", lambda: None)
 
 
