@@ -144,9 +144,13 @@ class SystemScreen(WorkbenchScreen):
                 self._shown["doctor"] = found
                 pane = self.query_one("#doctor", LinesView)
                 pane.show_layout(lambda width: doctor_lines(found, width))
-                problems = sum(not check.ok for check in found)
-                words = f"{problems} problem{'s' * (problems != 1)}" if problems else "all well"
-                pane.border_subtitle = words
+                marks = [check.mark for check in found]
+                told = [
+                    f"{count} {what}{'s' * (count != 1)}"
+                    for mark, what in (("fail", "problem"), ("note", "hint"))
+                    if (count := marks.count(mark))
+                ]
+                pane.border_subtitle = ", ".join(told) or "all well"
 
     def _draw_now(self, now: Readings, around: Around) -> None:
         self._put_gpus(now.gpus, around)
