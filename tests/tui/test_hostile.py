@@ -174,7 +174,9 @@ DATA_KEYS = (
 """Through every view of a row, the filters, the funnel, to the clean form."""
 
 
-@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40)], ids=str)
+@pytest.mark.parametrize(
+    "size", [pytest.param((60, 20), marks=pytest.mark.slow), (80, 24), (120, 40)], ids=str
+)
 async def test_through_every_view_of_a_dataset(
     size: tuple[int, int], home: Home, tmp_path: Path, frozen_app: MakeApp
 ) -> None:
@@ -231,6 +233,7 @@ def hostile_home(home: Home) -> None:
     folder.joinpath("worker.log").write_bytes(HOSTILE.encode("utf-8", "replace") * 2)
 
 
+@pytest.mark.slow  # test_hostile_table goes through more of them
 def test_the_bytes_that_reach_a_terminal(home: Home) -> None:
     hostile_home(home)
     with PtyApp(home.path) as app:

@@ -18,7 +18,7 @@ from tui.screens.jump import CELLS, LETTERS, JumpScreen, spread
 from tui.widgets.field import Choice, Press, Toggle
 
 MakeApp = Callable[..., WorkbenchApp]
-SIZES = [(60, 20), (80, 24), (120, 40), (250, 60)]
+SIZES = [(60, 20), (80, 24), (120, 40), pytest.param((250, 60), marks=pytest.mark.slow)]
 
 
 def labels(app: WorkbenchApp) -> list[str]:
