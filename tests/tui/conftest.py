@@ -5,6 +5,7 @@ for other screens' tests: ``frozen_app`` (an app over frozen data), ``HOSTILE`` 
 """
 
 import asyncio
+import gc
 import contextlib
 import json
 import math
@@ -328,6 +329,13 @@ async def at_rest(min_sleep: float = 0, max_sleep: float = 1) -> None:
         if not due or min(due) > now + REPAINT:
             return
         await asyncio.sleep(max(0, min(due) - now))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _frozen_once() -> None:
+    """What other tests have imported (torch) is not looked through again by every collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
