@@ -5,8 +5,8 @@ for other screens' tests: ``frozen_app`` (an app over frozen data), ``HOSTILE`` 
 """
 
 import asyncio
-import gc
 import contextlib
+import gc
 import json
 import math
 import os
