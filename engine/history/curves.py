@@ -33,6 +33,9 @@ class Curves:
         self.more = False
         """The last reading stopped at :data:`PIECE` steps: read on."""
         self._attempt: int | None = None
+        self._forget()
+
+    def _forget(self) -> None:
         self._last = -1
         self._metrics: dict[str, _Points] = {}
         self._line = -1
@@ -48,7 +51,7 @@ class Curves:
         cuda:0"), at the steps when they were read.
         """
         if attempt != self._attempt or self._shrunk(store):
-            self.__init__(self.run)  # type: ignore[misc]
+            self._forget()
             self._attempt = attempt
         self._read_metrics(store)
         self._read_devices(store)

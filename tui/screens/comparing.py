@@ -27,6 +27,7 @@ class Comparing(ChartActions, GroupActions):
         super().__init__()
         self._page = TABLE
         self._sweep: str | None = None
+        """The sweep that is shown whole, or lies below the page that is."""
 
     @property
     def list(self) -> RunList:
@@ -53,7 +54,7 @@ class Comparing(ChartActions, GroupActions):
         if action == "mark":
             return self._page == TABLE and bool(self.workbench.snapshot.rows)
         if action == "compare":
-            return self._page != COMPARE and bool(self.workbench.snapshot.rows)
+            return self.is_mounted and self._page != COMPARE and len(self._compared()) > 1
         return super().check_action(action, parameters)
 
     def _fold(self, opened: bool | None) -> None:
@@ -84,9 +85,6 @@ class Comparing(ChartActions, GroupActions):
 
     def action_compare(self) -> None:
         runs = self._compared()
-        if len(runs) < 2:
-            self.workbench.say("space marks a run; c compares two or more")
-            return
         if self._page != SWEEP:
             self._sweep = None
         self._page = COMPARE

@@ -41,8 +41,6 @@ class RunsScreen(Comparing, LogActions):
         super().__init__()
         self._run: str | None = None
         """The run that is shown whole."""
-        self._sweep: str | None = None
-        """The sweep that is shown whole, or lies below the run that is."""
 
     def compose_body(self) -> ComposeResult:
         with ContentSwitcher(initial=TABLE, id="runs"):

@@ -1,6 +1,7 @@
 """One sweep whole: its runs by their best validation loss, and their curves over each other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -118,8 +119,6 @@ class SweepPage(Vertical):
         if not curves:
             chart.show((), "none")
             return
-        from dataclasses import replace
-
         from tui.metrics import LOSS, VALIDATION_LOSS
 
         metric = (VALIDATION_LOSS, LOSS)[self.view]
