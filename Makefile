@@ -19,7 +19,7 @@ types: .venv/installed-dev
 	$(BIN)/mypy
 
 slow: .venv/installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -o timeout=3600
 
 bench: .venv/installed-bench
 	$(BIN)/python -m tests.bench.cleaning

@@ -30,6 +30,7 @@ from engine.recipe import Recipe, load_recipe
 from engine.train.rows import encode
 from tests.engine.fakes import runs
 from tests.engine.fakes.shell import Shell
+from tests.variants import slow_but
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("--device", "cpu", "--batch", "4", "--max-length", "160", "--steps", "6")
@@ -67,6 +68,7 @@ def left_of(home: Home) -> list[list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_measures_all_in_turn_and_a_failure_is_a_line(
     shell: Shell, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +134,10 @@ def test_measures_all_in_turn_and_a_failure_is_a_line(
     assert "Left out: unsloth: unsloth needs a CUDA GPU" in text
 
 
-@pytest.mark.parametrize(("only", "module"), [("tunebench", "worker"), ("bare", "rival")])
+@pytest.mark.parametrize(
+    ("only", "module"),
+    slow_but([("tunebench", "worker"), ("bare", "rival")], ("bare", "rival")),
+)
 def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(
     only: str, module: str, tmp_path: Path, tiny_model: Path
 ) -> None:

@@ -212,6 +212,7 @@ def test_losses_of_other_rows_are_not_compared_with_the_parents(parent: Attempt)
     assert checkpoints.is_whole(parent.latest() or Path())
 
 
+@pytest.mark.slow
 def test_a_child_that_was_killed_at_once_is_not_done(tmp_path: Path, tiny_recipe: Make) -> None:
     parent = Attempt(open_home(tmp_path), tiny_recipe(*QUIET, "train.max_steps=4"), "done")
     parent.run()

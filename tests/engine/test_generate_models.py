@@ -177,6 +177,7 @@ def test_a_model_that_answers_otherwise_in_slots_is_found_out(
     assert base.bare.config._attn_implementation != ATTENTION
 
 
+@pytest.mark.slow
 def test_4_bit_weights_are_held_whole_where_there_is_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

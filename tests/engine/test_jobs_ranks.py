@@ -22,6 +22,7 @@ from engine.recipe import Recipe, load_recipe
 from engine.system.gpu import Gpu, GpuState
 from tests.engine.fakes import rank_processes, runs
 from tests.engine.fakes.rank_processes import of_run, pid_of
+from tests.variants import slow_but
 
 SECONDS = 60
 
@@ -66,7 +67,7 @@ KILLED = {
 }
 
 
-@pytest.mark.parametrize("which", [pytest.param("rank 0", marks=slow), *list(KILLED)[1:]])
+@pytest.mark.parametrize("which", slow_but(KILLED, "lead"))
 def test_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
     home = runs.make_home(tmp_path, gate_at=10)
     folder = start(home, monkeypatch)

@@ -73,6 +73,7 @@ def test_what_was_measured_takes_the_place_of_what_was_estimated(
     assert all(len(line) <= 80 for line in lines(seen))
 
 
+@pytest.mark.slow
 def test_the_finder_keeps_the_effective_batch_and_heeds_the_limit(
     home: Home, tiny_recipe: Make
 ) -> None:

@@ -94,7 +94,7 @@ def tokens(folder: RunFolder) -> dict[int, int]:
 @pytest.mark.parametrize(
     "settings",
     [
-        pytest.param((), id="lora"),
+        pytest.param((), marks=slow, id="lora"),
         pytest.param(("model.kernels=fused",), id="fused"),
         pytest.param((*SHARDED, SMOOTHED), marks=slow, id="sharded"),
     ],

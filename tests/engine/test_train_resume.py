@@ -15,6 +15,7 @@ from engine.jobs import checkpoints
 from engine.jobs.context import Stopped
 from engine.recipe import Recipe
 from tests.engine.training import Attempt, evaluations, events, losses
+from tests.variants import slow_but
 
 Make = Callable[..., Recipe]
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(MODES, "lora"))
 def test_killed_and_resumed_equals_uninterrupted(
     tmp_path: Path, tiny_recipe: Make, mode: str
 ) -> None:

@@ -24,6 +24,7 @@ from engine.train.samples import Prompt, Sampling, generate
 from engine.train.transformers_backend import TransformersBackend
 from tests.bench.same_answers import prompts
 from tests.engine.training import Attempt, events, losses
+from tests.variants import slow_but
 
 Make = Callable[..., Recipe]
 BUILTIN = [
@@ -86,7 +87,7 @@ def worst_choice(base: Base, sampling: Sampling, tokenizer: Any, **how: Any) -> 
     return worst
 
 
-@pytest.mark.parametrize("held", HELD)
+@pytest.mark.parametrize("held", slow_but(HELD, "lora", "full", "fused 4-bit"))
 def test_a_run_says_what_generate_says_and_trains_as_without_samples(
     held: str, tmp_path: Path, tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

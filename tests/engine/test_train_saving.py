@@ -108,6 +108,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(mounted)], check=True)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_disk_that_gets_full(
     small_disk: Path, tiny_recipe: Callable[..., Recipe]
 ) -> None:

@@ -354,7 +354,7 @@ def test_a_tracker_is_told_and_one_that_fails_ends_nothing(
 @pytest.mark.parametrize(
     "mode",
     [
-        ["lora.lora_dropout=0.1"],
+        pytest.param(["lora.lora_dropout=0.1"], marks=pytest.mark.slow, id="lora"),
         pytest.param(
             ["lora.enabled=false", "train.learning_rate=1e-3"], marks=pytest.mark.slow, id="full"
         ),

@@ -9,6 +9,7 @@ from engine.data import background
 from engine.home import Home
 from tests.tui.conftest import SIZES, settle
 from tests.tui.wares import JOB, MARKED_LINE, check_borders, line_of, press, title, to_line, to_view
+from tests.variants import slow_but
 from tui.rowviews import TABLES
 
 pytestmark = pytest.mark.usefixtures("no_tokenizer")
@@ -61,7 +62,7 @@ def _without_folder(app: Any) -> None:
 VIEWS = ["raw", "cleaned", "dropped", "train", "validation", "test", "formatted", "tokens"]
 
 
-@sizes
+@pytest.mark.parametrize("size", slow_but(SIZES, (80, 24)), ids=str)
 @pytest.mark.parametrize("kind", ["cjk", "emoji", "rtl", "long-changed", "markup"])
 async def test_strange_rows_break_no_border(
     kind: str, size: tuple[int, int], filled: Home, frozen_app: Any

@@ -16,6 +16,7 @@ from engine.home import Home
 from engine.recipe import load_recipe
 from tests.tui.conftest import HOSTILE, NOW, FrozenFeed, detail, row, settle
 from tests.tui.terminal import DANGEROUS, PtyApp
+from tests.variants import slow_but
 from tui import keymap
 from tui.app import WorkbenchApp
 from tui.feed import RunDetail, Snapshot
@@ -174,9 +175,7 @@ DATA_KEYS = (
 """Through every view of a row, the filters, the funnel, to the clean form."""
 
 
-@pytest.mark.parametrize(
-    "size", [pytest.param((60, 20), marks=pytest.mark.slow), (80, 24), (120, 40)], ids=str
-)
+@pytest.mark.parametrize("size", slow_but([(60, 20), (80, 24), (120, 40)], (80, 24)), ids=str)
 async def test_through_every_view_of_a_dataset(
     size: tuple[int, int], home: Home, tmp_path: Path, frozen_app: MakeApp
 ) -> None:

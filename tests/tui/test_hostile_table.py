@@ -254,7 +254,7 @@ async def test_nothing_is_drawn_that_is_no_plain_text(
 @pytest.mark.parametrize(
     "evil",
     [
-        pytest.param(BOTH, id="short"),
+        pytest.param(BOTH, id="short", marks=pytest.mark.slow),
         pytest.param(PIECES["1 MB"], id="1 MB", marks=pytest.mark.slow),
     ],
     indirect=True,

@@ -18,6 +18,7 @@ from tests.tui.conftest import (
 )
 from tests.tui.test_hostile import check
 from tests.tui.test_runs import texts
+from tests.variants import slow_but
 from tui.app import WorkbenchApp
 from tui.screens.base import hints
 from tui.screens.log import LogScreen
@@ -161,22 +162,23 @@ async def test_a_log_that_began_anew_is_read_anew(log: Path, frozen_app: MakeApp
 
 
 async def test_every_line_is_reached_by_paging_both_ways(log: Path, frozen_app: MakeApp) -> None:
-    app = on_log(frozen_app, log, lines(4_000))
+    count = logreader.KEPT + 200
+    app = on_log(frozen_app, log, lines(count))
     async with app.run_test(size=(80, 24)) as pilot:
         view = await open_log(pilot)
         for key, way in (("pageup", -1), ("pagedown", 1)):
             seen: set[int] = set()
-            for _ in range(4_000 // (view.size.height - 1) + 3):
+            for _ in range(count // (view.size.height - 1) + 3):
                 seen |= {view.rows.lines[index].start for index, _ in view.rows.seen()}
                 await pilot.press(key)
                 if view.scan is not None:
                     await settle(pilot)
-            assert len(seen) == 4_000
+            assert len(seen) == count
             assert view.following is (way > 0)
             assert len(view.rows.lines) <= logreader.KEPT
         await pilot.press("g")
         await settle(pilot)
-        assert "line 1 of 4,000" in shown(app) and "'step': 0}" in shown(app)
+        assert f"line 1 of {count:,}" in shown(app) and "'step': 0}" in shown(app)
 
 
 async def test_keys_that_come_faster_than_lines_are_made_up_for(
@@ -307,7 +309,7 @@ async def test_wrapped_lines_lose_nothing(log: Path, frozen_app: MakeApp) -> Non
         assert "word59" in shown(app) and "word0 " not in shown(app)
 
 
-@pytest.mark.parametrize("size", [(60, 20), *SIZES], ids=str)
+@pytest.mark.parametrize("size", slow_but([(60, 20), *SIZES], (80, 24)), ids=str)
 async def test_nasty_bytes(size: tuple[int, int], log: Path, frozen_app: MakeApp) -> None:
     nasty = HOSTILE.encode("utf-8", "replace") + b"\xff\xfe\x9b31m\x00\n"
     app = on_log(frozen_app, log, (nasty + b"WARNING:root:" + nasty) * 20)

@@ -90,6 +90,9 @@ class LogPage(Vertical):
 
     # --- titles
 
+    def on_resize(self) -> None:
+        self.show_titles()
+
     def on_log_reader_moved(self, event: LogView.Moved) -> None:
         event.stop()
         self.show_titles()
