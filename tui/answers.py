@@ -1,46 +1,35 @@
-"""What the Play screen needs of the engine: columns, the client, rows of the test split.
+"""What the Play screen needs of the engine: columns, and the session that answers.
 
 Everything is imported when it is first used; torch lives in the client's worker only.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from engine.errors import UserError
 from engine.home import Home
 from engine.jobs.folder import RunFolder
-from engine.recipe import Recipe
 
 __all__ = [
-    "Client",
-    "HeldOutRow",
+    "Session",
     "can_answer",
-    "columns_of",
-    "open_client",
-    "recipe_of",
-    "test_row",
+    "column",
+    "formatted",
+    "open_session",
+    "wants_consent",
 ]
 
 
-class Client(Protocol):
-    """What this screen uses of ``engine.generate.client.GenerationClient``."""
+class Session(Protocol):
+    """What this screen uses of ``engine.generate.session.Session``."""
 
-    def generate(self, prompt: str, sampling: Any, columns: Any) -> AsyncIterator[Any]: ...
+    def ask(
+        self, prompt: Any, sampling: Mapping[str, Any], *, probabilities: bool = False
+    ) -> AsyncIterator[Any]: ...
+    async def add(self, columns: list[Any]) -> None: ...
     async def cancel(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class HeldOutRow:
-    """One row of the test split of a run's dataset."""
-
-    number: int
-    count: int
-    prompt: str
-    reference: str
-    changed: bool = False
-    """The dataset of this name was made anew since: the run may have trained on this row."""
+    async def free(self) -> None: ...
 
 
 def can_answer(home: Home, run_id: str) -> bool:
@@ -54,50 +43,40 @@ def can_answer(home: Home, run_id: str) -> bool:
     return True
 
 
-def recipe_of(home: Home, run_id: str) -> Recipe:
-    """The recipe as resolved when the run was made. Raises :class:`UserError`."""
-    folder = RunFolder(home.runs / run_id)
-    try:
-        return folder.read_recipe()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder.recipe_file}: cannot be read: {error}") from None
+def column(home: Home, ref: str) -> Any:
+    """The column of ``engine.generate`` that a reference names; ``RUN@base`` is a run's base.
 
-
-def columns_of(home: Home, run_id: str) -> list[Any]:
-    """The run's base model and the run itself, as columns of ``engine.generate``.
-
-    Raises :class:`UserError` when the run has saved nothing.
+    Raises :class:`UserError` for what is neither a run, a model nor an endpoint.
     """
-    from engine.generate.columns import base_column, run_column
+    from engine.generate.columns import column_for
 
-    tuned = run_column(RunFolder(home.runs / run_id))
-    return [base_column(tuned), tuned]
-
-
-def open_client(
-    home: Home, columns: list[Any], say: Callable[[str], None]
-) -> AbstractAsyncContextManager[Client]:
-    """The worker that answers, started or joined. ``say`` gets words while it loads."""
-    from engine.generate.client import GenerationClient
-
-    return GenerationClient.start(home, columns, on_status=say, warm_up=True)
+    return column_for(home, ref)
 
 
-def test_row(home: Home, run_id: str, number: int) -> HeldOutRow:
-    """Row ``number`` (counted from 0, going round) of the test split of the run's dataset.
+def open_session(
+    home: Home,
+    columns: list[Any],
+    say: Callable[[str | None, str], None],
+    *,
+    beside_training: bool = False,
+) -> AbstractAsyncContextManager[Session]:
+    """What answers, started or joined. ``say`` gets a column's id (None: all) and words."""
+    from engine.generate.session import Session as EngineSession
 
-    The run kept it aside unless the row says ``changed``.
-    """
-    from engine.data.dataset import open_dataset
-    from engine.data.sources import dataset_name
+    return EngineSession.open(
+        home, columns, say, warm_up=True, allow_beside_training=beside_training
+    )
 
-    name = dataset_name(recipe_of(home, run_id).data)
-    trained = RunFolder(home.runs / run_id).fingerprint()
-    dataset = open_dataset(home, name)
-    count = dataset.count("test")
-    if not count:
-        raise UserError(f"dataset {name}: its test split is empty")
-    number %= count
-    row = dataset.page("test", number, 1)[0]
-    changed = trained is not None and trained != dataset.fingerprint
-    return HeldOutRow(number, count, row["prompt"], row["completion"], changed)
+
+def wants_consent(error: Exception) -> bool:
+    """Whether the engine would go on if the user said so."""
+    from engine.generate.session import NeedsConsent
+
+    return isinstance(error, NeedsConsent)
+
+
+def formatted(column: Any, prompt: Any) -> Any:
+    """What the column's model is given: ``text``, ``tokens`` (id and text), ``context``."""
+    from engine.generate.formatted import formatted as made
+
+    return made(column, prompt)

@@ -1,44 +1,45 @@
-"""Play: one prompt, the base and the tuned model side by side."""
+"""Play: one prompt, and what the columns make of it, side by side."""
 
 import asyncio
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Vertical
 from textual.widgets import Input, Static
-from textual.worker import Worker
 
-from engine.errors import UserError
 from engine.history.row import ENDS
-from engine.text import clip, safe_line
-from tui import answers, keymap
-from tui.answertext import Answer, in_words
+from engine.text import clip, safe
+from tui import answers, keymap, promptrows
 from tui.feed import Snapshot
-from tui.screens.base import WorkbenchScreen
-from tui.screens.choose import ChooseScreen
+from tui.lineup import Seat
+from tui.screens.answering import AnsweringScreen
+from tui.screens.playcolumns import ColumnsScreen, Offer
 from tui.widgets.field import PlainInput
 from tui.widgets.lines import LinesView
 
 if TYPE_CHECKING:
-    from engine.history.queries import RunRow
+    from engine.history.row import RunRow
 
 __all__ = ["PlayScreen"]
 
 REPAINT_SECONDS = 0.1
+"""Streamed text is drawn at most ten times a second."""
 SLOW_REPAINT_SECONDS = 2.0
 """Over a slow link."""
-"""Streamed text is drawn at most ten times a second."""
-
 MOST_CHOICES = 200
 """Of this many runs, the newest, is looked whether they can answer."""
+VOTES = {
+    "vote_left": "left",
+    "vote_right": "right",
+    "vote_tie": "tie",
+    "vote_bad": "both bad",
+}
+"""The footer when a verdict is waited for."""
 
-SIDES = ("base", "tuned")
 
-
-class PlayScreen(WorkbenchScreen):
+class PlayScreen(AnsweringScreen):
     SCREEN = "play"
     BINDINGS = keymap.bindings("play")
     AUTO_FOCUS = ""
@@ -48,37 +49,26 @@ class PlayScreen(WorkbenchScreen):
     PlayScreen.-nothing #play { display: none; }
     PlayScreen #asking { height: 3; }
     PlayScreen #asking PlainInput { padding: 0; }
-    PlayScreen #answers { height: 1fr; }
-    PlayScreen #reference { height: 6; display: none; }
+    PlayScreen #reference { height: 5; display: none; }
     PlayScreen.-tall #reference { height: 10; }
     PlayScreen.-with-reference #reference { display: block; }
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._run: RunRow | None = None
-        """The run whose adapter answers."""
+        self._begun: set[Seat] = set()
+        """Who has said a first word."""
         self._choices: list[RunRow] = []
         """The runs that can answer, newest first."""
         self._known: tuple[str, ...] = ()
-        self._answers = {side: Answer() for side in SIDES}
-        self._columns: dict[str, str] = {}
-        """Column id -> side."""
-        self._session: Worker[None] | None = None
-        self._client: answers.Client | None = None
-        self._prompts: asyncio.Queue[str] = asyncio.Queue()
-        self._busy = False
-        self._loading_since = 0.0
-        self._loading = ""
-        self._row = -1
-        self._dirty: set[str] = set()
 
     # --- layout
 
     def compose_body(self) -> ComposeResult:
         yield Static(
             "Nothing to play with yet.\n\n"
-            "Train a model first (2, then s): base and tuned\nanswer here side by side.",
+            "Train a model first (2, then s): base and tuned\nanswer here side by side.\n\n"
+            "c takes any other model: a folder, a hub id,\na GGUF file, or an endpoint: URL#MODEL.",
             id="nothing",
             classes="empty",
             markup=False,
@@ -91,28 +81,20 @@ class PlayScreen(WorkbenchScreen):
                     id="prompt",
                     select_on_focus=False,
                 )
-            with Horizontal(id="answers"):
-                for side in SIDES:
-                    pane = LinesView(id=side, classes="pane")
-                    pane.border_title = side
-                    yield pane
+            yield self.panes
             reference = LinesView(id="reference", classes="pane")
-            reference.border_title = "Reference: what the test row really says"
+            reference.border_title = "Reference: what the row really says"
             yield reference
 
     def on_mount(self) -> None:
         self.set_class(True, "-nothing")
         self._painter = self.set_interval(REPAINT_SECONDS, self._paint_on, pause=True)
-        self._clock = self.set_interval(1.0, self._tell_loading, pause=True)
-        for side in SIDES:
-            self._touch(side)
-        self._paint()
+        self._clock = self.set_interval(1.0, self.asker.tell, pause=True)
 
-    def on_unmount(self) -> None:
-        if self._session is not None:
-            self._session.cancel()
+    async def on_unmount(self) -> None:
+        await self.asker.leave()
 
-    # --- which run answers
+    # --- who answers
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         ended = [row for row in snapshot.rows if row.state in ENDS][:MOST_CHOICES]
@@ -128,217 +110,174 @@ class PlayScreen(WorkbenchScreen):
             return [row for row in ended if answers.can_answer(home, row.id)]
 
         self._choices = await asyncio.to_thread(look)
-        if self._run is None and self._choices:
-            self._take_run(self._choices[0])
-        self.set_class(not self._choices, "-nothing")
-        if self._choices and self.focused is None:
-            self.set_focus(self.query_one("#tuned"))
+        if not self.lineup.seats and self._choices:
+            run = self._choices[0]
+            self.lineup.add(f"{run.id}@base", f"base: {run.model or 'before training'}")
+            self.lineup.add(run.id, f"tuned: {run.name}")
+            self.rearrange()
+        self.set_class(not self.lineup.seats, "-nothing")
+        if self.lineup.seats and self.focused is None:
+            self.focus_answers()
         self.refresh_bars()
 
-    def _take_run(self, run: "RunRow") -> None:
-        if self._session is not None:
-            self._session.cancel()
-            self._session = None
-        self._run, self._row, self._client, self._busy = run, -1, None, False
-        self._answers = {
-            "base": Answer(f"base: {run.model or 'the model before training'}"),
-            "tuned": Answer(f"tuned: {run.name}"),
-        }
-        self.remove_class("-with-reference")
-        for side in SIDES:
-            self._touch(side)
-        self._paint()
+    def _offers(self) -> list[Offer]:
+        offers = []
+        for run in self._choices:
+            offers.append(Offer(run.id, run.name, _about(run)))
+            offers.append(Offer(f"{run.id}@base", f"base of {run.name}", run.model or ""))
+        return offers
+
+    def action_columns(self) -> None:
+        screen = ColumnsScreen(
+            [Offer(seat.ref, seat.label) for seat in self.lineup.seats], self._offers()
+        )
+        self.workbench.push_screen(screen, lambda _: self._take_columns(screen.chosen))
+
+    def _take_columns(self, chosen: list[Offer]) -> None:
+        if self.asker.busy:
+            self.workbench.say("still answering; ctrl+x stops the answers", "warning")
+            return
+        for seat in list(self.lineup.seats):
+            if all(offer.ref != seat.ref for offer in chosen):
+                self.lineup.remove(seat.ref)
+        for offer in chosen:
+            if offer.ref not in self.lineup:
+                self.lineup.add(offer.ref, offer.label)
+        if len(self.lineup.seats) < 2:
+            self.blind = False
+        self.lineup.reveal()
+        self.sampling = None if self.run_id is None else self.sampling
+        self.set_class(not self.lineup.seats, "-nothing")
+        self.rearrange()
+        self.focus_answers()
+        self.refresh_bars()
+
+    def rearrange(self) -> None:
+        self.panes.assign()
+        self.show_prompt()
+
+    def focus_answers(self) -> None:
+        if self.panes.seats:
+            self.set_focus(self.panes.pane_of(self.panes.seats[0]))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("send", "write", "next_row", "choose"):
-            return bool(self._choices)
+        asks = ("send", "write", "next_row", "random_row", "sampling", "formatted", "marks")
+        if action in asks or action in ("system_prompt", "chat", "blind", "keep_prompt", "free"):
+            return bool(self.lineup.seats)
+        if action in VOTES:
+            return self.to_judge is not None
+        if action in ("note", "take_back"):
+            return bool(self.last_vote)
+        if action in ("previous_view", "next_view"):
+            return self.lineup.pages(self.panes.size.width or 80) > 1
         if action == "halt":
-            return self._busy
+            return self.asker.busy
         return True
 
-    def action_choose(self) -> None:
-        options = [(run.id, f"{run.name}  {_about(run)}") for run in self._choices]
+    def hint(self, action: Any) -> str:
+        if self.to_judge is None:
+            typing = self.query_one("#prompt").has_focus
+            return "" if action.id == "send" and not typing else str(action.show)
+        return VOTES.get(action.id, "" if action.screen else action.show)
 
-        def chosen(id: str | None) -> None:
-            run = next((run for run in self._choices if run.id == id), None)
-            if run is not None and (self._run is None or run.id != self._run.id):
-                self._take_run(run)
+    def action_next_view(self) -> None:
+        self._turn(1)
 
-        self.workbench.push_screen(ChooseScreen("Which run answers", options), chosen)
+    def action_previous_view(self) -> None:
+        self._turn(-1)
 
-    # --- asking
+    def _turn(self, by: int) -> None:
+        self.lineup.turn(by, self.panes.size.width)
+        self.rearrange()
+        self.focus_answers()
+
+    # --- the prompt
 
     def action_write(self) -> None:
         self.set_focus(self.query_one("#prompt"))
 
     def action_send(self) -> None:
-        self._send(self.query_one("#prompt", Input).value)
+        value = self.query_one("#prompt", Input).value
+        # A field has one line: what it shows of a longer prompt is not what is asked again.
+        again = self.prompt and value == promptrows.in_a_line(self.prompt)
+        self.send(self.prompt if again else value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self._send(event.value)
+        self.action_send()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        if self._row >= 0 and self.query_one("#prompt", Input).has_focus:
-            self._forget_row()
-
-    def _forget_row(self) -> None:
-        """The prompt is no longer that of the test row."""
-        self._row_shown(None)
-
-    def _row_shown(self, row: answers.HeldOutRow | None) -> None:
-        self.set_class(row is not None, "-with-reference")
-        asking = self.query_one("#asking")
-        subtitle = f"test row {row.number + 1:,} of {row.count:,}" if row else ""
-        if row and row.changed:
-            subtitle += " · its dataset changed since: perhaps trained on"
-        asking.border_subtitle = subtitle
+        if self.query_one("#prompt", Input).has_focus:
+            self.forget_row()
 
     def action_next_row(self) -> None:
-        if self._busy:
-            self.workbench.say("still answering; ctrl+x stops the answers", "warning")
-        elif self._run is not None:
-            self.run_worker(self._next_row, group="row", exclusive=True)
+        self.next_prompt()
 
-    async def _next_row(self) -> None:
-        assert self._run is not None
-        try:
-            row = await asyncio.to_thread(
-                answers.test_row, self.workbench.home, self._run.id, self._row + 1
-            )
-        except Exception as error:
-            self.workbench.say(in_words(error), "error")
-            return
-        self._row = row.number
-        self.query_one("#prompt", Input).value = safe_line(row.prompt)
-        self.query_one("#reference", LinesView).show(row.reference)
-        self._row_shown(row)
-        self._send(row.prompt)
+    def action_random_row(self) -> None:
+        self.random_prompt()
 
-    def _send(self, prompt: str) -> None:
-        if self._busy or self._run is None:
-            return
-        if not prompt.strip():
-            self.workbench.say("the prompt is empty: i writes one, n takes a test row", "warning")
-            return
-        self._busy = True
-        for side in SIDES:
-            self._answers[side] = Answer(self._answers[side].label, done=False)
-            self._touch(side)
-        self._prompts.put_nowait(prompt)
-        if self._session is None or self._session.is_finished:
-            self._prompts = asyncio.Queue()
-            self._prompts.put_nowait(prompt)
-            self._session = self.run_worker(
-                self._answer_prompts(self._run.id), group="session", exclusive=True
-            )
+    def show_prompt(self) -> None:
+        row = self.row
+        self.set_class(bool(self.reference), "-with-reference")
+        if self.reference:
+            self.query_one("#reference", LinesView).show(self.reference)
+        if self.prompt and (row is not None or not self.query_one("#prompt").has_focus):
+            field = self.query_one("#prompt", Input)
+            with self.prevent(Input.Changed):
+                field.value = promptrows.in_a_line(self.prompt)
+        told = [self.round_words] if self.round_words else []
+        if row is not None:
+            name = "test row" if row.source.endswith(":test") else clip(row.source, 30)
+            told.append(f"{name} {row.number + 1:,} of {row.count:,}")
+            if row.changed:
+                told.append("its dataset changed since: perhaps trained on")
+        if self.system:
+            told.append("system prompt")
+        if self.chat:
+            told.append("conversation")
+        if self.marks:
+            told.append(f"marked: {self.marks}")
+        pages = self.lineup.pages(self.panes.size.width or 80)
+        if pages > 1:
+            told.append(f"columns: page {self.lineup.page + 1} of {pages}, [ ] turn")
+        self.query_one("#asking").border_subtitle = Text(clip(" · ".join(told), 110))
+
+    # --- answers
+
+    def asking_began(self) -> None:
+        self.panes.touch_all()
+        self.panes.paint()
         self._painter.resume()
-        self.set_focus(self.query_one("#tuned"))
+        self._clock.resume()
+        self.show_prompt()
+        if self.query_one("#prompt").has_focus:
+            self.focus_answers()
         self.refresh_bars()
 
-    async def _answer_prompts(self, run_id: str) -> None:
-        """One worker process for all prompts to this run; it ends with this task."""
-        home = self.workbench.home
-        self._say_loading("starting")
-        try:
-            columns = await asyncio.to_thread(answers.columns_of, home, run_id)
-            recipe = await asyncio.to_thread(answers.recipe_of, home, run_id)
-            for column, side in zip(columns, SIDES, strict=True):
-                self._answers[side].label = f"{side}: {column.label}"
-                self._touch(side)
-            self._columns = dict(zip((column.id for column in columns), SIDES, strict=True))
-            async with answers.open_client(home, columns, self._say_loading) as client:
-                self._client = client
-                while True:
-                    prompt = await self._prompts.get()
-                    await self._one_answer(client, prompt, recipe.generate)
-        except Exception as error:
-            self._failed(error)
-        finally:
-            self._client = None
-            self._ended()
+    def answer_changed(self, seat: Seat) -> None:
+        begins = bool(seat.answer.text) and seat not in self._begun
+        self.panes.touch(seat)
+        if begins:  # the first word at once, what follows at the painter's turns
+            self._begun.add(seat)
+            self.panes.paint()
+            self._painter.reset()
 
-    async def _one_answer(self, client: answers.Client, prompt: str, sampling: Any) -> None:
-        try:
-            async for chunk in client.generate(prompt, sampling, list(self._columns)):
-                self._loaded()
-                side = self._columns[chunk.column]
-                begins = not any(answer.text for answer in self._answers.values())
-                self._answers[side].take(chunk)
-                self._touch(side)
-                if begins:  # the first word at once, what follows at the painter's turns
-                    self._paint()
-                    self._painter.reset()
-        except UserError as error:  # this prompt failed; the worker lives on
-            self._failed(error)
-        self._ended()
-
-    def action_halt(self) -> None:
-        if not self._busy:
+    def asking_ended(self) -> None:
+        if not self.query("#asking"):  # the workbench is being left
             return
-        if self._client is not None and not self._loading:
-            self.run_worker(self._client.cancel(), group="halt", exit_on_error=False)
-        elif self._session is not None:
-            self._session.cancel()
-            for side in SIDES:
-                self._answers[side].words = "stopped by you"
-                self._touch(side)
-
-    # --- what the columns say
-
-    def _say_loading(self, words: str) -> None:
-        self._loading = safe_line(words)
-        self._loading_since = self._loading_since or time.monotonic()
-        self._clock.resume()
-        self._tell_loading()
-
-    def _tell_loading(self) -> None:
-        seconds = int(time.monotonic() - self._loading_since)
-        for side in SIDES:
-            answer = self._answers[side]
-            if not answer.done and not answer.text:
-                answer.words = f"{clip(self._loading, 40)} … {seconds} s"
-                self._touch(side)
-
-    def _loaded(self) -> None:
-        if self._loading:
-            self._loading, self._loading_since = "", 0.0
-            self._clock.pause()
-
-    def _failed(self, error: Exception) -> None:
-        for side in SIDES:
-            answer = self._answers[side]
-            if not answer.done:
-                answer.error, answer.words = in_words(error), "failed"
-                self._touch(side)
-
-    def _ended(self) -> None:
-        self._loaded()
-        self._busy = False
-        for answer in self._answers.values():
-            answer.done = True
-        if self.query("#tuned"):  # else the workbench is being left
-            self._paint()
-            self._painter.pause()
-            self.refresh_bars()
-
-    def _touch(self, side: str) -> None:
-        self._dirty.add(side)
+        self._painter.pause()
+        self._clock.pause()
+        self._begun.clear()
+        self.panes.touch_all()
+        self.panes.paint()
+        self.show_prompt()
+        self.refresh_bars()
 
     def _paint_on(self) -> None:
         if self.workbench.link.due("answers", SLOW_REPAINT_SECONDS):
-            self._paint()
-
-    def _paint(self) -> None:
-        for side in sorted(self._dirty):
-            answer = self._answers[side]
-            pane = self.query_one(f"#{side}", LinesView)
-            pane.border_title = Text(clip(answer.label or side, 60))
-            pane.border_subtitle = Text(clip(answer.words, 60))
-            pane.show(answer.runs(), follow=not answer.done)
-        self._dirty.clear()
+            self.panes.paint()
 
 
 def _about(row: "RunRow") -> str:
     loss = f", validation loss {row.best_eval_loss:.3f}" if row.best_eval_loss else ""
-    return f"{row.state}, step {row.step or 0}{loss}"
+    return safe(f"{row.state}, step {row.step or 0}{loss}")

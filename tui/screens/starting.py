@@ -113,7 +113,7 @@ class Starting(GoingOn, RunRequests):
     @work(thread=True, group="start", exclusive=True, exit_on_error=False)
     def _take_recipe(self, row: "RunRow") -> None:
         from engine.errors import UserError
-        from tui.answers import recipe_of
+        from tui.promptrows import recipe_of
 
         try:
             recipe = recipe_of(self.workbench.home, row.id)

@@ -1,0 +1,188 @@
+"""Asks the columns of the Play screen: one session of the engine for all prompts."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from engine.text import clip, safe_line
+from tui import answers
+from tui.lineup import Seat
+
+if TYPE_CHECKING:
+    from engine.home import Home
+    from engine.recipe import GenerateSection
+
+__all__ = ["Asker"]
+
+
+class Asker:
+    """The session is opened by the first question and kept, with the models warm, until closed.
+
+    ``touched`` is called for every seat whose answer changed. Nothing in here raises: what goes
+    wrong stands in the answers.
+    """
+
+    def __init__(self, home: "Callable[[], Home]", touched: Callable[[Seat], None]) -> None:
+        self._home, self._touched = home, touched
+        self.allowed = False
+        """The user said that models may be loaded beside a training run."""
+        self._opened: Any = None
+        self._session: answers.Session | None = None
+        self._loaded: set[str] = set()
+        """Ids of the columns that the session has."""
+        self._seats: Sequence[Seat] = ()
+        self._task: asyncio.Task[None] | None = None
+        self._words: dict[str, str] = {}
+        self._since = 0.0
+        self.consent: str = ""
+        """Why the engine wants to be told that it may load; "": it does not."""
+
+    @property
+    def busy(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    def ask(
+        self,
+        seats: Sequence[Seat],
+        prompts: Sequence[Any],
+        sampling: "GenerateSection",
+        *,
+        probabilities: bool = False,
+        ended: Callable[[], None],
+    ) -> None:
+        """Ask each seat its prompt; returns at once. ``ended`` is called when all is over."""
+        assert not self.busy
+        self._seats = seats
+        self._since = time.monotonic()
+        self._words = {}
+        self.consent = ""
+        for seat in seats:
+            seat.answer.done = False
+        self._task = asyncio.ensure_future(self._ask(list(prompts), sampling, probabilities, ended))
+
+    async def _ask(
+        self,
+        prompts: list[Any],
+        sampling: "GenerateSection",
+        probabilities: bool,
+        ended: Callable[[], None],
+    ) -> None:
+        try:
+            await self._look_up()
+            able = [seat for seat in self._seats if not seat.answer.done]
+            if able:
+                session = await self._open(able)
+                by_prompt: dict[str, list[Seat]] = {}
+                for seat, prompt in zip(self._seats, prompts, strict=True):
+                    if seat in able:
+                        by_prompt.setdefault(repr(prompt), []).append(seat)
+                texts = {repr(prompt): prompt for prompt in prompts}
+                await asyncio.gather(
+                    *(
+                        self._stream(session, texts[key], group, sampling, probabilities)
+                        for key, group in by_prompt.items()
+                    )
+                )
+        except asyncio.CancelledError:
+            for seat in self._seats:
+                if not seat.answer.done:
+                    seat.answer.done, seat.answer.stop_reason = True, "cancelled"
+            await self.close()
+        except Exception as error:
+            if answers.wants_consent(error):
+                self.consent = str(error)
+            for seat in self._seats:
+                seat.answer.fail(error)
+            await self.close()
+        for seat in self._seats:
+            seat.answer.done = True
+            self._touched(seat)
+        ended()
+
+    async def _look_up(self) -> None:
+        """Find the columns; a seat whose column cannot be found says why."""
+        for seat in self._seats:
+            if seat.column is None:
+                try:
+                    seat.column = await asyncio.to_thread(answers.column, self._home(), seat.ref)
+                except Exception as error:
+                    seat.answer.fail(error)
+                    self._touched(seat)
+
+    async def _open(self, seats: Sequence[Seat]) -> "answers.Session":
+        columns = [seat.column for seat in seats]
+        if self._session is None:
+            self._say(None, "starting")
+            self._opened = answers.open_session(
+                self._home(), columns, self._say, beside_training=self.allowed
+            )
+            self._session = await self._opened.__aenter__()
+            self._loaded = {column.id for column in columns}
+        elif more := [column for column in columns if column.id not in self._loaded]:
+            await self._session.add(more)
+            self._loaded |= {column.id for column in more}
+        return self._session
+
+    async def _stream(
+        self,
+        session: "answers.Session",
+        prompt: Any,
+        seats: Sequence[Seat],
+        sampling: "GenerateSection",
+        probabilities: bool,
+    ) -> None:
+        by_id = {seat.column.id: seat for seat in seats}
+        wanted = {id: seat.settings(sampling) for id, seat in by_id.items()}
+        async for chunk in session.ask(prompt, wanted, probabilities=probabilities):
+            seat = by_id[chunk.column]
+            seat.answer.take(chunk)
+            self._touched(seat)
+
+    # --- what is said meanwhile
+
+    def _say(self, column: str | None, words: str) -> None:
+        self._words[column or ""] = clip(safe_line(words), 40)
+        self.tell()
+
+    def tell(self) -> None:
+        """Say in answers that nothing came of yet what is being done, and for how long."""
+        seconds = int(time.monotonic() - self._since)
+        for seat in self._seats:
+            answer = seat.answer
+            if answer.done or answer.text:
+                continue
+            id = seat.column.id if seat.column is not None else ""
+            doing = self._words.get(id) or self._words.get("", "")
+            if doing:
+                answer.words = f"{doing} … {seconds} s"
+                self._touched(seat)
+
+    # --- ends
+
+    async def halt(self) -> None:
+        """Stop the answers; what came stays. While models load, loading is given up."""
+        if not self.busy:
+            return
+        if self._session is not None and any(seat.answer.text for seat in self._seats):
+            await self._session.cancel()
+        elif self._task is not None:
+            self._task.cancel()
+
+    async def free(self) -> None:
+        """Give the memory back; the next question loads again."""
+        if self._session is not None:
+            await self._session.free()
+
+    async def close(self) -> None:
+        opened, self._opened, self._session = self._opened, None, None
+        self._loaded = set()
+        if opened is not None:
+            await opened.__aexit__(None, None, None)
+
+    async def leave(self) -> None:
+        """The screen is left for good."""
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.close()
