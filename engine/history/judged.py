@@ -17,6 +17,8 @@ __all__ = ["TABLES", "VERDICTS", "WRITERS", "checked_prompt", "prompt_text"]
 TABLES = ("votes", "prompts", "prompt_sets", "set_prompts")
 VERDICTS = ("left", "right", "tie", "both bad")
 
+_json = json.JSONEncoder(ensure_ascii=False).encode
+
 Event = dict[str, Any]
 Prompt = str | list[dict[str, str]]
 
@@ -43,10 +45,6 @@ def prompt_text(prompt: Prompt) -> str:
     if isinstance(prompt, str):
         return prompt
     return "\n".join(message["content"] for message in prompt)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _number(value: Any) -> Any:

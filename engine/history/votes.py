@@ -22,6 +22,7 @@ __all__ = [
     "Vote",
     "WinRate",
     "add_vote",
+    "columns_of",
     "count_votes",
     "get_vote",
     "set_vote_note",
@@ -164,23 +165,29 @@ def votes(
     *,
     prompt_set: str | None = None,
     columns: Collection[str] | None = None,
+    either: bool = False,
     limit: int | None = None,
 ) -> list[Vote]:
     """Votes, newest first: of a set ("": of none), and of columns.
 
-    Of one column all that it took part in, of several those between two of them.
+    Of one column all that it took part in, of several those between two of them; with ``either``
+    all that any of them took part in.
     """
-    where, values = _where(prompt_set, columns)
+    where, values = _where(prompt_set, columns, either)
     sql = f"SELECT id, t, note, document FROM votes WHERE {where} ORDER BY t DESC, rowid DESC"
     rows = store.query(f"{sql} LIMIT ?", [*values, -1 if limit is None else limit])
     return [_vote(*row) for row in rows]
 
 
 def count_votes(
-    store: Store, *, prompt_set: str | None = None, columns: Collection[str] | None = None
+    store: Store,
+    *,
+    prompt_set: str | None = None,
+    columns: Collection[str] | None = None,
+    either: bool = False,
 ) -> int:
     """How many :func:`votes` there are."""
-    where, values = _where(prompt_set, columns)
+    where, values = _where(prompt_set, columns, either)
     return int(store.query(f"SELECT count(*) FROM votes WHERE {where}", values)[0][0])
 
 
@@ -194,14 +201,25 @@ def get_vote(store: Store, ref: str) -> Vote:
     return _vote(*found[0])
 
 
-def _where(prompt_set: str | None, columns: Collection[str] | None) -> tuple[str, list[Any]]:
+def columns_of(store: Store, run: str) -> list[str]:
+    """The columns that votes were given on which are this run's (id, name), or this very one."""
+    names = {run}
+    for row in store.query("SELECT id, name FROM runs WHERE id = ? OR name = ?", (run, run)):
+        names |= {*row}
+    found = store.query("SELECT a FROM votes UNION SELECT b FROM votes ORDER BY 1")
+    return [c for (c,) in found if c in names or c.rpartition("@")[0] in names]
+
+
+def _where(
+    prompt_set: str | None, columns: Collection[str] | None, either: bool = False
+) -> tuple[str, list[Any]]:
     parts, values = ["1"], list[Any]()
     if prompt_set is not None:
         parts.append("prompt_set = ?")
         values.append(prompt_set)
     if columns is not None:
         marks = ", ".join("?" * len(columns))
-        both = "OR" if len(columns) == 1 else "AND"
+        both = "OR" if either or len(columns) == 1 else "AND"
         parts.append(f"(a IN ({marks}) {both} b IN ({marks}))")
         values += [*columns, *columns]
     return " AND ".join(parts), values
