@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine import __version__
+from engine.cli_judging import prompts_parser, votes_parser
 from engine.errors import UserError
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def build_parser() -> _Parser:
     sub.add_argument(
         "--prompts",
         metavar="FILE",
-        help="a prompt a line, JSON Lines (.jsonl), or the rows of DATASET:SPLIT",
+        help="a prompt a line, JSON Lines (.jsonl), DATASET:SPLIT, or set:NAME (saved prompts)",
     )
     sub.add_argument(
         "--column", default="prompt", metavar="NAME", help="which one is the prompt (prompt)"
@@ -200,6 +201,8 @@ def build_parser() -> _Parser:
 
     _runs_parser(verbs, common)
     _queue_parser(verbs, common)
+    votes_parser(verbs, common)
+    prompts_parser(verbs, common)
     _bench_parser(verb("bench", "bench:bench", "measure this engine beside others here", settings))
 
     verb("reindex", "runs:reindex", "rebuild runs.db from the journals")

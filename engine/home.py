@@ -40,7 +40,7 @@ class Home:
 
     @property
     def journal(self) -> Path:
-        """``journal.jsonl``: notes, tags and benches, one event a line."""
+        """``journal.jsonl``: notes, tags, benches, votes and prompts, one event a line."""
         return self.path / "journal.jsonl"
 
 

@@ -45,7 +45,7 @@ Identity = tuple[int, int, int, int]
 
 
 def ingest(home: Home, store: Store, limit_lines: int = LIMIT_LINES, live: bool = True) -> set[str]:
-    """Read what is new; returns the ids of runs that changed ("" for notes, tags and benches).
+    """Read what is new; returns the ids of runs that changed ("" for the home's own journal).
 
     At most about ``limit_lines`` lines a call; ``store.more`` says whether there is more. With
     ``live`` also finds lost runs, and gives workers without a supervisor a new one. Nothing is read
@@ -175,7 +175,7 @@ def _ingest_journal(home: Home, store: Store, run: str, identity: Identity, limi
         while True:
             lines = read_lines(path, offset, CHUNK_BYTES)
             if row is None:
-                tables.write_home(connection, lines.events)
+                unreadable += tables.write_home(connection, lines.events)
             else:
                 unreadable += tables.write(connection, row, lines.events, line)
             if lines.offset == offset:

@@ -3,9 +3,8 @@
 Importing sqlite-utils takes 0.1 s, and with pandas, where that is installed, 0.7 s and 40 MB more:
 ``engine.history.store`` compares names with plain SQL first and comes here only when they differ.
 
-Every table but ``datasets`` and ``benches`` has a column ``run`` (the run's id). All of it is
-rebuilt from journals by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations
-seconds.
+Every table up to ``tags`` has a column ``run`` (the run's id). All of it is rebuilt from journals
+by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations seconds.
 
 - ``runs``: one row a run; the columns are the fields of :class:`engine.history.row.RunRow`.
 - ``metrics``: one row an optimiser step (of the latest attempt that made it): ``attempt``, ``t``,
@@ -30,6 +29,14 @@ seconds.
 - ``benches``: one row a ``tunebench bench``, from the same journal: ``id``, ``t`` (when it began),
   ``host``, ``gpu`` (NULL: the CPU), ``recipe``, ``state`` (running, finished, interrupted),
   ``document`` (JSON, as ``bench --json`` prints it).
+- ``votes``: one row a vote that was not taken back, from the same journal: ``id``, ``t``,
+  ``prompt_set`` ("": none), ``a`` and ``b`` (the two columns' references, sorted), ``a_label``,
+  ``b_label``, ``choice`` (a, b, tie, both bad), ``note``, ``document`` (JSON, the journal's event).
+- ``prompts``: what was asked, each prompt once: ``key`` (digest of the prompt), ``id`` and ``t``
+  (of the last time), ``source`` (typed, ...), ``times``, ``prompt`` (JSON: a text, or messages),
+  ``words`` (its text for searching).
+- ``prompt_sets``: ``name``, ``id``, ``t``, ``count``; their prompts in ``set_prompts``: ``set_id``,
+  ``place`` (from 0), ``prompt`` (JSON), ``reference``.
 - ``datasets``: one row a fingerprint, of what was cleaned or trained on: ``name``, ``path`` (NULL:
   it is no longer there), ``created``, ``source``, ``layout``, ``shape``, ``rows_read``,
   ``rows_kept``, rows a split, ``seconds``, ``clean`` (rules, JSON), ``manifest`` (its size, time
@@ -185,6 +192,24 @@ def m005_benches(db: Database) -> None:
 @migrations()
 def m006_estimated_memory(db: Database) -> None:
     db.table("runs").add_column("estimated_peak_bytes", int)
+
+
+@migrations()
+def m007_votes_and_prompts(db: Database) -> None:
+    votes = {"id": str, "t": float, "prompt_set": str, "a": str, "b": str, "a_label": str}
+    votes |= {"b_label": str, "choice": str, "note": str, "document": str}
+    _create(db, "votes", votes, "id")
+    # Counting reads this index only, never the answers' texts.
+    columns = ("a", "b", "choice", "prompt_set", "t", "a_label", "b_label")
+    db.table("votes").create_index(columns, "votes_counted")
+    db.table("votes").create_index(("t",), "votes_in_time")
+    prompts = {"key": str, "id": str, "t": float, "source": str, "times": int}
+    _create(db, "prompts", {**prompts, "prompt": str, "words": str}, "key")
+    db.table("prompts").create_index(("t",), "prompts_in_time")
+    _create(db, "prompt_sets", {"name": str, "id": str, "t": float, "count": int}, "name")
+    rows = {"set_id": str, "place": int, "prompt": str, "reference": str}
+    _create(db, "set_prompts", rows, ("set_id", "place"))
+    db.execute("DELETE FROM journals WHERE run = ''")  # as in m005
 
 
 def _create(db: Database, name: str, columns: dict[str, type], key: str | Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import fields
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from engine.history import judged
 from engine.history.row import RunRow, fold, scalar
 
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
 ]
 
 RUN_TABLES = ("metrics", "evaluations", "samples", "checkpoints", "memory", "events")
-HOME_TABLES = ("notes", "tags", "benches")
+HOME_TABLES = ("notes", "tags", "benches", *judged.TABLES)
 """Filled from the home's own journal."""
 
 COLUMNS = tuple(field.name for field in fields(RunRow))
@@ -208,25 +209,48 @@ def words(event: Event) -> str:
     return str(event.get("message") or event.get("text") or kind)
 
 
-def write_home(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
-    """Insert notes, tags and benches from the home's own journal."""
+SENSELESS = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+"""What an event may raise that was written by hand, or by a program of another time."""
+
+
+def write_home(connection: sqlite3.Connection, events: Sequence[Event]) -> int:
+    """Insert what the home's own journal tells; returns how many events made no sense."""
+    senseless = 0
     for event in events:
-        run, kind, time = event.get("run"), event["type"], event.get("t")
-        if kind == "note":
-            connection.execute(
-                "INSERT OR REPLACE INTO notes (id, run, t, text) VALUES (?, ?, ?, ?)",
-                (str(event.get("id")), run, time, str(event.get("text"))),
-            )
-        elif kind == "tag":
-            connection.execute(
-                "INSERT OR IGNORE INTO tags (run, tag, t) VALUES (?, ?, ?)",
-                (run, str(event.get("tag")), time),
-            )
-        elif kind == "bench" and isinstance(event.get("document"), dict):
-            _write_bench(connection, event["document"])
-        elif kind == "untag":
-            tag = (run, str(event.get("tag")))
-            connection.execute("DELETE FROM tags WHERE run = ? AND tag = ?", tag)
+        try:
+            _write_of_home(connection, event)
+        except SENSELESS:
+            senseless += 1
+    return senseless
+
+
+def _write_of_home(connection: sqlite3.Connection, event: Event) -> None:
+    run, kind, time = event.get("run"), event["type"], scalar(event.get("t"))
+    if kind == "note":
+        connection.execute(
+            "INSERT OR REPLACE INTO notes (id, run, t, text) VALUES (?, ?, ?, ?)",
+            (str(event.get("id")), run, time, str(event.get("text"))),
+        )
+    elif kind == "tag":
+        connection.execute(
+            "INSERT OR IGNORE INTO tags (run, tag, t) VALUES (?, ?, ?)",
+            (run, str(event.get("tag")), time),
+        )
+    elif kind == "untag":
+        tag = (run, str(event.get("tag")))
+        connection.execute("DELETE FROM tags WHERE run = ? AND tag = ?", tag)
+    elif kind == "bench" and isinstance(event.get("document"), dict):
+        _write_bench(connection, event["document"])
+    elif kind in judged.WRITERS:
+        judged.WRITERS[kind](connection, event)
 
 
 def _write_bench(connection: sqlite3.Connection, document: Event) -> None:
@@ -263,7 +287,7 @@ def save_row(connection: sqlite3.Connection, row: RunRow) -> None:
 
 
 def forget(connection: sqlite3.Connection, run: str) -> None:
-    """Remove everything of one journal: of a run, or ("") the notes, tags and benches."""
+    """Remove everything of one journal: of a run, or ("") of the home's own."""
     if run:
         for table in RUN_TABLES:
             connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
