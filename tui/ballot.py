@@ -61,9 +61,9 @@ def cast_vote(
 
 
 def note_vote(home: "Home", id: str, note: str) -> None:
-    from engine.history.votes import note_vote as note_it
+    from engine.history.votes import set_vote_note
 
-    note_it(home, id, note)
+    set_vote_note(home, id, note)
 
 
 def take_back(home: "Home", id: str) -> None:

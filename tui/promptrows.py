@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
 from engine.jobs.folder import RunFolder
-from engine.text import clip, safe_line
+from engine.text import safe_line
 
 if TYPE_CHECKING:
     from engine.home import Home
@@ -84,8 +84,6 @@ def set_row(home: "Home", name: str, number: int) -> HeldOutRow:
 
     with looking(home) as store:
         rows = prompt_set(store, name)
-    if not rows:
-        raise UserError(f"prompt set {clip(name, 60)}: there is none, or it is empty")
     number %= len(rows)
     row = rows[number]
     return HeldOutRow(number, len(rows), row["prompt"], row.get("reference") or "", name)
@@ -102,11 +100,12 @@ def set_names(home: "Home") -> list[tuple[str, int]]:
 
 def keep_in_set(home: "Home", name: str, prompt: Any, reference: str) -> int:
     """Add a prompt to a saved set, a new one where there is none; returns how many it has."""
-    from engine.history.prompts import prompt_set, save_prompt_set
+    from engine.history.prompts import prompt_set, prompt_sets, save_prompt_set
     from tui.looking import looking
 
     with looking(home) as store:
-        rows = prompt_set(store, name) or []
+        there = any(one.name == name for one in prompt_sets(store))
+        rows = prompt_set(store, name) if there else []
     rows = [*rows, {"prompt": prompt, "reference": reference or None}]
     save_prompt_set(home, name, rows)
     return len(rows)

@@ -63,6 +63,8 @@ class AnsweringScreen(JudgingScreen):
         if self.marks == "probabilities" and not any(s.answer.pieces for s in self.lineup.seats):
             told += ", from the next prompt on"
         self.workbench.say(f"marked: {told}" if self.marks else told, seconds=4)
+        if self.marks == "copies":
+            self.run_worker(self.find_copies(), group="copies", exclusive=True)
         self.panes.touch_all()
         self.panes.paint()
         self.show_prompt()

@@ -146,7 +146,8 @@ class PlayScreen(AnsweringScreen):
         if len(self.lineup.seats) < 2:
             self.blind = False
         self.lineup.reveal()
-        self.sampling = None if self.run_id is None else self.sampling
+        self.sampling = self.sampling if self.run_id is not None else None
+        self.copies = None
         self.set_class(not self.lineup.seats, "-nothing")
         self.rearrange()
         self.focus_answers()

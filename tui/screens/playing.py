@@ -5,7 +5,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from engine.text import clip
-from tui import promptrows
+from tui import closely, promptrows
 from tui.answertext import Answer, in_words
 from tui.asker import Asker
 from tui.lineup import Lineup, Seat
@@ -38,6 +38,8 @@ class PlayingScreen(WorkbenchScreen):
         self.chat = False
         """Answers are part of a conversation that goes on."""
         self.marks = ""
+        self.copies: Any = None
+        """The engine's index of what the run was trained on; None: not opened, or not built."""
         self._number = -1
         self._drawn = 0
         """Rows drawn by chance so far: each has a seed of its own."""
@@ -150,17 +152,30 @@ class PlayingScreen(WorkbenchScreen):
         self.run_worker(self._read_closely(seats), group="reading", exclusive=True)
 
     async def _read_closely(self, seats: list[Seat]) -> None:
-        """Say where an answer repeats itself."""
-        from engine.generate.repeating import repetition
-
+        """Say where answers repeat themselves, and what is copied where that is known."""
+        home, run = self.workbench.home, self.run_id
+        if self.copies is None:
+            self.copies = await asyncio.to_thread(closely.open_copies, home, run)
+        await asyncio.to_thread(closely.look, [seat.answer for seat in seats], self.copies)
         for seat in seats:
-            answer = seat.answer
-            if answer.text and not answer.error:
-                found = await asyncio.to_thread(repetition, answer.text)
-                if found.words:
-                    answer.repeats = found.words
-                    self.answer_changed(seat)
+            self.answer_changed(seat)
         self.asking_ended()
+
+    async def find_copies(self) -> None:
+        """Build the index of the training rows where there is none, and look again."""
+        run = self.run_id
+        if self.copies is None and run is not None:
+            app, home = self.workbench, self.workbench.home
+            self.workbench.say("reading the training rows for copies; answers go on meanwhile")
+            try:
+                self.copies = await asyncio.to_thread(
+                    closely.build_copies, home, run, lambda words: None, lambda: not app.is_running
+                )
+            except Exception as error:
+                self.workbench.say(in_words(error), "error")
+                return
+        if not self.asker.busy:
+            await self._read_closely(self.lineup.asked())
 
     def _ask_consent(self, why: str) -> None:
         def answered(yes: bool | None) -> None:
