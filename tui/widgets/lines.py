@@ -234,11 +234,19 @@ class LinesView(Widget, can_focus=True):
             self._wrapping = False
 
     def _put(self, lines: list[Line]) -> None:
+        before, top = self._lines, self.top
         self._lines = lines
         self.top = min(self.top, self._last_top)
         if self._to_end and lines:
             self.top = self._last_top
-        self.refresh()
+        height = self.size.height
+        if self.top != top or max(len(before), len(lines)) > height:
+            self.refresh()
+            return
+        # Of a text that grows, and has room, one line is another one: 4 kB less a frame.
+        for y in range(max(len(before), len(lines))):
+            if before[y : y + 1] != lines[y : y + 1]:
+                self.refresh(Region(0, y, self.size.width, 1))
 
     def on_resize(self, event: events.Resize) -> None:
         self._make()
