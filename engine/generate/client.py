@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from engine.errors import NeedsConsent, UserError
@@ -22,7 +22,7 @@ from engine.home import Home
 from engine.jobs import child
 from engine.recipe import GenerateSection
 
-__all__ = ["Chunk", "GenerationClient", "generate_all"]
+__all__ = ["Chunk", "GenerationClient"]
 
 START_SECONDS = 20.0
 """A worker that does not listen after this long is given up: it imports nothing heavy before."""
@@ -334,53 +334,3 @@ def _spawn(home: Home) -> "subprocess.Popen[bytes]":
         )
     _workers.append(worker)
     return worker
-
-
-def generate_all(
-    home: Home,
-    columns: Sequence[Column],
-    prompts: Sequence[str],
-    sampling: GenerateSection | dict[str, Any] | None = None,
-    *,
-    on_status: Callable[[str], None] | None = None,
-    on_chunk: Callable[[Chunk], Awaitable[None] | None] | None = None,
-) -> list[dict[str, Any]]:
-    """Answer every prompt in every column and wait for it; blocking, for commands.
-
-    Returns one dict for each prompt and column, in that order: prompt, column, label, text,
-    stop_reason, tokens, seconds. Raises :class:`UserError`.
-    """
-
-    async def run() -> list[dict[str, Any]]:
-        answers = {
-            (index, column.id): {
-                "prompt": prompt,
-                "column": column.id,
-                "label": column.label,
-                "text": "",
-                "stop_reason": None,
-                "tokens": 0,
-                "seconds": 0.0,
-            }
-            for index, prompt in enumerate(prompts)
-            for column in columns
-        }
-        async with GenerationClient.start(home, columns, on_status) as client:
-            await client.ready()
-            whole = on_chunk is None
-            async for chunk in client.generate(
-                list(prompts), sampling, stream=not whole, partial=True
-            ):
-                answer = answers[chunk.prompt, chunk.column]
-                answer["text"] += chunk.text_delta  # type: ignore[operator]
-                if chunk.error is not None:
-                    answer["error"] = chunk.error
-                if chunk.done:
-                    answer["stop_reason"] = chunk.stop_reason
-                    answer["tokens"] = chunk.tokens
-                    answer["seconds"] = chunk.seconds
-                if on_chunk:
-                    on_chunk(chunk)
-        return list(answers.values())
-
-    return asyncio.run(run())

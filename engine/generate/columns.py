@@ -4,7 +4,7 @@ No torch.
 """
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,14 @@ from engine.jobs.journal import read_all
 from engine.jobs.launch import find_run
 from engine.recipe import Recipe, read_recipe
 
-__all__ = ["Column", "base_column", "checkpoint_column", "column_for", "run_column"]
+__all__ = [
+    "Column",
+    "base_column",
+    "checkpoint_column",
+    "column_for",
+    "run_column",
+    "with_system",
+]
 
 BASE_ID = "base"
 
@@ -163,6 +170,12 @@ def base_column(column: Column) -> Column:
     return Column(BASE_ID, base, base, None, column.recipe)
 
 
+def with_system(column: Column, system: str) -> Column:
+    """The same column with another system message before every prompt."""
+    told = column.recipe.format.model_copy(update={"system": system})
+    return replace(column, recipe=column.recipe.model_copy(update={"format": told}))
+
+
 def _bare_recipe(name: str, template: str) -> Recipe:
     """Of a model that no run of ours made: nothing stands before the prompt."""
     return Recipe.model_validate(
@@ -188,8 +201,8 @@ def _gguf_column(ref: str) -> Column:
     if importlib.util.find_spec("llama_cpp") is None:
         raise UserError(
             f"{ref}: a GGUF file is answered by llama.cpp, which is not installed here: "
-            "pip install llama-cpp-python; or start its server (llama-server -m FILE) and name its address: "
-            "http://localhost:8080/v1#MODEL"
+            "pip install llama-cpp-python; or start its server (llama-server -m FILE) and name its "
+            "address: http://localhost:8080/v1#MODEL"
         )
     return Column(str(path), path.name, str(path), None, _bare_recipe(str(path), "chat"))
 

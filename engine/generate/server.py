@@ -277,9 +277,7 @@ class Server:
                 return None
             request.begun, self.current = True, cancelled
 
-        def send(
-            column: str, prompt: int, text: str, end: dict[str, Any] | None, odds: Any
-        ) -> None:
+        def send(column: str, prompt: int, text: str, end: Any, odds: Any = None) -> None:
             if viewer.gone:
                 cancelled.requested = True
             viewer.send(
@@ -303,9 +301,8 @@ class Server:
                 words = failure(held.error)
                 for index in indices:
                     end = {"stop_reason": "error", "tokens": 0, "error": words["message"]}
-                    send(
-                        held.column.id, index, "", {**end, "needs_consent": words["consent"]}, None
-                    )
+                    end["needs_consent"] = words["consent"]
+                    send(held.column.id, index, "", end)
         voices = [held.voice for held in wanted if held.voice is not None]
         settings = {
             name: GenerateSection.model_validate(value)

@@ -5,7 +5,7 @@ Torch-free. A column that fails says so at the end of its answer; the others go 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +18,9 @@ from engine.home import Home
 from engine.recipe import GenerateSection
 
 __all__ = ["OnStatus", "Session"]
+
+AT_ONCE = 4
+"""Prompts that one server is asked at the same time."""
 
 OnStatus = Callable[[str | None, str], None]
 """(column's id, or None for all the local ones; what it is doing, in words; "" once it answers)."""
@@ -141,7 +144,7 @@ class Session:
         *,
         index: int = 0,
         probabilities: bool = False,
-    ) -> AsyncIterator[Chunk]:
+    ) -> AsyncGenerator[Chunk, None]:
         """One answer for each column id in ``sampling``, all streaming at once.
 
         A prompt is a text, or a conversation that ends with what the user says. It is sampled with
@@ -149,9 +152,30 @@ class Session:
         reason "error" and words in ``error``; leaving the iteration cancels. Raises
         :class:`UserError` for a column that is not here.
         """
+        many = self.ask_many([prompt], sampling, indices=[index], probabilities=probabilities)
+        async with contextlib.aclosing(many) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def ask_many(
+        self,
+        prompts: Sequence[str | Messages],
+        sampling: Mapping[str, GenerateSection],
+        *,
+        indices: Sequence[int] | None = None,
+        probabilities: bool = False,
+        stream: bool = True,
+    ) -> AsyncGenerator[Chunk, None]:
+        """As :meth:`ask`, of several prompts; chunks say by ``prompt`` which one they answer.
+
+        ``indices`` number the prompts (0, 1, ... when None): prompt *n* is sampled with the seed
+        ``seed + n``. ``stream=False``: local answers come whole, which is faster for many.
+        """
         if missing := [name for name in sampling if name not in self.columns]:
             raise UserError(f"column {missing[0]!r} is not in this session")
-        asking = _Asking(self, prompt, sampling, index, probabilities)
+        numbers = list(range(len(prompts))) if indices is None else list(indices)
+        numbered = dict(zip(numbers, prompts, strict=True))
+        asking = _Asking(self, numbered, dict(sampling), probabilities, stream)
         self._asking = asking
         try:
             async for chunk in asking.chunks():
@@ -210,41 +234,45 @@ class Session:
 
 
 class _Asking:
-    """One prompt, and the tasks that get its answers."""
+    """Prompts, and the tasks that get their answers."""
 
     def __init__(
         self,
         session: Session,
-        prompt: str | Messages,
-        sampling: Mapping[str, GenerateSection],
-        index: int,
+        prompts: dict[int, str | Messages],
+        sampling: dict[str, GenerateSection],
         probabilities: bool,
+        stream: bool,
     ) -> None:
-        self.session, self.prompt, self.sampling = session, prompt, dict(sampling)
-        self.index, self.probabilities = index, probabilities
-        self.open = set(sampling)
-        """Columns whose answer has not ended."""
+        self.session, self.prompts, self.sampling = session, prompts, sampling
+        self.probabilities, self.stream = probabilities, stream
+        self.open = {(name, index) for name in sampling for index in prompts}
+        """(column, prompt) of the answers that have not ended."""
         self._chunks: asyncio.Queue[Chunk] = asyncio.Queue()
         self._sent = False
-        """The worker has the prompt: it says itself that it was cancelled."""
+        """The worker has the prompts: it says itself that they were cancelled."""
         columns = session.columns
         self._names = [name for name in sampling if columns[name].endpoint is None]
         self._local: asyncio.Task[None] | None = None
-        if self._names:
-            self._local = asyncio.create_task(self._guarded(self._ask_worker(), self._names))
-        self._servers = [
-            asyncio.create_task(self._guarded(self._ask_server(name), [name]))
-            for name in sampling
-            if columns[name].endpoint is not None
-        ]
+        if self._names and prompts:
+            self._local = self._task(self._ask_worker(), self._names, list(prompts))
+        self._servers: list[asyncio.Task[None]] = []
+        for name in sampling:
+            if columns[name].endpoint is not None:
+                turn = asyncio.Semaphore(AT_ONCE)
+                self._servers += [
+                    self._task(self._ask_server(name, index, turn), [name], [index])
+                    for index in prompts
+                ]
 
-    async def chunks(self) -> AsyncIterator[Chunk]:
+    async def chunks(self) -> AsyncGenerator[Chunk, None]:
         while self.open:
             chunk = await self._chunks.get()
-            if chunk.column not in self.open:
+            key = (chunk.column, chunk.prompt)
+            if key not in self.open:
                 continue  # said after its end
             if chunk.done:
-                self.open.discard(chunk.column)
+                self.open.discard(key)
             yield chunk
 
     async def cancel(self) -> None:
@@ -265,52 +293,62 @@ class _Asking:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _guarded(self, asking: AsyncIterator[Chunk], names: Sequence[str]) -> None:
-        """Hand on what comes; every one of these columns gets an end, whatever happens."""
-        left = list(names)
+    def _task(
+        self, asking: AsyncGenerator[Chunk, None], names: list[str], indices: list[int]
+    ) -> "asyncio.Task[None]":
+        """Hands on what comes; every one of these answers gets an end, whatever happens."""
+        left = dict.fromkeys((name, index) for index in indices for name in names)
 
         def end(chunk: Chunk) -> None:
-            left.remove(chunk.column)
+            left.pop((chunk.column, chunk.prompt), None)
             self._chunks.put_nowait(chunk)
 
-        try:
-            async with contextlib.aclosing(asking) as chunks:  # type: ignore[type-var]
-                async for chunk in chunks:
-                    if chunk.done:
-                        end(chunk)
-                    else:
-                        self._chunks.put_nowait(chunk)
-        except asyncio.CancelledError:
-            for name in list(left):
-                end(Chunk(name, self.index, "", True, "cancelled", None, None))
-            raise
-        except Exception as error:
-            for name in list(left):
-                end(Chunk.failed(name, self.index, error))
+        async def hand_on() -> None:
+            try:
+                async with contextlib.aclosing(asking) as chunks:
+                    async for chunk in chunks:
+                        if chunk.done:
+                            end(chunk)
+                        else:
+                            self._chunks.put_nowait(chunk)
+            except Exception as error:
+                for name, index in list(left):
+                    end(Chunk.failed(name, index, error))
 
-    async def _ask_worker(self) -> AsyncIterator[Chunk]:
+        def cancelled(task: "asyncio.Task[None]") -> None:
+            for name, index in list(left):  # also where it was cancelled before it began
+                end(Chunk(name, index, "", True, "cancelled", None, None))
+
+        task = asyncio.create_task(hand_on())
+        task.add_done_callback(cancelled)
+        return task
+
+    async def _ask_worker(self) -> AsyncGenerator[Chunk, None]:
         client = await self.session._local()
         answers = client.generate(
-            [self.prompt],
+            list(self.prompts.values()),
             self.sampling,
             self._names,
-            indices=[self.index],
+            indices=list(self.prompts),
+            stream=self.stream,
             probabilities=self.probabilities,
             partial=True,
         )
         self._sent = True
-        async with contextlib.aclosing(answers) as chunks:  # type: ignore[type-var]
+        async with contextlib.aclosing(answers) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    async def _ask_server(self, name: str) -> AsyncIterator[Chunk]:
-        server = self.session._servers[name]
-        answers = server.ask(
-            self.prompt,
-            self.sampling[name],
-            index=self.index,
-            probabilities=self.probabilities,
-        )
-        async with contextlib.aclosing(answers) as chunks:  # type: ignore[type-var]
-            async for chunk in chunks:
-                yield chunk
+    async def _ask_server(
+        self, name: str, index: int, turn: asyncio.Semaphore
+    ) -> AsyncGenerator[Chunk, None]:
+        async with turn:
+            answers = self.session._servers[name].ask(
+                self.prompts[index],
+                self.sampling[name],
+                index=index,
+                probabilities=self.probabilities,
+            )
+            async with contextlib.aclosing(answers) as chunks:
+                async for chunk in chunks:
+                    yield chunk
