@@ -176,7 +176,13 @@ def build_parser() -> _Parser:
             _turn(sub)
 
     sub = verb("generate", "generate:generate", "answer prompts with runs or models", settings)
-    sub.add_argument("refs", nargs="+", metavar="RUN|MODEL", help="several: side by side")
+    sub.add_argument(
+        "refs",
+        nargs="+",
+        metavar="RUN|MODEL",
+        help="several: side by side. RUN, RUN@best, RUN@last, RUN@STEP, a model's folder or hub "
+        "id, a GGUF file, or a server: 'URL#MODEL' or 'URL#MODEL key=NAME' (a variable)",
+    )
     sub.add_argument("--prompt", action="append", default=[], metavar="P", help="may be repeated")
     sub.add_argument(
         "--prompts",
@@ -190,6 +196,12 @@ def build_parser() -> _Parser:
         "--out", metavar="FILE", help="JSON Lines to append to; goes on where it was interrupted"
     )
     sub.add_argument("--base", action="store_true", help="the first run's base model beside it")
+    sub.add_argument("--system", metavar="TEXT", help="system message before every prompt")
+    sub.add_argument(
+        "--stay",
+        action="store_true",
+        help="keep the models loaded for 10 more minutes, for the next command",
+    )
 
     sub = verb("evaluate", "generate:evaluate", "the loss of a run on its test split")
     sub.add_argument("ref", metavar="RUN")

@@ -18,6 +18,10 @@ class UsageError(UserError):
     exit_code = 2
 
 
+class NeedsConsent(UserError):
+    """What was asked for may harm a training run: it is done only when the user says so."""
+
+
 class Diverged(UserError):
     """Training gives no usable loss any more; the run ends as failed, kind ``nan``.
 

@@ -137,7 +137,7 @@ def _tell_losses(losses: list[dict[str, Any]], row: RunRow, out: Output) -> None
 def _answers(
     home: Home, dataset: Dataset, row: RunRow, recipe: Recipe, out: Output
 ) -> list[Sample]:
-    from engine.generate.client import generate_all
+    from engine.generate.answer_all import generate_all
     from engine.generate.columns import base_column, column_for
 
     rows = unseen_rows(dataset.split("test"), UNSEEN_TITLES)

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "generate"]
 
+MOST_FAILURES_SAID = 10
+
 
 def generate(args: argparse.Namespace, out: Output) -> int:
     """Answer every prompt with every run or model, side by side, or into a file."""
-    from engine.generate.client import generate_all
-    from engine.generate.columns import base_column, column_for
+    from engine.generate.answer_all import generate_all
+    from engine.generate.columns import base_column, column_for, with_system
     from engine.generate.prompt_files import read_prompts
+    from engine.generate.wire import IDLE_SECONDS
 
     home = open_home(args.home)
     prompts = list(args.prompt)
@@ -36,26 +39,48 @@ def generate(args: argparse.Namespace, out: Output) -> int:
     # One run may be named twice, by its id and by its name.
     named = [column_for(home, ref) for ref in args.refs]
     columns = list({column.id: column for column in named}.values())
+    if args.base and columns[0].endpoint is not None:
+        raise UsageError(f"--base: {columns[0].label} is a server's, its base model is not known")
     if args.base:
         columns.insert(0, base_column(columns[0]))
     recipe = columns[0].recipe.with_settings(args.settings)
+    if args.system is not None:
+        columns = [with_system(column, args.system) for column in columns]
+    stay = IDLE_SECONDS if args.stay else 0.0
     document: dict[str, Any] = {
         "columns": [{"id": c.id, "label": c.label, "adapter": c.adapter} for c in columns],
         "sampling": recipe.generate.model_dump(),
     }
     if args.out is not None:
-        document |= _into_file(home, columns, prompts, recipe.generate, Path(args.out), out)
+        path = Path(args.out)
+        document |= _into_file(home, columns, prompts, recipe.generate, path, stay, out)
     else:
-        document["answers"] = generate_all(
-            home, columns, prompts, recipe.generate, on_status=out.progress
+        answers = generate_all(
+            home, columns, prompts, recipe.generate, on_status=out.progress, stay=stay
         )
+        document["answers"] = answers
         out.progress_done()
-        for index, answer in enumerate(document["answers"]):
+        for index, answer in enumerate(answers):
             if index % len(columns) == 0:
                 out.line(f"{'' if index == 0 else chr(10)}> {answer['prompt']}")
-            out.line(f"[{answer['label']}] {answer['text'].strip()}")
+            said = answer.get("error") or answer["text"].strip()
+            out.line(f"[{answer['label']}] {'failed: ' if 'error' in answer else ''}{said}")
+        document["failed"] = [
+            {"prompt": number // len(columns) + 1, "label": a["label"], "error": a["error"]}
+            for number, a in enumerate(answers)
+            if "error" in a
+        ]
     out.document(document)
-    return 0
+    return _status(document["failed"], out)
+
+
+def _status(failed: list[dict[str, Any]], out: Output) -> int:
+    """1 when something could not be answered; says which."""
+    for one in failed[:MOST_FAILURES_SAID]:
+        out.error(f"prompt {one['prompt']:,} by {one['label']}: {one['error']}")
+    if len(failed) > MOST_FAILURES_SAID:
+        out.error(f"... and {len(failed) - MOST_FAILURES_SAID:,} more")
+    return 1 if failed else 0
 
 
 def _into_file(
@@ -64,6 +89,7 @@ def _into_file(
     prompts: list[str],
     sampling: GenerateSection,
     path: Path,
+    stay: float,
     out: Output,
 ) -> dict[str, Any]:
     """Answers as JSON Lines in ``path``; those that are there already are kept."""
@@ -75,7 +101,7 @@ def _into_file(
         if 0 < held < total:
             out.note(f"{path} has {held:,} of {total:,} answers: going on")
         try:
-            tally = answer_into(file, home, columns, sampling, out.progress)
+            tally = answer_into(file, home, columns, sampling, out.progress, stay=stay)
         except KeyboardInterrupt:
             out.note(f"{path} has {len(file.done):,} answers; the same command goes on with it")
             raise
@@ -85,10 +111,18 @@ def _into_file(
         out.note(note)
     rate = f", {tally.tokens_per_second:,.0f} tok/s" if tally.new else ""
     out.line(f"{tally.done:,} answers in {path} ({tally.new:,} new{rate})")
+    if tally.failed:
+        out.note("the same command asks again what could not be answered")
+    order = [column.id for column in columns]
+    failed = sorted(file.failed.items(), key=lambda item: (item[0][0], order.index(item[0][1])))
     return {
         "out": str(path),
         "answers": tally.done,
         "new": tally.new,
+        "failed": [
+            {"prompt": index + 1, "label": file.columns[name].label, "error": error}
+            for (index, name), error in failed
+        ],
         "tokens": tally.tokens,
         "seconds": tally.seconds,
         "notes": tally.notes,

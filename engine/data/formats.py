@@ -88,6 +88,45 @@ class Format:
                 done += "".join(segment.text for segment in turn)
         return segments
 
+    def open(self, row: Row) -> list[Text]:
+        """A conversation that waits for an answer: what the model is given to go on from.
+
+        One question is a pair's, with the system message that comes with it. Of several turns the
+        first one is: so it stays as it was when it was asked. Earlier answers are segments of their
+        own, as in training. Raises :class:`UserError` where there is no place for them.
+        """
+        messages = [{"role": m.role, "content": m.content} for m in row.messages]
+        system = row.system
+        if messages and messages[0]["role"] == "system":
+            system, messages = messages[0]["content"], messages[1:]
+        roles = [message["role"] for message in messages]
+        if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
+            raise UserError(
+                "a conversation has a system message or none, then turns of user and assistant, "
+                f"and ends with the user's; this one has: {', '.join(roles) or 'no turns'}"
+            )
+        first = Row(messages[0]["content"], "", row.instruction, system)
+        if len(messages) == 1:
+            return self.pair(first, with_answer=False)
+        if self._chat is None:
+            raise UserError(
+                f'format.template: "{self._template}" has a place for one question only, and this '
+                "conversation has more turns; ask it anew, or use a model with format.template = "
+                '"chat"'
+            )
+        turns = [*self._asked(first), *messages[1:]]
+        try:
+            segments: list[Text] = []
+            done = ""
+            for place, turn in enumerate(turns):
+                if turn["role"] == "assistant":
+                    said = self._conversation(turns[:place], turn["content"], done, ends=False)
+                    segments += said
+                    done += "".join(segment.text for segment in said)
+            return [*segments, *self._conversation(turns, None, done)]
+        except UserError:  # a template that writes earlier turns in another way
+            return self._conversation(turns, None)
+
     def _conversation(
         self,
         messages: list[dict[str, str]],

@@ -7,9 +7,9 @@ together, so the borders between them are exact, then cut at ``max_length``.
 """
 
 import datetime
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from engine.data.encoding import Encoder, Part, Text
@@ -24,9 +24,12 @@ from engine.data.tokenizer_files import (
 from engine.errors import UserError
 from engine.recipe import FormatSection, Recipe
 
-__all__ = ["Example", "Formatter", "FormatterSource"]
+__all__ = ["Example", "Formatter", "FormatterSource", "Messages"]
 
 BATCH = 1000
+
+Messages = Sequence[Mapping[str, str]]
+"""Turns of a conversation, each with its "role" and its "content"."""
 
 
 @runtime_checkable
@@ -184,14 +187,19 @@ class Formatter:
         """How many of its tokens stand for text that the vocabulary has no tokens for."""
         return 0 if self.unknown_id is None else example.input_ids.count(self.unknown_id)
 
-    def prompt(self, prompt: str) -> str:
-        """The text that the model is given to go on from."""
-        return self._prompt(prompt).text
+    def prompt(self, prompt: str | Messages) -> str:
+        """The text that the model is given to go on from.
 
-    def prompt_ids(self, prompt: str) -> list[int]:
+        A prompt is a text, or a conversation that ends with what the user says: a system message
+        takes the place of the format's own, the format's instruction stands before the first turn.
+        Raises :class:`UserError` for a conversation that the format has no place for.
+        """
+        return "".join(text.text for text in self._prompt(prompt))
+
+    def prompt_ids(self, prompt: str | Messages) -> list[int]:
         """The tokens that the model is given, with beginning-of-text where the model wants one."""
-        (part,) = self._encoder.encode([self._prompt(prompt)], False)
-        return [*self._bos("pair"), *part.ids]
+        parts = self._encoder.encode(self._prompt(prompt), False)
+        return [*self._bos("pair"), *chain.from_iterable(part.ids for part in parts)]
 
     def example(self, prompt: str, completion: str) -> Example:
         """One pair as it is trained."""
@@ -293,8 +301,11 @@ class Formatter:
             return [self.bos_id]
         return []
 
-    def _prompt(self, prompt: str) -> Text:
-        return self._texts(Row(prompt, ""), "pair", with_answer=False)[0]
+    def _prompt(self, prompt: str | Messages) -> list[Text]:
+        if isinstance(prompt, str):
+            return self._texts(Row(prompt, ""), "pair", with_answer=False)
+        messages = tuple(Message(turn["role"], turn["content"]) for turn in prompt)
+        return self._texts(Row("", "", messages=messages), "open", with_answer=False)
 
     def _texts(self, row: Row, shape: str, with_answer: bool = True) -> list[Text]:
         """The row's segments, with special tokens where the format has them and nowhere else."""
@@ -322,6 +333,8 @@ class Formatter:
             return self._format.text(row)
         if shape == "conversation":
             return self._format.conversation(row)
+        if shape == "open":
+            return self._format.open(row)
         return self._format.pair(row, with_answer)
 
 

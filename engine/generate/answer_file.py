@@ -2,7 +2,8 @@
 
 Every line says which prompt it answers (its number and its text), which column, and a digest of
 everything that the answer depends on; so the file alone tells what is left to do, and answers of
-other settings are never mixed in. Once all are there, the lines are put in order.
+other settings are never mixed in. A prompt that could not be answered has a line that says why, and
+is asked again the next time. Once all are there, the lines are put in order.
 """
 
 import fcntl
@@ -24,6 +25,7 @@ from engine.whole import sync
 __all__ = ["AnswerFile"]
 
 SYNC_SECONDS = 1.0
+LATER = {"min_p", "stop_strings"}
 
 
 class AnswerFile:
@@ -45,6 +47,8 @@ class AnswerFile:
         self.digests = {column.id: _digest(column, sampling) for column in columns}
         self.done: set[tuple[int, str]] = set()
         """(the prompt's number from 0, the column's id) of what is answered."""
+        self.failed: dict[tuple[int, str], str] = {}
+        """Likewise of what could not be answered now, and why."""
         self._fd = -1
         self._synced = time.monotonic()
 
@@ -78,9 +82,20 @@ class AnswerFile:
         """Numbers of the prompts that this column has not answered."""
         return [n for n in range(len(self.prompts)) if (n, column) not in self.done]
 
-    def add(self, index: int, column: str, text: str, tokens: int, stop_reason: str) -> None:
-        """One answer, whole; on the disk within a second. Raises :class:`UserError` when full."""
-        line = {
+    def add(
+        self,
+        index: int,
+        column: str,
+        text: str,
+        tokens: int,
+        stop_reason: str,
+        error: str | None = None,
+    ) -> None:
+        """One answer, whole; on the disk within a second. Raises :class:`UserError` when full.
+
+        ``error``: why it is none, with the stop reason "error".
+        """
+        line: dict[str, Any] = {
             "index": index,
             "column": column,
             "label": self.columns[column].label,
@@ -90,6 +105,8 @@ class AnswerFile:
             "stop_reason": stop_reason,
             "settings": self.digests[column],
         }
+        if error is not None:
+            line["error"] = error
         rest = memoryview(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
         try:
             while rest:  # a torn line is cut off when the file is gone on with
@@ -99,19 +116,29 @@ class AnswerFile:
                 self._synced = time.monotonic()
         except OSError as error:
             raise UserError(f"--out {self.path}: cannot be written ({error.strerror})") from None
-        self.done.add((index, column))
+        if error is None:
+            self.done.add((index, column))
+        else:
+            self.failed[index, column] = error
 
     def put_in_order(self) -> None:
-        """Sort the lines by prompt and column, all at once or not at all."""
+        """Sort the lines by prompt and column, all at once or not at all.
+
+        Of what was asked several times the last line stays.
+        """
         order = {column: number for number, column in enumerate(self.columns)}
-        lines = [(json.loads(line), line) for line in self.path.read_bytes().splitlines(True)]
-        keys = [(value["index"], order[value["column"]]) for value, _ in lines]
-        if keys == sorted(keys):
+        found: dict[tuple[int, int], bytes] = {}
+        keys = []
+        for line in self.path.read_bytes().splitlines(True):
+            value = json.loads(line)
+            keys.append((value["index"], order[value["column"]]))
+            found[keys[-1]] = line
+        if keys == sorted(found):
             return
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
             with temporary.open("wb") as file:
-                for _, (_, line) in sorted(zip(keys, lines, strict=True), key=lambda pair: pair[0]):
+                for _, line in sorted(found.items()):
                     file.write(line)
             sync(temporary)
             os.replace(temporary, self.path)
@@ -125,13 +152,15 @@ class AnswerFile:
         whole = held.rfind(b"\n") + 1
         lines = held[:whole].split(b"\n")[:-1]
         for number, line in enumerate(lines, 1):
-            self.done.add(self._checked(number, line))
+            if (key := self._checked(number, line)) is not None:
+                self.done.add(key)
         if whole < len(held):
             if not lines and not held.startswith(b'{"index": '):
                 raise self._foreign(1)
             os.ftruncate(self._fd, whole)
 
-    def _checked(self, number: int, line: bytes) -> tuple[int, str]:
+    def _checked(self, number: int, line: bytes) -> tuple[int, str] | None:
+        """(prompt, column) that a line answers; None where it only says why it does not."""
         try:
             value = json.loads(line)
             index, column = value["index"], value["column"]
@@ -147,7 +176,7 @@ class AnswerFile:
         elif settings != self.digests[column]:
             what = "was answered with other settings or another state of the model"
         else:
-            return index, column
+            return None if value.get("stop_reason") == "error" else (index, column)
         raise UserError(
             f"--out {self.path}: line {number:,} {what}; name another file, or remove this one"
         )
@@ -166,15 +195,24 @@ def _written(text: str) -> str:
 
 def _digest(column: Column, sampling: GenerateSection) -> str:
     """A short name for everything that an answer depends on, but the prompt."""
-    recipe = column.recipe
-    said: dict[str, Any] = {
-        "model": recipe.model.model_dump(),
-        "format": recipe.format.model_dump(),
-        "weights": [_stamps(column.model_name_or_path), _stamps(column.adapter)],
-        "sampling": sampling.model_dump(),
-    }
+    said: dict[str, Any] = {"sampling": _said(sampling)}
+    if column.endpoint is not None:
+        said |= {"url": column.endpoint.url, "model": column.endpoint.model}
+    else:
+        recipe = column.recipe
+        said |= {
+            "model": recipe.model.model_dump(),
+            "format": recipe.format.model_dump(),
+            "weights": [_stamps(column.model_name_or_path), _stamps(column.adapter)],
+        }
     text = json.dumps(said, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _said(sampling: GenerateSection) -> dict[str, Any]:
+    """The settings; those that came later only where they are used: older files go on."""
+    said = sampling.model_dump()
+    return {name: value for name, value in said.items() if value or name not in LATER}
 
 
 def _stamps(folder: str | None) -> list[Any]:
@@ -182,5 +220,7 @@ def _stamps(folder: str | None) -> list[Any]:
     if folder is None:
         return []
     path = Path(model_path(folder))
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else []
+    files = [path] if path.is_file() else []
+    if path.is_dir():
+        files = sorted(path.glob("*.safetensors"))
     return [folder, *((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)]

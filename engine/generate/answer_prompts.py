@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from engine.generate.answer_file import AnswerFile
 from engine.generate.client import GenerationClient
 from engine.generate.columns import Column
+from engine.generate.wire import Chunk
 from engine.home import Home
 from engine.recipe import GenerateSection
 from engine.words import duration
@@ -20,6 +22,12 @@ MOST_AT_ONCE = 4096
 MOST_CHARACTERS = 8_000_000
 """Of one request, which is one line on a socket."""
 
+AT_ONCE = 4
+"""Prompts that a server is asked at the same time."""
+
+MOST_FAILURES = 20
+"""In a row: then a server is not asked any more."""
+
 PROGRESS_SECONDS = 0.25
 
 
@@ -31,6 +39,8 @@ class Tally:
     done: int
     """With those that were there before."""
     new: int = 0
+    failed: int = 0
+    """Prompts that could not be answered; the file says why."""
     tokens: int = 0
     """Of the new answers."""
     seconds: float = 0.0
@@ -45,7 +55,7 @@ class Tally:
     def __str__(self) -> str:
         words = f"answered {self.done:,} of {self.total:,}"
         if self.new and self.seconds:
-            left = (self.total - self.done) * self.seconds / self.new
+            left = (self.total - self.done - self.failed) * self.seconds / self.new
             words += f" · {self.tokens_per_second:,.0f} tok/s · {duration(left)} left"
         return words
 
@@ -56,17 +66,21 @@ def answer_into(
     columns: Sequence[Column],
     sampling: GenerateSection,
     on_status: Callable[[str], None],
+    *,
+    stay: float = 0.0,
 ) -> Tally:
     """Answer what is missing in an entered file; blocking. Raises :class:`UserError`.
 
-    An interruption loses the answers under way only: the file has every other.
+    An interruption loses the answers under way only: the file has every other. A prompt that a
+    column cannot take is a line that says so; the others go on. ``stay``: seconds that the worker
+    stays warm afterwards.
     """
     missing = {column.id: file.missing(column.id) for column in columns}
     left = sum(map(len, missing.values()))
     total = len(file.prompts) * len(columns)
     tally = Tally(total=total, done=total - left)
     if left:
-        asyncio.run(_answer(file, home, columns, sampling, on_status, missing, tally))
+        asyncio.run(_answer(file, home, columns, sampling, on_status, missing, tally, stay))
     return tally
 
 
@@ -78,32 +92,101 @@ async def _answer(
     on_status: Callable[[str], None],
     missing: dict[str, list[int]],
     tally: Tally,
+    stay: float,
 ) -> None:
-    async with GenerationClient.start(home, columns, on_status) as client:
-        await client.ready()
-        began, told = time.monotonic(), 0.0
-        for names, indices in _requests(file.prompts, missing):
-            prompts = [file.prompts[index] for index in indices]
-            async for chunk in client.generate(
-                prompts, sampling, names, indices=indices, stream=False
-            ):
-                if not chunk.done or chunk.stop_reason == "cancelled":
-                    continue
-                file.add(
-                    chunk.prompt,
-                    chunk.column,
-                    chunk.text_delta,
-                    chunk.tokens or 0,
-                    chunk.stop_reason or "",
-                )
-                tally.done, tally.new = tally.done + 1, tally.new + 1
-                tally.tokens += chunk.tokens or 0
-                now = time.monotonic()
-                tally.seconds = now - began
-                if now - told >= PROGRESS_SECONDS:
-                    told = now
-                    on_status(str(tally))
-            tally.notes = client.notes
+    local = [column for column in columns if column.endpoint is None]
+    servers = [column for column in columns if column.endpoint is not None]
+    began, told = time.monotonic(), 0.0
+
+    def took(chunk: Chunk) -> None:
+        nonlocal told
+        file.add(
+            chunk.prompt,
+            chunk.column,
+            chunk.text_delta,
+            chunk.tokens or 0,
+            chunk.stop_reason or "",
+            chunk.error,
+        )
+        if chunk.error is None:
+            tally.done, tally.new = tally.done + 1, tally.new + 1
+        else:
+            tally.failed += 1
+        tally.tokens += chunk.tokens or 0
+        now = time.monotonic()
+        tally.seconds = now - began
+        if now - told >= PROGRESS_SECONDS:
+            told = now
+            on_status(str(tally))
+
+    async def ask_worker() -> None:
+        nonlocal began
+        async with GenerationClient.start(home, local, on_status) as client:
+            await client.ready()
+            if not servers:
+                began = time.monotonic()
+            if stay:
+                client.stay(stay)
+            wanted = {column.id: missing[column.id] for column in local}
+            for names, indices in _requests(file.prompts, wanted):
+                prompts = [file.prompts[index] for index in indices]
+                async for chunk in client.generate(
+                    prompts, sampling, names, indices=indices, stream=False, partial=True
+                ):
+                    if chunk.done and chunk.stop_reason != "cancelled":
+                        took(chunk)
+                tally.notes = client.notes
+
+    asking = [_ask_server(file, column, missing[column.id], sampling, took) for column in servers]
+    if any(missing[column.id] for column in local):
+        asking.append(ask_worker())
+    await _together(asking)
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """All of it at once; the first failure ends the rest, and nothing is left running."""
+    tasks = [asyncio.create_task(part) for part in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _ask_server(
+    file: AnswerFile,
+    column: Column,
+    indices: Sequence[int],
+    sampling: GenerateSection,
+    took: Callable[[Chunk], None],
+) -> None:
+    """A few prompts at a time; the rest is left out once the server fails at every one."""
+    from engine.generate.endpoint import EndpointClient
+
+    server = EndpointClient(column)
+    waiting = iter(indices)
+    failures = 0
+
+    async def answer() -> None:
+        nonlocal failures
+        for index in waiting:
+            text = ""
+            async for chunk in server.ask(file.prompts[index], sampling, index=index):
+                text += chunk.text_delta
+                if chunk.done:
+                    took(replace(chunk, text_delta=text))
+                    failures = failures + 1 if chunk.error else 0
+            if failures >= MOST_FAILURES:
+                return
+
+    try:
+        await _together([answer() for _ in range(AT_ONCE)])
+    finally:
+        await server.close()
+    for index in waiting:  # nobody took them any more
+        words = f"not asked: the last {MOST_FAILURES} prompts failed there"
+        took(Chunk(column.id, index, "", True, "error", 0, None, error=words))
 
 
 def _requests(

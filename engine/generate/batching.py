@@ -15,7 +15,7 @@ import torch
 
 from engine.generate.mixing import Mixture
 from engine.generate.sampling import Cancelled, picking
-from engine.generate.stepper import Stepper
+from engine.generate.stepper import Made, Stepper
 from engine.recipe import GenerateSection
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ MEMORY_SHARE = 0.5
 """Of the memory that is free: what others on the same card may want soon is theirs."""
 
 
+Picked = tuple[float, ...]
+GREEDY = GenerateSection()
+
+
 @dataclass(eq=False)
 class Asked:
     """One prompt and what became of it so far."""
@@ -56,8 +60,19 @@ class Asked:
     """Tokens that the answer may have, at least one."""
     ends: frozenset[int]
     """Tokens that end the answer."""
+    settings: GenerateSection = GREEDY
+    """How its tokens are picked; those that are picked for alike share slots."""
+    probabilities: bool = False
+    """Whether :attr:`odds` are wanted."""
     ids: list[int] = field(default_factory=list)
     """The answer's tokens."""
+    odds: list[float] = field(default_factory=list)
+    """How likely the model itself found each of them, where that was asked for."""
+
+    @property
+    def how(self) -> Picked:
+        """What a set of slots has in common: how tokens are picked, and whether odds are kept."""
+        return (*picking(self.settings), self.probabilities)
 
     @property
     def need(self) -> int:
@@ -65,8 +80,10 @@ class Asked:
         return len(self.prompt) + self.room
 
 
-OnToken = Callable[[Asked, int | None, str | None], None]
-"""(whose, its next token or None, None or why it ends: "eos", "length", "cancelled")."""
+OnToken = Callable[[Asked, int | None, str | None], bool | None]
+"""(whose, its next token or None, None or why it ends: "eos", "length", "cancelled").
+
+True: the answer ends with this token all the same."""
 
 
 def most_room(base: "Base", asked: Sequence[Asked]) -> int:
@@ -77,7 +94,6 @@ def most_room(base: "Base", asked: Sequence[Asked]) -> int:
 def answer_in_slots(
     base: "Base",
     asked: Sequence[Asked],
-    settings: GenerateSection,
     on_token: OnToken,
     cancelled: Cancelled,
     *,
@@ -85,18 +101,19 @@ def answer_in_slots(
 ) -> None:
     """Answer them all, in whatever order is fastest; a few side by side.
 
-    ``mixed``: whether their adapters can share a batch (:func:`engine.generate.mixing.can_mask`).
-    The base's attention must be that of slots (:func:`engine.generate.fit.take_slots`).
+    Those of one batch are picked for alike: nobody's settings touch another's answer. ``mixed``:
+    whether their adapters can share a batch (:func:`engine.generate.mixing.can_mask`). The base's
+    attention must be that of slots (:func:`engine.generate.fit.take_slots`).
     """
-    parts: dict[str, list[Asked]] = {}
+    parts: dict[tuple[str, Picked], list[Asked]] = {}
     for one in asked:
-        parts.setdefault("" if mixed else one.adapter, []).append(one)
+        parts.setdefault(("" if mixed else one.adapter, one.how), []).append(one)
     groups = [group for part in parts.values() for group in _groups(base, part).items()]
     few = len(asked) <= FEW_ROWS
     kept = few and not base.borrowed
     for side_by_side in [groups] if few else [[group] for group in groups]:
         try:
-            _answer_side_by_side(base, side_by_side, settings, on_token, cancelled)
+            _answer_side_by_side(base, side_by_side, on_token, cancelled)
         finally:
             if not kept:
                 base.steppers = []  # freed before those of the next size are made
@@ -109,13 +126,12 @@ Group = tuple[int, list[Asked]]
 def _answer_side_by_side(
     base: "Base",
     groups: Sequence[Group],
-    settings: GenerateSection,
     on_token: OnToken,
     cancelled: Cancelled,
 ) -> None:
     """A step of each group in turn."""
     with base.without_gradients():
-        steppers = _steppers(base, groups, settings)
+        steppers = _steppers(base, groups)
         batches = [
             _Batch(stepper, group, on_token, cancelled).steps()
             for stepper, (_, group) in zip(steppers, groups, strict=True)
@@ -162,7 +178,7 @@ class _Batch:
         never waits; the price is one token too many for an answer that has just ended.
         """
         behind = 1 if self.stepper.device.startswith("cuda") else 0
-        begun: deque[tuple[list[Asked | None], Callable[[], list[int]]]] = deque()
+        begun: deque[tuple[list[Asked | None], Callable[[], Made]]] = deque()
         while not self.cancelled.requested:
             self._refill()
             if any(self.slots):
@@ -171,7 +187,7 @@ class _Batch:
                 break
             while begun and (len(begun) > behind or not any(self.slots)):
                 owners, read = begun.popleft()
-                self._hand_on(owners, read())
+                self._hand_on(owners, *read())
             yield
         for one in (*self.slots, *self.waiting):
             if one is not None:
@@ -200,7 +216,9 @@ class _Batch:
             for number, one in zip(slots, chosen, strict=True):
                 self.slots[number] = one
 
-    def _hand_on(self, owners: list[Asked | None], tokens: list[int]) -> None:
+    def _hand_on(
+        self, owners: list[Asked | None], tokens: list[int], odds: list[float] | None
+    ) -> None:
         for number, (one, token) in enumerate(zip(owners, tokens, strict=True)):
             if one is None or self.slots[number] is not one:
                 continue  # nobody's, or a step too many
@@ -209,35 +227,40 @@ class _Batch:
                 end = "eos"
             else:
                 one.ids.append(token)
+                if odds is not None:
+                    one.odds.append(odds[number])
                 if len(one.ids) >= one.room:
                     end = "length"
             if end:
                 self.slots[number] = None
-            self.on_token(one, None if end == "eos" else token, end)
+            if self.on_token(one, None if end == "eos" else token, end):
+                self.slots[number] = None
 
 
-def _steppers(base: "Base", groups: Sequence[Group], settings: GenerateSection) -> list[Stepper]:
+def _steppers(base: "Base", groups: Sequence[Group]) -> list[Stepper]:
     """Slots for each of these groups; those of the last prompt again where they are the same."""
     wanted = [
         (
             _rows(base, len(group), capacity),
             capacity,
             sorted({one.adapter for one in group}),
-            picking(settings),
+            group[0].how,
         )
         for capacity, group in groups
     ]
-    kept = {
-        number: stepper
-        for stepper in base.steppers
-        for number, want in enumerate(wanted)
-        if want == (stepper.rows, stepper.capacity, stepper.mixture.adapters, stepper.picker.how)
-    }
+    kept: dict[int, Stepper] = {}
+    for stepper in base.steppers:
+        held = (stepper.rows, stepper.capacity, stepper.mixture.adapters, stepper.how)
+        # One each: two groups may want slots of the same kind (adapters that cannot be mixed).
+        fits = [n for n, want in enumerate(wanted) if want == held and n not in kept]
+        if fits:
+            kept[fits[0]] = stepper
     base.steppers = []  # what is not needed again is free before more is taken
-    for number, (rows, capacity, adapters, _) in enumerate(wanted):
+    for number, (rows, capacity, adapters, how) in enumerate(wanted):
         if number not in kept:
             mixture = Mixture(base, adapters, rows)
-            kept[number] = Stepper(base, rows, capacity, settings, mixture)
+            settings = groups[number][1][0].settings
+            kept[number] = Stepper(base, rows, capacity, settings, mixture, bool(how[-1]))
             kept[number].capture()
     base.steppers = [kept[number] for number in range(len(wanted))]
     return list(base.steppers)

@@ -4,17 +4,25 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
-from engine.errors import UserError
+from engine.errors import NeedsConsent, UserError
 from engine.generate.columns import Column
-from engine.generate.wire import LINE_LIMIT, Chunk, decode, encode, log_path, socket_path
+from engine.generate.wire import (
+    LINE_LIMIT,
+    Chunk,
+    Messages,
+    decode,
+    encode,
+    log_path,
+    socket_path,
+)
 from engine.home import Home
 from engine.jobs import child
 from engine.recipe import GenerateSection
 
-__all__ = ["Chunk", "GenerationClient", "generate_all"]
+__all__ = ["Chunk", "GenerationClient"]
 
 START_SECONDS = 20.0
 """A worker that does not listen after this long is given up: it imports nothing heavy before."""
@@ -35,11 +43,18 @@ class GenerationClient:
         columns: Sequence[Column],
         on_status: Callable[[str], None] | None,
         warm_up: bool = False,
+        allow_beside_training: bool = False,
+        idle_seconds: float | None = None,
     ) -> None:
         self.home = home
         self.columns = list(columns)
         self.on_status = on_status
         self.warm_up = warm_up
+        self.allow_beside_training = allow_beside_training
+        """Load models also where that may harm a training run; may be set at any time."""
+        self.idle_seconds = idle_seconds
+        self.failed: dict[str, UserError] = {}
+        """Columns that could not be loaded, and why; asking them tries again."""
         self.phase = "starting"
         self.notes: list[str] = []
         """What there is to say about how the last prompts were answered, in words."""
@@ -57,13 +72,22 @@ class GenerationClient:
         on_status: Callable[[str], None] | None = None,
         *,
         warm_up: bool = False,
+        allow_beside_training: bool = False,
+        idle_seconds: float | None = None,
     ) -> "GenerationClient":
         """To be entered with ``async with``; finds the home's worker or starts one.
 
         ``warm_up``: single prompts to all the columns follow, and each first token shall come at
-        once; loading takes a second longer on a GPU.
+        once; loading takes a second longer on a GPU. ``allow_beside_training``: also on a GPU that
+        a run of this home trains on. ``idle_seconds``: how long without a request until the worker
+        gives the memory back (default: 10 minutes).
         """
-        return cls(home, columns, on_status, warm_up)
+        return cls(home, columns, on_status, warm_up, allow_beside_training, idle_seconds)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the worker has ended, or was never reached."""
+        return self._writer is None or self._writer.is_closing()
 
     async def __aenter__(self) -> "GenerationClient":
         self._status("starting")
@@ -84,59 +108,77 @@ class GenerationClient:
         _workers[:] = [worker for worker in _workers if worker.poll() is None]
 
     async def add(self, columns: Sequence[Column]) -> None:
-        """Load more columns; those whose base is loaded cost their adapter only."""
+        """Load more columns; those whose base is loaded cost their adapter only.
+
+        Raises :class:`UserError` where one cannot be loaded; the others are.
+        """
         self.columns += columns
         await self._load(columns)
+        for column in columns:
+            if column.id in self.failed:
+                raise self.failed[column.id]
+
+    def want(self, columns: Sequence[Column]) -> None:
+        """As :meth:`add`, without waiting: who asks these columns waits."""
+        self.columns += columns
+        self._loaded = self._load(columns)
 
     async def ready(self) -> None:
         """Wait until the columns are loaded. Raises :class:`UserError` where one cannot be."""
+        await self.settled()
+        for error in self.failed.values():
+            raise error
+
+    async def settled(self) -> None:
+        """Wait until each column is loaded or has :attr:`failed`."""
         assert self._loaded is not None, "not entered"
         await asyncio.shield(self._loaded)
 
     async def generate(
         self,
-        prompt: str | Sequence[str],
-        sampling: GenerateSection | dict[str, Any] | None = None,
+        prompt: str | Sequence[str | Messages],
+        sampling: "GenerateSection | Mapping[str, Any] | None" = None,
         columns: Sequence[str] | None = None,
         *,
         indices: Sequence[int] | None = None,
         stream: bool = True,
-    ) -> AsyncIterator[Chunk]:
+        probabilities: bool = False,
+        partial: bool = False,
+    ) -> AsyncGenerator[Chunk, None]:
         """Answer a prompt (or several) in all columns (or those with these ids), as it comes.
 
-        ``sampling`` are settings of ``[generate]``; missing ones are the first column's.
-        ``indices`` number the prompts (0, 1, ... when None): prompt *n* is sampled with the seed
-        ``seed + n``. ``stream=False``: one chunk an answer, when it is done, which is faster for
-        many. Raises :class:`UserError` when the worker cannot; leaving the iteration early cancels.
+        A prompt is a text or a conversation (a list of messages); one conversation is given as a
+        list that holds it. ``sampling`` are settings of ``[generate]``, or a ``GenerateSection``
+        for each column id; missing settings are the first column's. ``indices`` number the prompts
+        (0, 1, ... when None): prompt *n* is sampled with the seed ``seed + n``. ``stream=False``:
+        one chunk an answer, when it is done, which is faster for many. ``probabilities``: chunks
+        have their pieces. Raises :class:`UserError` when the worker cannot, or a column; with
+        ``partial`` that column's answer ends with the error. Leaving the iteration early cancels.
         """
-        await self.ready()
+        if not partial:
+            await self.ready()
         number, answers = self._request()
-        settings = self.columns[0].recipe.generate.model_dump()
-        if isinstance(sampling, GenerateSection):
-            sampling = sampling.model_dump()
+        names = list(columns) if columns is not None else [c.id for c in self.columns]
         self._send(
             type="generate",
             id=number,
             prompts=[prompt] if isinstance(prompt, str) else list(prompt),
-            columns=list(columns) if columns is not None else [c.id for c in self.columns],
-            sampling={**settings, **(sampling or {})},
+            columns=names,
+            sampling=self._sampling(sampling, names),
             indices=list(indices) if indices is not None else None,
             stream=stream,
+            probabilities=probabilities,
+            allow=self.allow_beside_training,
         )
         finished = False
         try:
             while True:
                 message = await answers.get()
                 if message["type"] == "chunk":
-                    yield Chunk(
-                        column=message["column"],
-                        prompt=message["prompt"],
-                        text_delta=message["text"],
-                        done=message["done"],
-                        stop_reason=message.get("stop_reason"),
-                        tokens=message.get("tokens"),
-                        seconds=message.get("seconds"),
-                    )
+                    chunk = _chunk(message)
+                    if chunk.error is not None and not partial:
+                        raise UserError(chunk.error)
+                    yield chunk
                     continue
                 finished = True
                 if message["type"] == "error":
@@ -153,7 +195,34 @@ class GenerationClient:
         """End the generation under way; its iteration then ends with reason "cancelled"."""
         self._send(type="cancel")
 
+    async def free(self) -> None:
+        """Let the worker give the memory of its models back; the next prompt loads them again."""
+        number, answers = self._request()
+        self._send(type="free", id=number)
+        message = await answers.get()
+        self._answers.pop(number, None)
+        if message["type"] == "error":
+            raise UserError(message["message"])
+
+    def stay(self, seconds: float) -> None:
+        """The worker stays so long after its last viewer has left; 0: it ends with it."""
+        self._send(type="stay", seconds=seconds)
+
     # ---- the connection ---------------------------------------------------------------------
+
+    def _sampling(
+        self, sampling: "GenerateSection | Mapping[str, Any] | None", names: Sequence[str]
+    ) -> dict[str, Any]:
+        """Settings for each of these columns."""
+        if isinstance(sampling, GenerateSection):
+            return dict.fromkeys(names, sampling.model_dump())
+        given = dict(sampling or {})
+        if any(isinstance(value, GenerateSection) for value in given.values()):
+            return {name: given[name].model_dump() for name in names}
+        if not self.columns:
+            return {}
+        whole = {**self.columns[0].recipe.generate.model_dump(), **given}
+        return dict.fromkeys(names, whole)
 
     def _status(self, phase: str) -> None:
         self.phase = phase
@@ -172,6 +241,8 @@ class GenerationClient:
             id=number,
             columns=[column.to_json() for column in columns],
             warm_up=self.warm_up,
+            allow=self.allow_beside_training,
+            idle_seconds=self.idle_seconds,
         )
 
         async def wait() -> None:
@@ -179,6 +250,11 @@ class GenerationClient:
             self._answers.pop(number, None)
             if message["type"] == "error":
                 raise UserError(message["message"])
+            for column in columns:
+                self.failed.pop(column.id, None)
+            for name, failure in message["failed"].items():
+                kind = NeedsConsent if failure["consent"] else UserError
+                self.failed[name] = kind(failure["message"])
 
         task = asyncio.ensure_future(wait())
         # Somebody who leaves before asking for an answer shall not see "exception never retrieved".
@@ -228,6 +304,23 @@ class GenerationClient:
             await asyncio.sleep(0.05)
 
 
+def _chunk(message: dict[str, Any]) -> Chunk:
+    pieces = message.get("pieces")
+    return Chunk(
+        column=message["column"],
+        prompt=message["prompt"],
+        text_delta=message["text"],
+        done=message["done"],
+        stop_reason=message.get("stop_reason"),
+        tokens=message.get("tokens"),
+        seconds=message.get("seconds"),
+        first_seconds=message.get("first_seconds"),
+        error=message.get("error"),
+        needs_consent=bool(message.get("needs_consent")),
+        pieces=None if pieces is None else [(text, odds) for text, odds in pieces],
+    )
+
+
 def _spawn(home: Home) -> "subprocess.Popen[bytes]":
     with log_path(home).open("ab") as log:
         worker = subprocess.Popen(
@@ -241,48 +334,3 @@ def _spawn(home: Home) -> "subprocess.Popen[bytes]":
         )
     _workers.append(worker)
     return worker
-
-
-def generate_all(
-    home: Home,
-    columns: Sequence[Column],
-    prompts: Sequence[str],
-    sampling: GenerateSection | dict[str, Any] | None = None,
-    *,
-    on_status: Callable[[str], None] | None = None,
-    on_chunk: Callable[[Chunk], Awaitable[None] | None] | None = None,
-) -> list[dict[str, Any]]:
-    """Answer every prompt in every column and wait for it; blocking, for commands.
-
-    Returns one dict for each prompt and column, in that order: prompt, column, label, text,
-    stop_reason, tokens, seconds. Raises :class:`UserError`.
-    """
-
-    async def run() -> list[dict[str, Any]]:
-        answers = {
-            (index, column.id): {
-                "prompt": prompt,
-                "column": column.id,
-                "label": column.label,
-                "text": "",
-                "stop_reason": None,
-                "tokens": 0,
-                "seconds": 0.0,
-            }
-            for index, prompt in enumerate(prompts)
-            for column in columns
-        }
-        async with GenerationClient.start(home, columns, on_status) as client:
-            whole = on_chunk is None
-            async for chunk in client.generate(list(prompts), sampling, stream=not whole):
-                answer = answers[chunk.prompt, chunk.column]
-                answer["text"] += chunk.text_delta  # type: ignore[operator]
-                if chunk.done:
-                    answer["stop_reason"] = chunk.stop_reason
-                    answer["tokens"] = chunk.tokens
-                    answer["seconds"] = chunk.seconds
-                if on_chunk:
-                    on_chunk(chunk)
-        return list(answers.values())
-
-    return asyncio.run(run())

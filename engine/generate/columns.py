@@ -1,18 +1,31 @@
-"""What answers in one column: a base model, or a run's adapter on top of its base. No torch."""
+"""What answers in one column: a base model, a run's adapter on top of its base, or a server.
 
-from dataclasses import dataclass
+No torch.
+"""
+
+import importlib.util
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.builtin import model_path
 from engine.errors import UserError
+from engine.generate.address import Endpoint, endpoint_of, is_address
 from engine.home import Home
 from engine.jobs import checkpoints
 from engine.jobs.folder import RunFolder
+from engine.jobs.journal import read_all
 from engine.jobs.launch import find_run
 from engine.recipe import Recipe, read_recipe
 
-__all__ = ["Column", "base_column", "column_for", "run_column"]
+__all__ = [
+    "Column",
+    "base_column",
+    "checkpoint_column",
+    "column_for",
+    "run_column",
+    "with_system",
+]
 
 BASE_ID = "base"
 
@@ -22,7 +35,8 @@ class Column:
     """One model that answers prompts."""
 
     id: str
-    """Unique among the columns of one client: a run's id, ``base``, or the model's name."""
+    """Unique among the columns of one client: a run's id (``ID@STEP`` for a checkpoint), ``base``,
+    the model's name, or the address of a server."""
     label: str
     """For people; may come from outside."""
     model_name_or_path: str
@@ -30,6 +44,8 @@ class Column:
     """Folder of a PEFT adapter; None: the model as it is."""
     recipe: Recipe
     """How the model is loaded, how prompts are formatted, how answers are sampled by default."""
+    endpoint: Endpoint | None = None
+    """The server that answers; None: a model of ours does."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -46,10 +62,20 @@ class Column:
 
 
 def column_for(home: Home, ref: str) -> Column:
-    """The column of a run (id, name or unique beginning), or of a model (folder or hub id).
+    """The column that ``ref`` names.
 
-    Raises :class:`UserError` for neither, and for a run that has saved nothing yet.
+    ``RUN`` (id, name or unique beginning), ``RUN@best``, ``RUN@last`` or ``RUN@STEP`` (a whole
+    checkpoint of it), a model's folder or hub id, a GGUF file, or a server: ``URL#MODEL``, with
+    ``key=NAME`` behind it where the variable NAME holds a key. Raises :class:`UserError` for
+    anything else, and for a run that has saved nothing yet.
     """
+    if is_address(ref):
+        return _endpoint_column(endpoint_of(ref))
+    if ref.lower().endswith(".gguf"):
+        return _gguf_column(ref)
+    run, _, which = ref.rpartition("@")
+    if run and (which in ("best", "last") or which.isdigit()) and not Path(ref).is_dir():
+        return checkpoint_column(find_run(home, run), which)
     try:
         return run_column(find_run(home, ref))
     except UserError as no_run:
@@ -70,22 +96,72 @@ def column_for(home: Home, ref: str) -> Column:
 
 def run_column(folder: RunFolder) -> Column:
     """The tuned model of a run: its result, else its last whole checkpoint."""
-    recipe = folder.read_recipe()
-    name = str(folder.read_identity().get("name", folder.id))
-    weights, label = folder.adapter, name
+    weights, label = folder.adapter, _name(folder)
     if not any(weights.glob("*.safetensors")):
         latest = checkpoints.latest_whole(folder)
         if latest is None:
             raise UserError(
-                f"run {name} has saved nothing yet: no adapter, no checkpoint; let it train, "
-                f"or go on with it: tunebench resume {name}"
+                f"run {label} has saved nothing yet: no adapter, no checkpoint; let it train, "
+                f"or go on with it: tunebench resume {label}"
             )
-        weights, label = latest, f"{name} (step {checkpoints.step_of(latest)})"
+        weights, label = latest, f"{label} (step {checkpoints.step_of(latest)})"
+    return _saved(folder, folder.id, label, weights)
+
+
+def checkpoint_column(folder: RunFolder, which: str) -> Column:
+    """A whole checkpoint of a run: ``best`` by its journal, ``last``, or the one of a step."""
+    name = _name(folder)
+    steps = {checkpoints.step_of(path): path for path in checkpoints.whole(folder, content=True)}
+    if not steps:
+        raise UserError(f"run {name} has no whole checkpoint")
+    if which == "best":
+        step = _best_step(folder)
+        if step is None:
+            raise UserError(
+                f"run {name} has no best checkpoint: its journal has no validation loss of one; "
+                f"take {name}@last or {name}@STEP"
+            )
+    else:
+        step = max(steps) if which == "last" else int(which)
+    if step not in steps:
+        what = f"the best one, of step {step:,}, is" if which == "best" else f"step {step:,} is"
+        raise UserError(
+            f"run {name}: {what} not among its whole checkpoints: "
+            f"{', '.join(f'{one:,}' for one in steps)}"
+        )
+    words = f"step {step:,}" if which.isdigit() else f"{which}, step {step:,}"
+    return _saved(folder, f"{folder.id}@{step}", f"{name} ({words})", steps[step])
+
+
+def _best_step(folder: RunFolder) -> int | None:
+    """Of the last checkpoint that the journal calls the best; else the one with the lowest loss."""
+    called: int | None = None
+    losses: dict[int, float] = {}
+    saved: set[int] = set()
+    for event in read_all(folder.journal):
+        if event["type"] == "checkpoint":
+            saved.add(event["step"])
+            called = event["step"] if event.get("best") else called
+        elif event["type"] == "evaluation" and event.get("split") == "validation":
+            loss = event.get("loss")
+            if isinstance(loss, int | float):
+                losses[event["step"]] = loss
+    if called is not None:
+        return called
+    return min((step for step in saved if step in losses), key=lambda s: losses[s], default=None)
+
+
+def _name(folder: RunFolder) -> str:
+    return str(folder.read_identity().get("name", folder.id))
+
+
+def _saved(folder: RunFolder, id: str, label: str, weights: Path) -> Column:
+    recipe = folder.read_recipe()
     if (weights / "adapter_config.json").is_file():
         base = recipe.model.model_name_or_path
-        return Column(folder.id, label, base, str(weights), recipe)
+        return Column(id, label, base, str(weights), recipe)
     # Full fine-tuning saves a whole model; checkpoints of it hold no tokenizer.
-    return Column(folder.id, label, str(weights), None, recipe)
+    return Column(id, label, str(weights), None, recipe)
 
 
 def base_column(column: Column) -> Column:
@@ -94,16 +170,47 @@ def base_column(column: Column) -> Column:
     return Column(BASE_ID, base, base, None, column.recipe)
 
 
-def _model_column(name: str, folder: Path | None) -> Column:
-    """A model on its own: its chat template where it has one, else the instruction layout."""
-    template = "chat" if folder and _has_chat_template(folder) else "alpaca"
-    recipe = Recipe.model_validate(
+def with_system(column: Column, system: str) -> Column:
+    """The same column with another system message before every prompt."""
+    told = column.recipe.format.model_copy(update={"system": system})
+    return replace(column, recipe=column.recipe.model_copy(update={"format": told}))
+
+
+def _bare_recipe(name: str, template: str) -> Recipe:
+    """Of a model that no run of ours made: nothing stands before the prompt."""
+    return Recipe.model_validate(
         {
             "name": "model",
             "model": {"model_name_or_path": name},
             "format": {"template": template, "instruction": ""},
         }
     )
+
+
+def _endpoint_column(endpoint: Endpoint) -> Column:
+    label = f"{endpoint.model} at {endpoint.host}"
+    recipe = _bare_recipe(endpoint.model, "chat")
+    name = f"{endpoint.url}#{endpoint.model}"
+    return Column(name, label, endpoint.model, None, recipe, endpoint)
+
+
+def _gguf_column(ref: str) -> Column:
+    path = Path(ref).expanduser().absolute()
+    if not path.is_file():
+        raise UserError(f"{ref}: there is no such file")
+    if importlib.util.find_spec("llama_cpp") is None:
+        raise UserError(
+            f"{ref}: a GGUF file is answered by llama.cpp, which is not installed here: "
+            "pip install llama-cpp-python; or start its server (llama-server -m FILE) and name its "
+            "address: http://localhost:8080/v1#MODEL"
+        )
+    return Column(str(path), path.name, str(path), None, _bare_recipe(str(path), "chat"))
+
+
+def _model_column(name: str, folder: Path | None) -> Column:
+    """A model on its own: its chat template where it has one, else the instruction layout."""
+    template = "chat" if folder and _has_chat_template(folder) else "alpaca"
+    recipe = _bare_recipe(name, template)
     if folder and (folder / "adapter_config.json").is_file():
         recipe_file = folder.parent / "recipe.toml"
         if recipe_file.is_file():

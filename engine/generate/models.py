@@ -1,7 +1,9 @@
 """Holds models in memory: every base once, adapters on top of it. Torch lives here."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import ctypes
+import gc
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,14 @@ import torch
 from engine.builtin import model_path
 from engine.data.tokens import Formatter
 from engine.errors import UserError
+from engine.generate.adapters import stranger
+from engine.generate.batching import free_memory
 from engine.generate.columns import Column
 from engine.generate.mixing import BASE
+from engine.generate.room import ask_leave, bytes_needed, check_room
 from engine.generate.stepper import Stepper
 from engine.generate.weights import hold_whole
+from engine.home import Home
 from engine.jobs.check import check_model
 from engine.recipe import Recipe
 from engine.train.backend import choose_device
@@ -62,6 +68,8 @@ class Base:
             raise UserError(f"{weights}: cannot be read; has the run been removed?") from None
         if key in self.adapters:
             return self.adapters[key]
+        if why := stranger(self.bare, folder):
+            raise UserError(f"{folder}: is an adapter of another base model: {why}")
         name = f"adapter{len(self.adapters)}"
         try:
             if not self.adapters:
@@ -111,12 +119,24 @@ class Voice:
 class Models:
     """Columns by id. Loading one whose base is there already costs its adapter only."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[str], None], home: Home | None = None) -> None:
         self.tell = tell
+        self.home = home
+        """Whose training runs must not be put at risk; None: nobody's."""
         self.bases: dict[tuple[Any, ...], Base] = {}
 
-    def voice(self, column: Column) -> Voice:
-        """Load what the column needs. Raises :class:`UserError` where it cannot be loaded."""
+    def voice(
+        self,
+        column: Column,
+        *,
+        used: Iterable[Base] = (),
+        allow_beside_training: bool = False,
+    ) -> Voice:
+        """Load what the column needs. Raises :class:`UserError` where it cannot be loaded.
+
+        Where memory is short, bases that are not among the ``used`` ones go first.
+        ``allow_beside_training``: also when that raises :class:`engine.errors.NeedsConsent`.
+        """
         recipe = _as_loaded(column)
         check_model(recipe)
         device = choose_device(recipe)
@@ -130,6 +150,9 @@ class Models:
         )
         base = self.bases.get(key)
         if base is None:
+            if self.home is not None and not allow_beside_training:
+                ask_leave(self.home, device)
+            self._make_room(column.model_name_or_path, recipe, device, dtype, used)
             self.tell(f"loading {column.model_name_or_path}")
             model, tokenizer = load_base(recipe, device, dtype)
             model.eval()
@@ -141,6 +164,33 @@ class Models:
             adapter = base.load_adapter(Path(column.adapter))
         formatter = Formatter.of(recipe)
         return Voice(column, base, adapter, formatter)
+
+    def _make_room(
+        self, name: str, recipe: Recipe, device: str, dtype: str, used: Iterable[Base]
+    ) -> None:
+        needed = bytes_needed(recipe, dtype)
+        if needed is None:
+            return
+        if needed > free_memory(device):
+            kept = {id(base) for base in used}
+            self.bases = {key: base for key, base in self.bases.items() if id(base) in kept}
+            give_back()
+        check_room(name, needed, free_memory(device), device)
+
+    def free(self) -> bool:
+        """Forget every model (false: there was none); who holds a voice must have let it go."""
+        had, self.bases = bool(self.bases), {}
+        give_back()
+        return had
+
+
+def give_back() -> None:
+    """Hand memory that nothing uses any more to whoever wants it: the GPU's, and this machine's."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _as_loaded(column: Column) -> Recipe:

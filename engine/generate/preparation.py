@@ -23,4 +23,4 @@ def prepare(home: Home, tell: Callable[[str], None]) -> tuple[Any, Any]:
     from engine.generate import answering
     from engine.generate.models import Models
 
-    return answering, Models(tell)
+    return answering, Models(tell, home)

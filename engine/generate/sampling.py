@@ -12,11 +12,21 @@ from transformers import LogitsProcessor, StoppingCriteria
 
 from engine.recipe import GenerateSection
 
-__all__ = ["Cancelled", "RowSampler", "TokenPicker", "draw", "draws_of", "picking"]
+__all__ = [
+    "Cancelled",
+    "Ended",
+    "RowSampler",
+    "TokenPicker",
+    "Watcher",
+    "draw",
+    "draws_of",
+    "odds_of",
+    "picking",
+]
 
 
 def draw(logits: torch.Tensor, settings: GenerateSection, draws: torch.Tensor) -> torch.Tensor:
-    """One token a row (rows x 1) by temperature, top-k and top-p.
+    """One token a row (rows x 1) by temperature, top-k, top-p and min-p.
 
     ``logits`` are rows x vocabulary, ``draws`` one number of [0, 1) a row. Never waits for the GPU.
     """
@@ -25,6 +35,8 @@ def draw(logits: torch.Tensor, settings: GenerateSection, draws: torch.Tensor) -
     values, tokens = logits.topk(count, dim=-1)  # sorted, largest first
     odds = values.softmax(dim=-1)
     before = odds.cumsum(dim=-1) - odds
+    if settings.min_p:
+        odds = odds.masked_fill(odds < settings.min_p * odds[:, :1], 0.0)
     odds = odds.masked_fill(before >= settings.top_p, 0.0)
     reach = odds.cumsum(dim=-1)
     wanted = draws.unsqueeze(-1) * reach[:, -1:]
@@ -32,6 +44,12 @@ def draw(logits: torch.Tensor, settings: GenerateSection, draws: torch.Tensor) -
     # Rounding may put the draw on the sum itself: then the last token that is possible.
     place = torch.minimum(place, (odds > 0).sum(dim=-1, keepdim=True) - 1)
     return tokens.gather(-1, place)
+
+
+def odds_of(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """How likely the model itself found the chosen tokens (shape: rows), before any setting."""
+    odds = logits.float().softmax(dim=-1)
+    return odds.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
 
 
 def draws_of(seed: int, count: int) -> torch.Tensor:
@@ -43,7 +61,8 @@ def picking(settings: GenerateSection) -> tuple[float, ...]:
     """The settings that say how tokens are picked: what a recorded step cannot change."""
     how: tuple[float, ...] = (settings.repetition_penalty,)
     if settings.do_sample:
-        how += (settings.temperature, settings.top_p, settings.top_k, settings.max_new_tokens)
+        how += (settings.temperature, settings.top_p, settings.top_k, settings.min_p)
+        how += (settings.max_new_tokens,)  # so many random numbers there are
     return how
 
 
@@ -110,6 +129,27 @@ class RowSampler(LogitsProcessor):
         self.made += 1
         chosen = draw(scores, self.settings, draws)
         return torch.full_like(scores, -torch.inf).scatter(-1, chosen, 0.0)
+
+
+class Watcher(LogitsProcessor):
+    """For ``generate``, before every other: keeps what the model says, as it says it."""
+
+    def __init__(self) -> None:
+        self.logits: torch.Tensor | None = None
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        self.logits = scores
+        return scores
+
+
+class Ended(StoppingCriteria):
+    """For ``generate``: the rows whose answers are over, by something else than their tokens."""
+
+    def __init__(self, is_open: Callable[[], list[bool]]) -> None:
+        self._is_open = is_open
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        return ~torch.tensor(self._is_open(), dtype=torch.bool, device=input_ids.device)
 
 
 class Cancelled(StoppingCriteria):

@@ -2,8 +2,9 @@
 
 It holds the models and streams answers. It listens on a Unix socket before it imports torch, so
 that its first viewer hears from it at once. One thread talks to the viewers, the main thread does
-the work, one request after the other. It ends with its last viewer, whatever it is doing: nothing
-in it needs saving.
+the work, one request after the other. It gives the models' memory back when it is told to or was
+asked nothing for a while, and ends with its last viewer (or so much later as a viewer told it to
+stay), whatever it is doing: nothing in it needs saving.
 """
 
 import argparse
@@ -24,9 +25,18 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.generate.columns import Column
-from engine.generate.wire import LINE_LIMIT, decode, encode, lock_path, socket_path
+from engine.generate.holding import Held, Holding, failure, in_words
+from engine.generate.wire import (
+    IDLE_SECONDS,
+    LINE_LIMIT,
+    decode,
+    encode,
+    lock_path,
+    socket_path,
+)
 from engine.home import Home
 from engine.recipe import GenerateSection
+from engine.words import duration
 
 __all__ = ["main"]
 
@@ -62,6 +72,12 @@ class Request:
     viewer: Viewer
     message: dict[str, Any]
     cancelled: bool = False
+    """Given up; if the work on it has not begun, the viewer has been told so already."""
+    begun: bool = False
+    """Its answers are being written: their ends come from there."""
+
+    def given_up(self) -> bool:
+        return self.cancelled or self.viewer.gone
 
 
 class Server:
@@ -73,8 +89,13 @@ class Server:
         self.pending: list[Request] = []
         self.current: Any = None
         """The ``Cancelled`` of the generation under way."""
+        self.turn = threading.Lock()
+        """Held while a request is begun or given up: never both."""
         self.phase = "starting"
-        self.phase_lock = threading.Lock()
+        self.idle_seconds = IDLE_SECONDS
+        """Without a request for so long, models are freed."""
+        self.stay_seconds = 0.0
+        """How long to stay after the last viewer."""
 
     # ---- the thread that talks --------------------------------------------------------------
 
@@ -97,7 +118,7 @@ class Server:
                     selector.unregister(key.fileobj)
                     self._leave(key.data)
             if self.viewers:
-                deadline = time.monotonic()
+                deadline = time.monotonic() + self.stay_seconds
             elif time.monotonic() >= deadline:
                 self._exit()
 
@@ -122,23 +143,51 @@ class Server:
     def _take(self, viewer: Viewer, message: dict[str, Any]) -> None:
         if message["type"] == "cancel":
             self._cancel(viewer)
+        elif message["type"] == "stay":
+            self.stay_seconds = float(message["seconds"])
         else:
             request = Request(viewer, message)
             self.pending.append(request)
             self.requests.put(request)
 
     def _cancel(self, viewer: Viewer) -> None:
-        """Give up whatever a viewer asked for; what is only queued is answered as cancelled."""
-        for request in list(self.pending):
-            if request.viewer is viewer and request.message["type"] == "generate":
+        """Give up what a viewer asked for; what is not begun is answered as cancelled at once."""
+        with self.turn:
+            mine = [
+                request
+                for request in list(self.pending)
+                if request.viewer is viewer
+                and request.message["type"] == "generate"
+                and not request.cancelled
+            ]
+            for request in mine:
                 request.cancelled = True
-        current = self.current
-        if current is not None and current.request.viewer is viewer:
-            current.requested = True
+            if (current := self.current) is not None and current.request in mine:
+                current.requested = True
+        for request in mine:
+            if not request.begun and not viewer.gone:
+                self._say_cancelled(request)
+
+    def _say_cancelled(self, request: Request) -> None:
+        message, viewer = request.message, request.viewer
+        for index in message.get("indices") or range(len(message["prompts"])):
+            for column in message.get("columns") or ():
+                viewer.send(
+                    type="chunk",
+                    id=message["id"],
+                    column=column,
+                    prompt=index,
+                    text="",
+                    done=True,
+                    stop_reason="cancelled",
+                    tokens=0,
+                    seconds=0.0,
+                )
+        viewer.send(type="finished", id=message["id"], notes=[])
 
     def _leave(self, viewer: Viewer) -> None:
-        self._cancel(viewer)
         viewer.gone = True
+        self._cancel(viewer)
         self.viewers.remove(viewer)
         viewer.connection.close()
 
@@ -163,86 +212,116 @@ class Server:
 
         self.tell("importing torch")
         answering, models = prepare(home, self.tell)
-        columns: dict[Viewer, dict[str, Any]] = {}
+        holding = Holding(models)
         while True:
-            request = self.requests.get()
-            viewer, message = request.viewer, request.message
-            number = message.get("id")
             try:
-                if viewer.gone:
-                    continue
-                if message["type"] == "load":
-                    voices = columns.setdefault(viewer, {})
-                    for value in message["columns"]:
-                        column = Column.from_json(value)
-                        voices[column.id] = models.voice(column)
-                    if message.get("warm_up") and voices:
-                        self.tell("warming up")
-                        answering.warm_up(list(voices.values()))
-                    self.tell("ready")
-                    viewer.send(type="loaded", id=number, columns=sorted(voices))
-                elif message["type"] == "generate":
-                    notes = self._generate(request, columns.get(viewer, {}), answering)
-                    viewer.send(type="finished", id=number, notes=notes)
+                request = self.requests.get(timeout=self.idle_seconds)
+            except queue.Empty:
+                if holding.free():
+                    self.tell(f"memory given back after {duration(self.idle_seconds)} of rest")
+                continue
+            viewer, number = request.viewer, request.message.get("id")
+            try:
+                if not request.given_up():
+                    self._serve(request, holding, answering)
             except UserError as error:
                 viewer.send(type="error", kind="user", id=number, message=str(error))
                 self.tell("ready")
             except Exception as error:  # one broken request must not end the other viewers' server
                 traceback.print_exc()
-                words = " ".join(str(error).split())[:300]
-                viewer.send(
-                    type="error",
-                    kind="crash",
-                    id=number,
-                    message=f"{type(error).__name__}: {words}",
-                )
+                viewer.send(type="error", kind="crash", id=number, message=in_words(error))
                 self.tell("ready")
             finally:
                 self.pending.remove(request)
-                for left in [viewer for viewer in columns if viewer.gone]:
-                    del columns[left]
+                holding.forget_gone()
+                del request  # nothing of it stays while the next one is waited for
 
-    def _generate(self, request: Request, voices: dict[str, Any], answering: Any) -> list[str]:
-        """Answer; returns what there is to say about how it was done."""
+    def _serve(self, request: Request, holding: Holding, answering: Any) -> None:
+        viewer, message = request.viewer, request.message
+        number, kind = message.get("id"), message["type"]
+        if kind == "load":
+            self.idle_seconds = float(message.get("idle_seconds") or IDLE_SECONDS)
+            wanted = holding.add(viewer, map(Column.from_json, message["columns"]))
+            holding.load(wanted, bool(message.get("allow")), lambda: viewer.gone)
+            voices = [held.voice for held in holding.of(viewer, None) if held.voice is not None]
+            if message.get("warm_up") and voices and not viewer.gone:
+                self.tell("warming up")
+                answering.warm_up(voices)
+            self.tell("ready")
+            failed = {held.column.id: failure(held.error) for held in wanted if held.error}
+            viewer.send(type="loaded", id=number, failed=failed)
+        elif kind == "generate":
+            wanted = holding.of(viewer, message["columns"])
+            if any(held.voice is None for held in wanted):
+                holding.load(wanted, bool(message.get("allow")), request.given_up)
+                self.tell("ready")
+            notes = self._generate(request, wanted, answering)
+            if notes is not None:
+                viewer.send(type="finished", id=number, notes=notes)
+        elif kind == "free":
+            holding.free()
+            self.tell("memory given back")
+            viewer.send(type="freed", id=number)
+
+    def _generate(self, request: Request, wanted: list[Held], answering: Any) -> list[str] | None:
+        """Answer; returns what there is to say about how it was done.
+
+        None: it was given up before it began, and the viewer knows.
+        """
         message, viewer = request.message, request.viewer
-        number = message["id"]
-        wanted = message.get("columns") or list(voices)
-        if missing := [name for name in wanted if name not in voices]:
-            raise UserError(f"column {missing[0]!r} is not loaded")
-        settings = GenerateSection.model_validate(message["sampling"])
+        number, prompts = message["id"], message["prompts"]
         cancelled = answering.Cancelled()
         cancelled.request = request
-        self.current = cancelled
-        if request.cancelled:
-            cancelled.requested = True
+        with self.turn:
+            if request.given_up():
+                return None
+            request.begun, self.current = True, cancelled
 
-        def emit(row: Any, text: str, end: dict[str, Any] | None) -> None:
+        def send(column: str, prompt: int, text: str, end: Any, odds: Any = None) -> None:
             if viewer.gone:
                 cancelled.requested = True
             viewer.send(
                 type="chunk",
                 id=number,
-                column=row.voice.column.id,
-                prompt=row.prompt_index,
+                column=column,
+                prompt=prompt,
                 text=text,
+                pieces=odds,
                 **(end or {}),
                 done=end is not None,
             )
 
-        asked = [voices[name] for name in wanted]
+        def emit(row: Any, text: str, end: dict[str, Any] | None, odds: Any) -> None:
+            send(row.voice.column.id, row.prompt_index, text, end, odds)
+
+        indices = message.get("indices") or list(range(len(prompts)))
+        for held in wanted:
+            if held.voice is None:
+                assert held.error is not None
+                words = failure(held.error)
+                for index in indices:
+                    end = {"stop_reason": "error", "tokens": 0, "error": words["message"]}
+                    end["needs_consent"] = words["consent"]
+                    send(held.column.id, index, "", end)
+        voices = [held.voice for held in wanted if held.voice is not None]
+        settings = {
+            name: GenerateSection.model_validate(value)
+            for name, value in message["sampling"].items()
+        }
         try:
             answering.answer(
-                asked,
-                message["prompts"],
+                voices,
+                prompts,
                 settings,
                 emit,
                 cancelled,
-                indices=message.get("indices"),
+                indices=indices,
                 stream=message.get("stream", True),
+                probabilities=bool(message.get("probabilities")),
             )
         finally:
             self.current = None
-        notes: list[str] = answering.notes(asked)
+        notes: list[str] = answering.notes(voices)
         return notes
 
 

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from engine.generate.mixing import Mixture
-from engine.generate.sampling import TokenPicker
+from engine.generate.sampling import TokenPicker, odds_of
 from engine.generate.slots import SlotCache
 from engine.recipe import GenerateSection
 
 if TYPE_CHECKING:
     from engine.generate.models import Base
 
-__all__ = ["Stepper"]
+__all__ = ["Made", "Stepper"]
+
+Made = tuple[list[int], list[float] | None]
+"""A token for every slot, and how likely the model found each, where that is kept."""
 
 WARM_UPS = 2
 """Steps before the capture: libraries allocate what they need at first use."""
@@ -39,7 +42,13 @@ class Stepper:
     """
 
     def __init__(
-        self, base: "Base", rows: int, capacity: int, settings: GenerateSection, mixture: Mixture
+        self,
+        base: "Base",
+        rows: int,
+        capacity: int,
+        settings: GenerateSection,
+        mixture: Mixture,
+        probabilities: bool = False,
     ) -> None:
         self.model, self.device, self.mixture = base.bare, base.device, mixture
         self.rows, self.capacity, self.settings = rows, capacity, settings
@@ -50,6 +59,12 @@ class Stepper:
         """Where it reads it."""
         self.cache = SlotCache(config.num_hidden_layers, rows, capacity, self.positions)
         self.picker = TokenPicker(settings, rows, config.vocab_size, self.device)
+        self.how = (*self.picker.how, probabilities)
+        """What cannot be changed: for other settings there are other slots."""
+        self.odds: torch.Tensor | None = None
+        """How likely each of the tokens was (shape: rows)."""
+        if probabilities:
+            self.odds = torch.zeros(rows, device=self.device)
         self._places = torch.arange(capacity, device=self.device)
         self._dtype = self.model.get_input_embeddings().weight.dtype
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -112,7 +127,11 @@ class Stepper:
         return logits
 
     def _step(self) -> None:
-        self.tokens.copy_(self.picker.pick(self.logits()))
+        logits = self.logits()
+        chosen = self.picker.pick(logits)
+        self.tokens.copy_(chosen)
+        if self.odds is not None:
+            self.odds.copy_(odds_of(logits, chosen))
         # An answer that has ended goes on until its slot is refilled, at the last place for good.
         self.positions.add_(1).clamp_(max=self.capacity - 1)
 
@@ -149,21 +168,32 @@ class Stepper:
         """Whether steps are replayed, not launched kernel by kernel."""
         return self._graph is not None
 
-    def step(self) -> Callable[[], list[int]]:
+    def step(self) -> Callable[[], Made]:
         """Begin one token for every slot; what is returned waits for them and tells them."""
         if self._graph is not None:
             self._graph.replay()
         else:
             self._step()
         if not self.device.startswith("cuda"):
-            return self.tokens.tolist
-        landing = torch.empty(self.rows, dtype=torch.long, pin_memory=True)
-        landing.copy_(self.tokens, non_blocking=True)
+            return lambda: (self.tokens.tolist(), _numbers(self.odds))
+        landing = _landing(self.tokens)
+        odds = None if self.odds is None else _landing(self.odds)
         landed = torch.cuda.Event()
         landed.record()
 
-        def read() -> list[int]:
+        def read() -> Made:
             landed.synchronize()
-            return landing.tolist()
+            return landing.tolist(), _numbers(odds)
 
         return read
+
+
+def _landing(source: torch.Tensor) -> torch.Tensor:
+    """Where a tensor of the GPU will be, once what was asked of it so far is done."""
+    landing = torch.empty(source.shape, dtype=source.dtype, pin_memory=True)
+    landing.copy_(source, non_blocking=True)
+    return landing
+
+
+def _numbers(odds: torch.Tensor | None) -> list[float] | None:
+    return None if odds is None else odds.tolist()

@@ -2,14 +2,31 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import UserError
+from engine.errors import NeedsConsent, UserError
 from engine.home import Home, runtime_folder
 
-__all__ = ["LINE_LIMIT", "Chunk", "decode", "encode", "lock_path", "log_path", "socket_path"]
+__all__ = [
+    "IDLE_SECONDS",
+    "LINE_LIMIT",
+    "Chunk",
+    "Messages",
+    "decode",
+    "encode",
+    "lock_path",
+    "log_path",
+    "socket_path",
+]
+
+Messages = Sequence[Mapping[str, str]]
+"""Turns of a conversation: each has its "role" (system, user, assistant) and its "content"."""
+
+IDLE_SECONDS = 600.0
+"""The worker gives the models' memory back after so long without a request."""
 
 LINE_LIMIT = 64 << 20
 """Longest message in bytes."""
@@ -30,11 +47,27 @@ class Chunk:
     """Text that comes after what came before; from outside: show it through ``engine.text``."""
     done: bool
     stop_reason: str | None
-    """At the end: "eos", "length" or "cancelled"."""
+    """At the end: "eos", "length", "stop" (one of the stop strings), "cancelled" or "error"."""
     tokens: int | None
     """At the end: tokens of the answer."""
     seconds: float | None
     """At the end: seconds from the batch's start to this answer's end."""
+    first_seconds: float | None = None
+    """At the end: seconds from the batch's start to this answer's first token."""
+    error: str | None = None
+    """What went wrong, in words, with the stop reason "error"; from outside."""
+    needs_consent: bool = False
+    """The error is :class:`engine.errors.NeedsConsent`: the user may allow it."""
+    pieces: list[tuple[str, float]] | None = None
+    """Where probabilities were asked for: text of each token of this chunk, and how likely the
+    model found it before any setting. Their texts make up ``text_delta``."""
+
+    @classmethod
+    def failed(cls, column: str, prompt: int, error: Exception) -> "Chunk":
+        """The end of an answer that went wrong."""
+        words = str(error) or type(error).__name__
+        consent = isinstance(error, NeedsConsent)
+        return cls(column, prompt, "", True, "error", 0, None, None, words, consent)
 
 
 def _path(home: Home, suffix: str) -> Path:

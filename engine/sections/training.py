@@ -191,5 +191,22 @@ class GenerateSection(Section):
     temperature: float = Field(0.7, gt=0, description="used when do_sample is true")
     top_p: float = Field(0.9, gt=0, le=1, description="used when do_sample is true")
     top_k: int = Field(50, ge=0, description="used when do_sample is true; 0: off")
+    min_p: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="used when do_sample is true: no token less likely than this share of the most "
+        "likely one; 0: off",
+    )
     repetition_penalty: float = Field(1.0, gt=0, description="1: none")
+    stop_strings: list[str] = Field(
+        [], description="an answer ends before the first of these texts; empty: none"
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of the sampling")
+
+    @field_validator("stop_strings")
+    @classmethod
+    def _something_to_stop_at(cls, strings: list[str]) -> list[str]:
+        if "" in strings:  # it would end every answer before it began
+            raise ValueError("an empty text cannot be stopped at; leave it out")
+        return strings

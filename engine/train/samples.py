@@ -143,17 +143,15 @@ def _in_slots(
     from engine.generate.batching import Asked, answer_in_slots, most_room
     from engine.generate.fit import leave_slots, take_slots
     from engine.generate.mixing import BASE
-    from engine.recipe import GenerateSection
 
     ends = frozenset(sampling.stop_ids)
     asked = [Asked(prompt.ids, BASE, 0, room, ends) for prompt in sampling.prompts]
     if not all(one.prompt for one in asked):
         return None
-    settings = GenerateSection(max_new_tokens=room)
     try:
         if take_slots(base, most_room(base, asked), asked[0].prompt):
             return None
-        answer_in_slots(base, asked, settings, lambda *_: None, stop)
+        answer_in_slots(base, asked, lambda *_: None, stop)
     except RuntimeError as error:  # no fast way of sampling is worth a run
         base.misfit = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         print(f"samples are answered the slow way: {base.misfit}", file=sys.stderr)

@@ -79,8 +79,7 @@ def in_slots(base: Base, asked: list[Asked]) -> list[list[int]]:
     """The same by slots."""
     if why := take_slots(base, max(one.need for one in asked), asked[0].prompt):
         raise RuntimeError(why)
-    settings = GenerateSection(max_new_tokens=max(one.room for one in asked))
-    answer_in_slots(base, asked, settings, lambda *_: None, Cancelled())
+    answer_in_slots(base, asked, lambda *_: None, Cancelled())
     return [one.ids for one in asked]
 
 
@@ -143,7 +142,7 @@ def _answers(
 ) -> dict[tuple[str, int], str]:
     found: dict[tuple[str, int], str] = {}
 
-    def emit(row: Row, text: str, end: Any) -> None:
+    def emit(row: Row, text: str, end: Any, pieces: Any) -> None:
         key = row.voice.column.id, row.prompt_index
         found[key] = found.get(key, "") + text
 

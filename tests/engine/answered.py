@@ -17,7 +17,7 @@ def answers(
     pieces: dict[tuple[str, int], str] = {}
     ends: dict[tuple[str, int], dict[str, Any]] = {}
 
-    def emit(row: Row, text: str, end: dict[str, Any] | None) -> None:
+    def emit(row: Row, text: str, end: dict[str, Any] | None, odds: Any) -> None:
         key = (row.voice.column.id, row.prompt_index)
         assert key not in ends
         pieces[key] = pieces.get(key, "") + text

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from engine.errors import UserError
-from engine.generate.client import GenerationClient, generate_all
+from engine.generate.answer_all import generate_all
+from engine.generate.client import GenerationClient
 from engine.generate.columns import Column, base_column, column_for, run_column
 from engine.generate.wire import log_path, socket_path
 from engine.home import Home

@@ -1,10 +1,10 @@
 """Slots answer what Transformers' ``generate`` answers: the built-in model, on the CPU."""
 
+import re
 from typing import Any
 
 import pytest
 
-from engine.errors import UserError
 from engine.generate import answering, batching
 from engine.generate.answering import Row, answer
 from engine.generate.batching import Asked
@@ -100,8 +100,19 @@ def test_an_answer_ends_with_its_room_and_at_the_context(voice: Voice) -> None:
     left = context - len(voice.formatter.prompt_ids(long))
     found = answers([voice], [long, text], settings={"max_new_tokens": 60})
     assert found["base", 0][2] <= left < 60
-    with pytest.raises(UserError, match=r"prompt 2 has [\d,]+ tokens, .* context only 512"):
-        answers([voice], [text, "lamp " * 600])
+
+
+def test_a_prompt_longer_than_the_context_ends_alone(voice: Voice) -> None:
+    ends: dict[int, dict[str, Any]] = {}
+
+    def emit(row: Row, text: str, end: dict[str, Any] | None, odds: Any) -> None:
+        if end:
+            ends[row.prompt_index] = end
+
+    texts = [prompts(1, seed=6)[0], "lamp " * 600]
+    answer([voice], texts, GenerateSection(max_new_tokens=3), emit, Cancelled())
+    assert ends[0]["stop_reason"] == "length" and ends[1]["stop_reason"] == "error"
+    assert re.search(r"prompt 2 has [\d,]+ tokens, .* context only 512", ends[1]["error"])
 
 
 def test_cancelling_ends_all_and_the_next_prompt_works(voice: Voice) -> None:
@@ -111,7 +122,7 @@ def test_cancelling_ends_all_and_the_next_prompt_works(voice: Voice) -> None:
     settings = GenerateSection(max_new_tokens=200, do_sample=True, temperature=50.0)
     ends: list[str] = []
 
-    def emit(row: Row, text: str, end: dict[str, Any] | None) -> None:
+    def emit(row: Row, text: str, end: dict[str, Any] | None, pieces: Any) -> None:
         seen.append(text)
         cancelled.requested = len(seen) >= 100
         if end:
@@ -165,7 +176,7 @@ class Scripted:
         def read() -> list[int]:
             self.read += 1
             assert self.steps - self.read <= 1, "read more than a step behind"
-            return made
+            return made, None
 
         return read
 

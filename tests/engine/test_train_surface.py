@@ -308,7 +308,7 @@ def test_a_sample_is_what_the_saved_model_says(tmp_path: Path, tiny_recipe: Make
         [voice],
         ["red oak lamp 7"],
         GenerateSection(max_new_tokens=16),
-        lambda row, text, end: pieces.append(text),
+        lambda row, text, end, odds: pieces.append(text),
         Cancelled(),
     )
     assert "".join(pieces) == last["text"]

@@ -256,7 +256,8 @@ def machine() -> dict[str, Any]:
 
 def answer(home: Home, run: str) -> dict[str, Any]:
     """Base and tuned model answer four titles side by side, from one copy of the base."""
-    from engine.generate.client import Chunk, generate_all
+    from engine.generate.answer_all import generate_all
+    from engine.generate.client import Chunk
     from engine.generate.columns import base_column, column_for
 
     tuned = column_for(home, run)

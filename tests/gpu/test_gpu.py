@@ -97,7 +97,7 @@ def test_a_run(home: Home, recipe: Callable[..., Recipe], backend: str, four_bit
 def test_base_and_tuned_side_by_side(
     home: Home, recipe: Callable[..., Recipe], backend: str, tmp_path: Path
 ) -> None:
-    from engine.generate.client import generate_all
+    from engine.generate.answer_all import generate_all
     from engine.generate.columns import base_column, run_column
 
     folder = finish(home, recipe(f"model.backend={backend}"), f"{backend}-answers")
