@@ -17,12 +17,13 @@ __all__ = [
     "column",
     "formatted",
     "open_session",
-    "wants_consent",
 ]
 
 
 class Session(Protocol):
     """What this screen uses of ``engine.generate.session.Session``."""
+
+    allow_beside_training: bool
 
     def ask(
         self, prompt: Any, sampling: Mapping[str, Any], *, probabilities: bool = False
@@ -57,22 +58,11 @@ def open_session(
     home: Home,
     columns: list[Any],
     say: Callable[[str | None, str], None],
-    *,
-    beside_training: bool = False,
 ) -> AbstractAsyncContextManager[Session]:
     """What answers, started or joined. ``say`` gets a column's id (None: all) and words."""
     from engine.generate.session import Session as EngineSession
 
-    return EngineSession.open(
-        home, columns, say, warm_up=True, allow_beside_training=beside_training
-    )
-
-
-def wants_consent(error: Exception) -> bool:
-    """Whether the engine would go on if the user said so."""
-    from engine.generate.session import NeedsConsent
-
-    return isinstance(error, NeedsConsent)
+    return EngineSession.open(home, columns, say)
 
 
 def formatted(column: Any, prompt: Any) -> Any:

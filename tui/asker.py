@@ -73,25 +73,20 @@ class Asker:
             able = [seat for seat in self._seats if not seat.answer.done]
             if able:
                 session = await self._open(able)
-                by_prompt: dict[str, list[Seat]] = {}
-                for seat, prompt in zip(self._seats, prompts, strict=True):
-                    if seat in able:
-                        by_prompt.setdefault(repr(prompt), []).append(seat)
-                texts = {repr(prompt): prompt for prompt in prompts}
-                await asyncio.gather(
-                    *(
-                        self._stream(session, texts[key], group, sampling, probabilities)
-                        for key, group in by_prompt.items()
-                    )
-                )
+                # A session is asked one thing at a time: all columns together, unless their
+                # conversations differ.
+                groups: dict[str, list[Seat]] = {}
+                given = dict(zip(self._seats, prompts, strict=True))
+                for seat in able:
+                    groups.setdefault(repr(given[seat]), []).append(seat)
+                for group in groups.values():
+                    await self._stream(session, given[group[0]], group, sampling, probabilities)
         except asyncio.CancelledError:
             for seat in self._seats:
                 if not seat.answer.done:
                     seat.answer.done, seat.answer.stop_reason = True, "cancelled"
             await self.close()
         except Exception as error:
-            if answers.wants_consent(error):
-                self.consent = str(error)
             for seat in self._seats:
                 seat.answer.fail(error)
             await self.close()
@@ -114,14 +109,13 @@ class Asker:
         columns = [seat.column for seat in seats]
         if self._session is None:
             self._say(None, "starting")
-            self._opened = answers.open_session(
-                self._home(), columns, self._say, beside_training=self.allowed
-            )
+            self._opened = answers.open_session(self._home(), columns, self._say)
             self._session = await self._opened.__aenter__()
             self._loaded = {column.id for column in columns}
         elif more := [column for column in columns if column.id not in self._loaded]:
             await self._session.add(more)
             self._loaded |= {column.id for column in more}
+        self._session.allow_beside_training = self.allowed
         return self._session
 
     async def _stream(
@@ -137,6 +131,8 @@ class Asker:
         async for chunk in session.ask(prompt, wanted, probabilities=probabilities):
             seat = by_id[chunk.column]
             seat.answer.take(chunk)
+            if chunk.needs_consent:
+                self.consent = chunk.error or ""
             self._touched(seat)
 
     # --- what is said meanwhile

@@ -65,15 +65,18 @@ def column_for(home: Home, ref: str) -> Column:
     """The column that ``ref`` names.
 
     ``RUN`` (id, name or unique beginning), ``RUN@best``, ``RUN@last`` or ``RUN@STEP`` (a whole
-    checkpoint of it), a model's folder or hub id, a GGUF file, or a server: ``URL#MODEL``, with
-    ``key=NAME`` behind it where the variable NAME holds a key. Raises :class:`UserError` for
-    anything else, and for a run that has saved nothing yet.
+    checkpoint of it), ``RUN@base`` (the model before training, prompted as the run), a model's
+    folder or hub id, a GGUF file, or a server: ``URL#MODEL``, with ``key=NAME`` behind it where the
+    variable NAME holds a key. Raises :class:`UserError` for anything else, and for a run that has
+    saved nothing yet.
     """
     if is_address(ref):
         return _endpoint_column(endpoint_of(ref))
     if ref.lower().endswith(".gguf"):
         return _gguf_column(ref)
     run, _, which = ref.rpartition("@")
+    if run and which == "base" and not Path(ref).is_dir():
+        return _base_of(find_run(home, run))
     if run and (which in ("best", "last") or which.isdigit()) and not Path(ref).is_dir():
         return checkpoint_column(find_run(home, run), which)
     try:
@@ -131,6 +134,12 @@ def checkpoint_column(folder: RunFolder, which: str) -> Column:
         )
     words = f"step {step:,}" if which.isdigit() else f"{which}, step {step:,}"
     return _saved(folder, f"{folder.id}@{step}", f"{name} ({words})", steps[step])
+
+
+def _base_of(folder: RunFolder) -> Column:
+    recipe = folder.read_recipe()
+    base = recipe.model.model_name_or_path
+    return Column(f"{folder.id}@base", base, base, None, recipe)
 
 
 def _best_step(folder: RunFolder) -> int | None:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from engine.generate.wire import Chunk
 from engine.recipe import Recipe
 from tui import answers, ballot, promptrows
 from tui.promptrows import HeldOutRow
@@ -21,13 +23,10 @@ ROWS = [
 ]
 
 
-def piece(column: str, text: str = "", **end: Any) -> SimpleNamespace:
+def piece(column: str, text: str = "", **end: Any) -> Chunk:
     """A chunk as the engine gives it."""
-    fields: dict[str, Any] = {
-        "column": column, "prompt": 0, "text_delta": text, "done": bool(end), "stop_reason": None,
-        "tokens": None, "seconds": None, "first_seconds": None, "error": None, "pieces": None,
-    }  # fmt: skip
-    return SimpleNamespace(**{**fields, **end})
+    made = Chunk(column, 0, text, bool(end.get("done")), None, None, None)
+    return replace(made, **end)
 
 
 class FakeSession:
@@ -42,7 +41,7 @@ class FakeSession:
         self.start_error: Exception | None = None
         self.say: Callable[[str | None, str], None] = lambda column, words: None
         self.ready = asyncio.Event()
-        self.beside_training = False
+        self.allow_beside_training = False
         self.script: Callable[[Any, str], list[Any]] | None = None
         """Says at once what a column answers to a prompt."""
 
@@ -50,10 +49,8 @@ class FakeSession:
     def prompts(self) -> list[Any]:
         return [prompt for prompt, _, _ in self.asked]
 
-    def open(
-        self, home: Any, columns: list[Any], say: Any, *, beside_training: bool = False
-    ) -> "FakeSession":
-        self.columns, self.say, self.beside_training = list(columns), say, beside_training
+    def open(self, home: Any, columns: list[Any], say: Any) -> "FakeSession":
+        self.columns, self.say = list(columns), say
         return self
 
     async def __aenter__(self) -> "FakeSession":
@@ -93,10 +90,7 @@ class FakeSession:
         self.chunks.put_nowait(None)
 
     def write(self, column: str, text: str, **more: Any) -> None:
-        said = piece(column, text)
-        for name, value in more.items():
-            setattr(said, name, value)
-        self.chunks.put_nowait(said)
+        self.chunks.put_nowait(piece(column, text, **more))
 
     def end(self, column: str, reason: str = "eos", tokens: int = 24, **more: Any) -> None:
         self.chunks.put_nowait(
@@ -113,7 +107,6 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeSession:
     monkeypatch.setattr(answers, "can_answer", lambda home, run: True)
     monkeypatch.setattr(answers, "column", lambda home, ref: SimpleNamespace(id=ref, label=ref))
     monkeypatch.setattr(answers, "open_session", fake.open)
-    monkeypatch.setattr(answers, "wants_consent", lambda error: "consent" in str(error))
     monkeypatch.setattr(promptrows, "recipe_of", lambda home, run: Recipe(name="demo"))
     monkeypatch.setattr(promptrows, "remember", lambda home, prompt, source: None)
 

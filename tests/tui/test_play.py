@@ -488,17 +488,19 @@ async def test_a_column_that_is_not_there_leaves_the_others(
 async def test_loading_beside_a_training_is_asked_about(
     session: FakeSession, finished: Any, frozen_app: Any
 ) -> None:
-    session.start_error = UserError("needs your consent: run demo trains on this GPU")
     app = frozen_app(finished, mode="play")
     async with app.run_test(size=(80, 24)) as pilot:
         await ready(pilot)
+        session.ready.set()
         await pilot.press("n")
+        for column in (BASE, TUNED):
+            session.end(column, "error", error="run demo trains on it", needs_consent=True)
+        session.over()
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        assert session.beside_training is False
-        session.start_error = None
+        assert session.allow_beside_training is False
         await pilot.press("y", "enter")
-        await until(pilot, lambda: len(session.asked) == 1)
-        assert session.beside_training is True
+        await until(pilot, lambda: len(session.asked) == 2)
+        assert session.allow_beside_training is True and session.opened == 1
 
 
 async def test_leaving_ends_the_session(
