@@ -59,23 +59,23 @@ def build(home: Home, dataset_path: Path, answers: Answers) -> dict[str, Any]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(path.with_suffix(".lock"), lambda: answers.status("waiting for another")):
-            if (found := read_index(path)) is not None:
-                return {"stretches": len(found), "built": False}
+            if read_index(path) is not None:
+                return {"file": str(path), "built": False}
             for left in path.parent.glob(f".{path.stem}-*"):  # of one that was killed
                 shutil.rmtree(left, ignore_errors=True)
             folder = path.with_name(f".{path.stem}-{os.getpid()}")
             folder.mkdir(mode=0o700)
             try:
-                count = _build(folder, path, dataset, answers)
+                _build(folder, path, dataset, answers)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
         _trim(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be built ({error.strerror})") from None
-    return {"stretches": count, "built": True}
+    return {"file": str(path), "built": True}
 
 
-def _build(folder: Path, path: Path, dataset: Any, answers: Answers) -> int:
+def _build(folder: Path, path: Path, dataset: Any, answers: Answers) -> None:
     table = dataset.split("train")
     rows, done, told = table.num_rows, 0, 0.0
     parts: list[Path] = []
@@ -96,10 +96,9 @@ def _build(folder: Path, path: Path, dataset: Any, answers: Answers) -> int:
         parts.append(_put_aside(folder, len(parts), waiting))
     answers.status("indexing the training rows, sorting")
     whole = folder / "whole.npy"
-    count = _merge([_mapped(part) for part in parts], whole)
+    _merge([_mapped(part) for part in parts], whole)
     whole.replace(path)
     sync(path.parent)
-    return count
 
 
 def _texts(batch: Any) -> Iterator[str]:
@@ -154,8 +153,8 @@ def _mapped(path: Path) -> np.ndarray:
     return np.asarray(np.memmap(path, HASHES, "r"))
 
 
-def _merge(parts: list[np.ndarray], path: Path) -> int:
-    """All parts in one file of numpy's, sorted, each once; returns how many."""
+def _merge(parts: list[np.ndarray], path: Path) -> None:
+    """All parts in one file of numpy's, sorted, each once."""
     step = (1 << 64) // RANGES
     edges = np.array([step * n for n in range(1, RANGES)], np.uint64)
     cuts = [[0, *np.searchsorted(part, edges).tolist(), len(part)] for part in parts]
@@ -170,7 +169,6 @@ def _merge(parts: list[np.ndarray], path: Path) -> int:
         file.seek(0)
         _header(file, count)  # as long as the first: numpy leaves room for any count
     sync(path)
-    return count
 
 
 def _header(file: Any, count: int) -> None:
