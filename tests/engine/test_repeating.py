@@ -75,6 +75,15 @@ def test_a_long_answer_that_ends_in_a_loop_is_told() -> None:
     assert repetition(f"{text} {'over and over ' * 12}").words.startswith("loops at the end (2%")
 
 
+def test_what_is_said_twice_at_the_end_is_no_loop() -> None:
+    rng = random.Random(4)
+    end = " ".join(f"end{n}" for n in range(40))
+    text = " ".join(f"word{rng.randrange(5000)}" for _ in range(400))
+    assert repetition(f"{text} {end} {end}").words == ""
+    assert repetition(f"{text[:900]} {end} {end}").words.startswith("repeats itself (")
+    assert repetition(f"{text} {end} {end} {end}").words.startswith("loops at the end (")
+
+
 def test_the_first_time_never_counts() -> None:
     unit = " ".join(f"w{n}" for n in range(50))
     for times in (2, 3, 10):
