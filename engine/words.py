@@ -1,9 +1,10 @@
 """How times and sizes are said, on the screen and on a terminal alike."""
 
 import math
+import time
 from typing import Any
 
-__all__ = ["NOTHING", "bytes_words", "counted", "duration"]
+__all__ = ["NOTHING", "bytes_words", "counted", "duration", "moment"]
 
 NOTHING = "–"
 """Shown where there is no value yet."""
@@ -26,6 +27,14 @@ def duration(seconds: Any) -> str:
     if minutes:
         return f"{minutes} min {second:02} s"
     return f"{second} s"
+
+
+def moment(seconds: float) -> str:
+    """A time since 1970 on the local clock: 2025-11-30 17:04; nothing for 0 or one out of reach."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else NOTHING
+    except (OverflowError, ValueError, OSError):
+        return NOTHING
 
 
 def counted(number: int, noun: str) -> str:

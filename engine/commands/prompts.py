@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import time
 from dataclasses import asdict
 
 from engine.commands.output import Output
@@ -13,7 +12,7 @@ from engine.history.judged import prompt_text
 from engine.history.store import Store, open_store
 from engine.home import Home, open_home
 from engine.text import clip
-from engine.words import counted
+from engine.words import counted, moment
 
 __all__ = ["add", "asked", "list_sets", "remove", "show"]
 
@@ -34,17 +33,13 @@ def list_sets(args: argparse.Namespace, out: Output) -> int:
     _, store = _open(args, out)
     found = history.prompt_sets(store)
     for each in found:
-        words = f"{each.count:>9,}  {_when(each.t)}"
+        words = f"{each.count:>9,}  {moment(each.t)}"
         out.line(f"{clip(each.name, 32):<32} {words}")
     if not found:
         out.line("no saved prompts; save some with 'tunebench prompts add NAME FILE'")
     sets = [{"name": each.name, "prompts": each.count, "t": each.t} for each in found]
     out.document({"sets": sets})
     return 0
-
-
-def _when(t: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(t))
 
 
 def add(args: argparse.Namespace, out: Output) -> int:
@@ -102,7 +97,7 @@ def asked(args: argparse.Namespace, out: Output) -> int:
     rows = history.find_prompts(store, " ".join(args.words), max(0, args.limit))
     for row in rows:
         times = f"{row.times:>4}x" if row.times > 1 else f"{'':>5}"
-        out.line(f"{_when(row.t)} {times}  {clip(row.text, SHOWN_CELLS)}")
+        out.line(f"{moment(row.t):<16} {times}  {clip(row.text, SHOWN_CELLS)}")
     if not rows:
         out.line("no such prompts" if args.words else "nothing was asked yet")
     out.document({"prompts": [asdict(row) for row in rows]})

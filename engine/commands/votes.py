@@ -3,12 +3,11 @@
 import argparse
 import csv
 import json
-import os
-import time
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from engine.commands.output import Output
 from engine.errors import UsageError, UserError
@@ -20,7 +19,7 @@ from engine.history.votes import Vote, WinRate
 from engine.home import Home, open_home
 from engine.text import clip
 from engine.whole import sync
-from engine.words import NOTHING, counted
+from engine.words import NOTHING, counted, moment
 
 __all__ = ["export", "list_votes", "note", "remove", "win_rates"]
 
@@ -95,9 +94,10 @@ def list_votes(args: argparse.Namespace, out: Output) -> int:
     count = history.count_votes(store, **which)
     for vote in found:
         left, right = clip(vote.left.label, 20), clip(vote.right.label, 20)
-        begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(vote.t))
         words = f"{vote.verdict:<8} {left:<20} {right:<20} {clip(prompt_text(vote.prompt), 40)}"
-        out.line(f"{clip(vote.id, ID_CHARACTERS, ''):<{ID_CHARACTERS}} {begun} {words}")
+        out.line(
+            f"{clip(vote.id, ID_CHARACTERS, ''):<{ID_CHARACTERS}} {moment(vote.t):<16} {words}"
+        )
         if vote.note:
             out.line(f"{'':<{ID_CHARACTERS}} note: {clip(vote.note, 90)}")
     if count > len(found):
@@ -125,28 +125,38 @@ def export(args: argparse.Namespace, out: Output) -> int:
         raise UserError(f"{name}: is there already; name another file, or add --force")
     _, store = _open(args, out)
     found = history.votes(store, **_which(args, store))[::-1]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        # A vote holds no lone surrogate; "\n" alone ends a line of CSV's too.
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            write(file, found)
-        sync(temporary)
-        temporary.replace(path)
+        _replace(path, found, write)
     except OSError as error:
         raise UserError(f"{name}: cannot be written ({error.strerror})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     out.line(f"{counted(len(found), 'vote')} in {path}")
     out.document({"out": str(path), "votes": len(found)})
     return 0
 
 
-def _write_lines(file: TextIO, votes: Sequence[Vote]) -> None:
+def _replace(
+    path: Path, votes: Sequence[Vote], write: Callable[[IO[str], Sequence[Vote]], None]
+) -> None:
+    """Whole or not at all, by a file of a name that nobody could have put there before."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        temporary = Path(file.name)
+        try:
+            write(file, votes)  # "\n" alone ends a line of CSV's too
+            file.flush()
+            sync(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _write_lines(file: IO[str], votes: Sequence[Vote]) -> None:
     for vote in votes:
         file.write(json.dumps(_told(vote), ensure_ascii=False) + "\n")
 
 
-def _write_csv(file: TextIO, votes: Sequence[Vote]) -> None:
+def _write_csv(file: IO[str], votes: Sequence[Vote]) -> None:
     sides = [f"{side}_{name}" for side in ("left", "right") for name in SIDE]
     plain = ("id", "t", "prompt_set", "verdict", "winner", "blind", "note", "index")
     writer = csv.writer(file, lineterminator="\n")

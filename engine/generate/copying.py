@@ -94,10 +94,12 @@ class CopyIndex:
         found = cls.open(home, dataset)
         if found is None:
             arguments = [str(home.path), str(dataset.path)]
-            run_errand(WORKER, arguments, on_progress, cancelled=cancelled)
-            found = cls.open(home, dataset)
-        if found is None:
-            raise UserError(f"{index_file(home, dataset)}: was built and cannot be read; remove it")
+            result = run_errand(WORKER, arguments, on_progress, cancelled=cancelled)
+            # Read where it was built: the source may have been cleaned anew since it was opened.
+            hashes = read_index(Path(result["file"]))
+            if hashes is None:
+                raise UserError(f"{result['file']}: was built and cannot be read; try again")
+            found = cls(hashes)
         return found
 
     def spans(self, text: str) -> list[tuple[int, int]]:

@@ -47,22 +47,25 @@ def repetition(text: str) -> Repetition:
     total = int(found.weights.sum())
     if not total:
         return Repetition(0.0, "")
-    again = _loops(found) | _again(found)
+    loops = _loops(found)
+    again = loops | _again(found)
     weight = int(found.weights[again].sum())
     share = weight / total
     if weight < LEAST:
         return Repetition(share, "")
-    fresh = np.flatnonzero(~again)
-    last = fresh[-1] + 1 if len(fresh) else 0
-    # The last round may be cut within a word.
-    if len(fresh) > 1 and last == len(found):
-        last = fresh[-2] + 1
-    loop = int(found.weights[last:].sum())
+    loop = int(found.weights[_end(loops) :].sum())
     if loop >= TELL_LOOP or (loop >= LEAST and share >= TELL_SHARE):
         return Repetition(share, f"loops at the end ({share:.0%} repeated)")
     if share >= TELL_SHARE:
         return Repetition(share, f"repeats itself ({share:.0%} repeated)")
     return Repetition(share, "")
+
+
+def _end(loops: np.ndarray) -> int:
+    """Number of the word from which on all are in a loop; the last one may be cut off."""
+    others = np.flatnonzero(~loops).tolist()
+    last = [-1, *others]
+    return int(last[-2] if len(last) > 1 and last[-1] == len(loops) - 1 else last[-1]) + 1
 
 
 def _told(text: str) -> Words:

@@ -1,7 +1,7 @@
 """How votes, prompts and sets of prompts in the home's journal become rows of ``runs.db``.
 
-What a newer program adds to an event stays in the vote's document; what an older one left out is
-empty. An event that lacks what makes it one raises ``ValueError`` or the like, and is counted.
+What a newer program adds to an event stays in the journal; what an older one left out is empty. An
+event that lacks what makes it one raises ``ValueError`` or the like, and is counted.
 """
 
 import hashlib
@@ -10,12 +10,14 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from engine.history.row import scalar
-
 __all__ = ["TABLES", "VERDICTS", "WRITERS", "checked_prompt", "prompt_text"]
 
 TABLES = ("votes", "prompts", "prompt_sets", "set_prompts")
 VERDICTS = ("left", "right", "tie", "both bad")
+
+YEAR_9999 = 253_370_764_800
+LABEL_CHARACTERS = 200
+"""Of the copy that is counted by; the vote has the whole."""
 
 _json = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -47,8 +49,9 @@ def prompt_text(prompt: Prompt) -> str:
     return "\n".join(message["content"] for message in prompt)
 
 
-def _number(value: Any) -> Any:
-    return scalar(value) if isinstance(value, int | float) else None
+def _time(value: Any) -> float | None:
+    """Unix seconds that a calendar knows; None: anything else."""
+    return float(value) if isinstance(value, int | float) and 0 < value < YEAR_9999 else None
 
 
 def _text(value: Any) -> str:
@@ -57,12 +60,23 @@ def _text(value: Any) -> str:
 
 def _write_vote(connection: sqlite3.Connection, event: Event) -> None:
     left, right, verdict = event["left"], event["right"], event["verdict"]
-    sides = [(side["column"], _text(side.get("label"))) for side in (left, right)]
-    if verdict not in VERDICTS or not all(column and _text(column) for column, _ in sides):
+    if verdict not in VERDICTS or not all(_text(side["column"]) for side in (left, right)):
         raise ValueError("no vote between two columns")
-    checked_prompt(event["prompt"])
-    if sides[0][0] == sides[1][0]:
+    if left["column"] == right["column"]:
         raise ValueError("a column beside itself")
+    document = {
+        "prompt": checked_prompt(event["prompt"]),
+        "reference": event.get("reference") if _text(event.get("reference")) else None,
+        "left": _side(left),
+        "right": _side(right),
+        "verdict": verdict,
+        "blind": event.get("blind") is not False,
+        "index": _whole(event.get("index")) or 0,
+    }
+    sides = [
+        (side["column"], (_text(side.get("label")) or side["column"])[:LABEL_CHARACTERS])
+        for side in (left, right)
+    ]
     names = ["a", "b"]
     if sides[0] > sides[1]:
         sides.reverse()
@@ -73,14 +87,39 @@ def _write_vote(connection: sqlite3.Connection, event: Event) -> None:
         "INSERT OR IGNORE INTO votes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             _id(event["id"]),
-            _number(event.get("t")),
+            _time(event.get("t")),
             _text(event.get("prompt_set")),
-            *(a, b, a_label or a, b_label or b),
+            *(a, b, a_label, b_label),
             choice,
             _text(event.get("note")),
-            _json(event),
+            _json(document),
         ),
     )
+
+
+def _side(found: Event) -> dict[str, Any]:
+    """One side as :class:`engine.history.votes.Side` has it."""
+    sampling = found.get("sampling")
+    return {
+        "column": found["column"],
+        "label": _text(found.get("label")) or found["column"],
+        "text": _text(found.get("text")),
+        "sampling": {
+            name: value
+            for name, value in (sampling.items() if isinstance(sampling, dict) else ())
+            if all(map(_is_plain, value if isinstance(value, list) else [value]))
+        },
+        "stop_reason": _text(found.get("stop_reason")) or None,
+        "tokens": _whole(found.get("tokens")),
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 2**63 else None
 
 
 def _id(value: Any) -> str:
@@ -108,7 +147,7 @@ def _write_prompt(connection: sqlite3.Connection, event: Event) -> None:
         (
             hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest(),
             _id(event["id"]),
-            _number(event.get("t")),
+            _time(event.get("t")),
             _text(event.get("source")),
             text,
             prompt_text(prompt).casefold(),
@@ -137,7 +176,7 @@ def _write_prompt_set(connection: sqlite3.Connection, event: Event) -> None:
     _drop(connection, name, but=id)
     connection.execute(
         "INSERT OR REPLACE INTO prompt_sets (name, id, t, count) VALUES (?, ?, ?, ?)",
-        (name, id, _number(event.get("t")), count),
+        (name, id, _time(event.get("t")), count),
     )
 
 

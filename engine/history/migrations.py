@@ -31,7 +31,7 @@ by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations seconds
   ``document`` (JSON, as ``bench --json`` prints it).
 - ``votes``: one row a vote that was not taken back, from the same journal: ``id``, ``t``,
   ``prompt_set`` ("": none), ``a`` and ``b`` (the two columns' references, sorted), ``a_label``,
-  ``b_label``, ``choice`` (a, b, tie, both bad), ``note``, ``document`` (JSON, the journal's event).
+  ``b_label``, ``choice`` (a, b, tie, both bad), ``note``, ``document`` (JSON: the rest).
 - ``prompts``: what was asked, each prompt once: ``key`` (digest of the prompt), ``id`` and ``t``
   (of the last time), ``source`` (typed, ...), ``times``, ``prompt`` (JSON: a text, or messages),
   ``words`` (its text for searching).

@@ -31,6 +31,10 @@ PIECE_CHARACTERS = 200_000
 """Of one journal line of a set: a line of any length would have to be read at once."""
 
 
+MOST_WORDS = 100
+"""Of a search; SQLite takes no thousand conditions."""
+
+
 @dataclass(frozen=True)
 class PromptRow:
     """One prompt of the history."""
@@ -78,12 +82,12 @@ def find_prompts(store: Store, words: str = "", limit: int = 200) -> list[Prompt
 
     Upper and lower case are the same, parts of words count.
     """
-    parts = words.casefold().split()
+    parts = words.casefold().split()[:MOST_WORDS]
     where = " AND ".join(["instr(words, ?)"] * len(parts)) or "1"
     rows = store.query(
         f"SELECT id, t, prompt, source, times FROM prompts WHERE {where} "
         "ORDER BY t DESC, rowid DESC LIMIT ?",
-        [*(part.encode("utf-8", "replace").decode() for part in parts), limit],
+        [*parts, limit],
     )
     return [
         PromptRow(id, t or 0.0, json.loads(p), source, times) for id, t, p, source, times in rows

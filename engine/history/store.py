@@ -86,6 +86,8 @@ class Store:
         with self.lock:
             try:
                 return self.connection.execute(sql, parameters).fetchall()
+            except UnicodeEncodeError:  # a word of the command line that is no UTF-8
+                return self.query(sql, [_encodable(value) for value in parameters])
             except sqlite3.DatabaseError as error:
                 if not is_broken(error):
                     raise
@@ -203,6 +205,11 @@ class Store:
             connection.close()
             raise
         return connection
+
+
+def _encodable(value: Any) -> Any:
+    """With "?" for what UTF-8 cannot hold, as the journal has it."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _applied(connection: sqlite3.Connection) -> tuple[str, ...]:

@@ -215,6 +215,7 @@ SENSELESS = (
     ValueError,
     AttributeError,
     OverflowError,
+    RecursionError,
     sqlite3.InterfaceError,
     sqlite3.ProgrammingError,
 )

@@ -174,7 +174,7 @@ def votes(
     all that any of them took part in.
     """
     where, values = _where(prompt_set, columns, either)
-    sql = f"SELECT id, t, note, document FROM votes WHERE {where} ORDER BY t DESC, rowid DESC"
+    sql = f"{_SELECT} WHERE {where} ORDER BY t DESC, rowid DESC"
     rows = store.query(f"{sql} LIMIT ?", [*values, -1 if limit is None else limit])
     return [_vote(*row) for row in rows]
 
@@ -193,7 +193,7 @@ def count_votes(
 
 def get_vote(store: Store, ref: str) -> Vote:
     """The vote with this id or unique beginning of it; UserError when none or several."""
-    sql = "SELECT id, t, note, document FROM votes WHERE substr(id, 1, ?) = ? LIMIT 2"
+    sql = f"{_SELECT} WHERE substr(id, 1, ?) = ? LIMIT 2"
     found = store.query(sql, (len(ref), ref)) if ref else []
     if len(found) != 1:
         what = "could be any of several votes; write more of it" if found else "is no vote"
@@ -225,35 +225,14 @@ def _where(
     return " AND ".join(parts), values
 
 
-def _vote(id: str, t: float | None, note: str, document: str) -> Vote:
-    event = json.loads(document)
-    reference, index = event.get("reference"), event.get("index")
-    return Vote(
-        id=id,
-        t=t or 0.0,
-        prompt=checked_prompt(event["prompt"]),
-        prompt_set=str(event.get("prompt_set") or ""),
-        left=_side(event["left"]),
-        right=_side(event["right"]),
-        verdict=event["verdict"],
-        note=note,
-        blind=event.get("blind") is not False,
-        reference=reference if isinstance(reference, str) else None,
-        index=index if isinstance(index, int) else 0,
-    )
+_SELECT = "SELECT id, t, prompt_set, note, document FROM votes"
 
 
-def _side(found: dict[str, Any]) -> Side:
-    label, sampling, tokens = (found.get(key) for key in ("label", "sampling", "tokens"))
-    reason = found.get("stop_reason")
-    return Side(
-        column=found["column"],
-        label=label if isinstance(label, str) and label else found["column"],
-        text=str(found.get("text") or ""),
-        sampling=sampling if isinstance(sampling, dict) else {},
-        stop_reason=reason if isinstance(reason, str) else None,
-        tokens=tokens if isinstance(tokens, int) else None,
-    )
+def _vote(id: str, t: float | None, prompt_set: str, note: str, document: str) -> Vote:
+    found = json.loads(document)
+    left, right = (Side(**found.pop(name)) for name in ("left", "right"))
+    named = {"prompt_set": prompt_set, "left": left, "right": right, "note": note, **found}
+    return Vote(id=id, t=t or 0.0, **named)
 
 
 def win_rates(

@@ -24,9 +24,25 @@ from engine.generate.stretches import words
 from engine.home import Home, open_home
 from engine.recipe import load_recipe
 
-VOCABULARY = (
-VOCABULARY = "the a kettle of steel boils water in two minutes and Ünder 12,5 cm. it's (new) 🙂".split()  # noqa: SIM905
-)
+VOCABULARY = [
+    "the",
+    "a",
+    "kettle",
+    "of",
+    "steel",
+    "boils",
+    "water",
+    "in",
+    "two",
+    "minutes",
+    "and",
+    "Ünder",
+    "12,5",
+    "cm.",
+    "it's",
+    "(new)",
+    "🙂",
+]
 
 
 def of(*texts: str) -> CopyIndex:

@@ -129,9 +129,28 @@ def test_hostile_names_reach_no_terminal(home: Home, capsys: pytest.CaptureFixtu
         file.writelines(json.dumps(each) + "\n" for each in (event, name, asked))
     for words in (["votes", "--by-set"], ["votes", "list"], ["prompts"], ["prompts", "history"]):
         assert "owned" in told(capsys, home, *words)
-    # (Not as a word of the command line: no program can be given a NUL.)
-    error = failed(capsys, home, "prompts", "show", "unknown")
+    error = failed(capsys, home, "prompts", "show", HOSTILE.replace("\x00", "unknown"))
     assert not set("\x1b\x07\x00\r\u202e") & set(error)
+
+
+@pytest.mark.parametrize(
+    "words", ["votes rm", "votes --run", "votes list --run", "prompts show", "prompts rm --yes"]
+)
+def test_a_word_that_is_no_utf_8_names_nothing(
+    home: Home, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    failed(capsys, home, *words.split(), "\udcff")
+
+
+def test_a_time_out_of_reach_is_no_crash(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    sides = {"left": {"column": "a"}, "right": {"column": "b"}}
+    whole = {"type": "vote", "prompt": "p", "verdict": "left", **sides}
+    with home.journal.open("a") as file:
+        for n, t in enumerate((1e30, -1e30, 1e308, 2**70, True, "x", None)):
+            file.write(json.dumps({**whole, "id": f"v{n}", "t": t}) + "\n")
+            file.write(json.dumps({"type": "prompt", "id": "p", "prompt": f"p{n}", "t": t}) + "\n")
+    assert told(capsys, home, "votes", "list").count("left") == 7
+    assert told(capsys, home, "prompts", "history").count("p") == 7
 
 
 def test_sets_are_saved_from_files_shown_and_removed(

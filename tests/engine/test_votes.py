@@ -208,8 +208,12 @@ def test_a_torn_last_line_costs_only_itself(home: Home) -> None:
 def test_events_of_another_time_are_taken_as_far_as_they_go(home: Home) -> None:
     sides = {"left": {"column": "a"}, "right": {"column": "b"}}
     whole = {"type": "vote", "id": "v1", "prompt": "p", "verdict": "left", **sides}
+    deep = "as deep as the line's reader takes, which is deeper than a writer does"
     odd = [
         {**whole, "v": 2, "stars": 5, "left": {"column": "a", "text": 3, "sampling": [], "x": {}}},
+        {**whole, "id": "v12", "more": deep, "right": {"column": "b", "sampling": {"x": deep}}},
+        {"type": "bench", "document": {"id": "x", "deep": deep}},
+        {"type": "prompt", "id": "p", "prompt": [{"role": deep, "content": ""}]},
         {**whole, "id": "v2", "verdict": "much better"},
         {**whole, "id": "v3", "verdict": ["left"]},
         {**whole, "id": "v4", "left": None},
@@ -232,15 +236,16 @@ def test_events_of_another_time_are_taken_as_far_as_they_go(home: Home) -> None:
         {"type": "bench", "document": {"id": {}}},
         {"type": "vote", "id": "v1", "prompt": "another", "verdict": "right", **sides},
     ]
-    home.journal.write_text("".join(json.dumps(event) + "\n" for event in odd))
+    lines = "".join(json.dumps(event) + "\n" for event in odd)
+    home.journal.write_text(lines.replace(json.dumps(deep), "[" * 1000 + "]" * 1000))
     vote(home, "a", "b", "left")
     store = read(home)
     known = {found.id: found for found in votes(store)}
-    assert known.keys() >= {"v1", "v10", "v11"} and len(known) == 4
-    assert known["v1"].verdict == "left" and known["v1"].left.text == "3"
+    assert known.keys() >= {"v1", "v10", "v11", "v12"} and len(known) == 5
+    assert known["v1"].verdict == "left" and known["v1"].left == Side("a", "a", "")
     assert known["v10"].t == 0.0 and known["v10"].note == ""
     [rate] = win_rates(store)
-    assert rate.a_wins == 4
+    assert rate.a_wins == 5
     sql = "SELECT unreadable FROM journals WHERE run = ''"
     assert store.query(sql)[0][0] > 10
 
@@ -261,7 +266,7 @@ def test_hostile_text_comes_back_as_it_was(home: Home) -> None:
     [found] = votes(store)
     want = HOSTILE.replace("\ud800", "?")
     assert found.prompt == found.note == found.prompt_set == found.left.column == want
-    assert found.left.sampling == {want: "NaN"}
+    assert found.left.sampling == {want: "NaN"} and found.left.tokens is None
     [rate] = win_rates(store, prompt_set=want)
     assert rate.votes == 1 and want in (rate.a, rate.b)
 
