@@ -190,8 +190,9 @@ def build_parser() -> _Parser:
     )
     sub.add_argument("--base", action="store_true", help="the first run's base model beside it")
 
-    sub = verb("evaluate", "generate:evaluate", "the loss of a run on its test split")
-    sub.add_argument("ref", metavar="RUN")
+    _evaluate_parser(
+        verb("evaluate", "evaluate:evaluate", "how good a run's answers are, or a file's")
+    )
 
     sub = verb("export", "export:export", "take a run's result out of the home")
     sub.add_argument("ref", metavar="RUN")
@@ -283,6 +284,16 @@ def _runs_parser(verbs: "argparse._SubParsersAction[_Parser]", common: _Parser) 
     sub = action("rm", "runs:remove", "delete a run's folder, or a sweep's; asks first")
     sub.add_argument("ref", metavar="RUN|SWEEP")
     sub.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _evaluate_parser(sub: _Parser) -> None:
+    sub.add_argument("ref", nargs="?", metavar="RUN", help="id, name or unique beginning")
+    pairs = sub.add_argument_group("a file of predictions and references instead of a run")
+    pairs.add_argument(
+        "--predictions", metavar="FILE", help="JSON, JSON Lines, CSV, TSV, Parquet, also packed"
+    )
+    pairs.add_argument("--prediction-column", metavar="C", help="default: by the usual names")
+    pairs.add_argument("--reference-column", metavar="C", help="default: by the usual names")
 
 
 def _bench_parser(sub: _Parser) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["METRICS", "Metric", "compare", "definitions", "evaluated"]
+__all__ = ["METRICS", "Metric", "compare", "definitions", "evaluated", "footnotes"]
 
 
 class Metric(NamedTuple):
@@ -147,6 +147,18 @@ def definitions() -> dict[str, str]:
         "leave-one-out influence"
     )
     return found
+
+
+def footnotes() -> list[str]:
+    """The definitions in a few lines, for below a table."""
+    said = definitions()
+    return [
+        f"ROUGE: {_ROUGE}",
+        *(f"{m.label}: {said[m.name]}" for m in METRICS if m.name in ("bleu", "chrf")),
+        "repetition: 4-grams of words that a prediction had before; distinct-n: of all predictions "
+        "together",
+        f"interval: {said['interval']}",
+    ]
 
 
 def evaluated(found: Statistics) -> dict[str, Any]:
