@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable
-from typing import Any
 
 from engine.commands.output import Output
 from engine.errors import UsageError
@@ -10,24 +9,35 @@ from engine.errors import UsageError
 __all__ = ["evaluate"]
 
 
+_OF_RUNS = {
+    "on": "test", "rows": 1000, "no_base": False, "no_answers": False, "with_refs": [],
+    "prompt_column": None, "embedding_model": None, "samples": None, "show": 5, "settings": [],
+}  # fmt: skip
+"""What only counts for a run, and what it is unless given."""
+
+
 def evaluate(args: argparse.Namespace, out: Output) -> int:
     """A run beside its base, or ``--predictions FILE``."""
-    if args.predictions is not None:
-        if args.ref is not None:
-            raise UsageError("evaluate: name a RUN or --predictions FILE, not both")
-        return _predictions(args, out)
-    for option in ("prediction_column", "reference_column"):
-        if getattr(args, option) is not None:
-            raise UsageError(f"evaluate: --{option.replace('_', '-')} needs --predictions FILE")
-    if args.ref is None:
-        raise UsageError("evaluate: name a RUN, or --predictions FILE")
-    from engine.commands.generate import evaluate as evaluate_run
+    if args.predictions is None:
+        if args.prediction_column is not None:
+            raise UsageError("evaluate: --prediction-column needs --predictions FILE")
+        if args.ref is None:
+            raise UsageError("evaluate: name a RUN, or --predictions FILE")
+        from engine.commands.evaluate_run import evaluate_run
 
-    return evaluate_run(args, out)
+        return evaluate_run(args, out)
+    if args.ref is not None:
+        raise UsageError("evaluate: name a RUN or --predictions FILE, not both")
+    for name, usual in _OF_RUNS.items():
+        if getattr(args, name) != usual:
+            option = {"with_refs": "with", "settings": "set"}.get(name, name).replace("_", "-")
+            raise UsageError(f"evaluate: --{option} needs a RUN")
+    return _predictions(args, out)
 
 
 def _predictions(args: argparse.Namespace, out: Output) -> int:
     """Metrics of somebody's predictions beside their references."""
+    from engine.commands.metrics_table import table
     from engine.evaluate.metrics import definitions, evaluated, footnotes
     from engine.evaluate.pair_files import read_pairs
     from engine.evaluate.statistics import statistics
@@ -43,7 +53,8 @@ def _predictions(args: argparse.Namespace, out: Output) -> int:
     metrics = evaluated(found)
     out.progress_done()
     out.line(f"{rows:,} rows of {args.predictions}")
-    for line in table({pairs.prediction_column: metrics}):
+    column = pairs.prediction_column
+    for line in table({column: metrics}, {column: column}):
         out.line(line)
     for line in footnotes():
         out.line(line)
@@ -62,21 +73,3 @@ def _predictions(args: argparse.Namespace, out: Output) -> int:
 
 def _counting(doing: str, rows: int, out: Output) -> Callable[[int], None]:
     return lambda done: out.progress(f"{doing} {done:,} of {rows:,} rows")
-
-
-def table(columns: dict[str, dict[str, Any]]) -> list[str]:
-    """Metrics of columns side by side, each with its interval, a line a metric."""
-    from engine.evaluate.metrics import METRICS
-    from engine.text import clip
-
-    heads = [f"{clip(name, 28):>28}" for name in columns]
-    lines = [f"  {'':<13}{''.join(heads)}"]
-    for metric in METRICS:
-        cells = []
-        for values in columns.values():
-            low, high = values[f"{metric.name}_ci"]
-            digits = 2 if metric.name in ("bleu", "chrf") else 4
-            span = f"[{low:.{digits}f}, {high:.{digits}f}]"
-            cells.append(f"{values[metric.name]:.{digits}f} {span:>18}".rjust(28))
-        lines.append(f"  {metric.label:<13}{''.join(cells)}")
-    return lines

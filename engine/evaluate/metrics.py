@@ -1,6 +1,6 @@
 """The metrics of predictions beside references: values, intervals, differences, definitions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.evaluate.bootstrap import (
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["METRICS", "Metric", "compare", "definitions", "evaluated", "footnotes"]
+__all__ = ["METRICS", "Metric", "RowMetric", "compare", "definitions", "evaluated", "footnotes"]
 
 
 class Metric(NamedTuple):
@@ -31,6 +31,17 @@ class Metric(NamedTuple):
     """higher, lower, or "" where neither is."""
     of_sums: "Callable[[NDArray[np.float64], Statistics], NDArray[np.float64]]"
     """(sums of shape (choices, statistics), the statistics) -> its value for each choice."""
+
+
+class RowMetric(NamedTuple):
+    """A further metric: one value for each prediction, of which the mean is told."""
+
+    name: str
+    label: str
+    words: str
+    better: str
+    rates: Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+    """(predictions, references) -> a finite value for each."""
 
 
 def _mean(name: str) -> "Callable[[NDArray[np.float64], Statistics], NDArray[np.float64]]":
@@ -135,9 +146,10 @@ METRICS = (
 """In the order of the table."""
 
 
-def definitions() -> dict[str, str]:
+def definitions(more: Sequence[RowMetric] = ()) -> dict[str, str]:
     """What each number is: tokenisation, stemming, averaging, sacrebleu's signatures, intervals."""
     found = {metric.name: metric.words for metric in METRICS}
+    found |= {metric.name: metric.words for metric in more}
     for name, metric in (("bleu", bleu()), ("chrf", chrf())):
         metric.num_refs = 1
         found[name] += f"; {metric.get_signature()}"
@@ -146,6 +158,7 @@ def definitions() -> dict[str, str]:
         "BLEU and chrF from the resample's summed sentence statistics, distinct-n from each row's "
         "leave-one-out influence"
     )
+    found["p"] = "two-sided, paired bootstrap on the same resamples"
     return found
 
 
@@ -167,22 +180,32 @@ def evaluated(found: Statistics) -> dict[str, Any]:
 
 
 def compare(
-    columns: Mapping[str, Statistics], base: str | None = None
+    columns: Mapping[str, Statistics], base: str | None = None, more: Sequence[RowMetric] = ()
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """The metrics of each column; and how the columns differ from the column ``base``.
 
-    All columns have predictions for the same rows. Differences: column -> metric -> ``difference``
-    (the column's value less the base's), ``ci`` (its interval), ``p`` (two-sided, paired
-    bootstrap).
+    All columns have predictions for the same rows, and values of the metrics ``more``
+    (:attr:`Statistics.more`). Differences: column -> metric -> ``difference`` (the column's value
+    less the base's), ``ci`` (its interval), ``p`` (two-sided, paired bootstrap).
     """
-    sums = resampled_sums([found.rows for found in columns.values()])
+    import numpy as np
+
+    further = [
+        Metric(one.name, one.label, one.words, one.better, _further(place))
+        for place, one in enumerate(more)
+    ]
+    rows = [
+        np.column_stack([found.rows, *(found.more[one.name] for one in more)])
+        for found in columns.values()
+    ]
     values: dict[str, dict[str, Any]] = {}
     resampled: dict[str, dict[str, Any]] = {}
-    for (column, found), drawn in zip(columns.items(), sums, strict=True):
+    drawn = resampled_sums(rows)
+    for (column, found), its_rows, its_sums in zip(columns.items(), rows, drawn, strict=True):
         values[column], resampled[column] = {}, {}
-        for metric in METRICS:
-            own = float(metric.of_sums(found.rows.sum(axis=0, keepdims=True), found)[0])
-            again = metric.of_sums(drawn, found)
+        for metric in (*METRICS, *further):
+            own = float(metric.of_sums(its_rows.sum(axis=0, keepdims=True), found)[0])
+            again = metric.of_sums(its_sums, found)
             values[column][metric.name] = own
             values[column][f"{metric.name}_ci"] = list(interval(again))
             resampled[column][metric.name] = again
@@ -192,13 +215,16 @@ def compare(
         if base is None or column == base:
             continue
         differences[column] = {}
-        for metric in METRICS:
-            name = metric.name
-            found_difference = values[column][name] - values[base][name]
-            again = resampled[column][name] - resampled[base][name]
-            differences[column][name] = {
-                "difference": found_difference,
-                "ci": list(interval(again)),
-                "p": p_value(found_difference, again),
-            }
+        for name, again in resampled[column].items():
+            differences[column][name] = _difference(
+                values[column][name] - values[base][name], again - resampled[base][name]
+            )
     return values, differences
+
+
+def _further(place: int) -> "Callable[[NDArray[np.float64], Statistics], NDArray[np.float64]]":
+    return lambda sums, found: sums[:, len(COLUMNS) + place] / len(found)
+
+
+def _difference(found: float, again: "NDArray[np.float64]") -> dict[str, Any]:
+    return {"difference": found, "ci": list(interval(again)), "p": p_value(found, again)}

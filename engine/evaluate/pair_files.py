@@ -1,4 +1,4 @@
-"""Somebody's predictions and references, out of a file of any format that data is read from.
+"""Predictions or prompts and their references, out of a file of any format that data is read from.
 
 Nothing is repaired or left out here, as cleaning does: a number about other rows than those of the
 file would be a wrong one.
@@ -20,18 +20,33 @@ from engine.data.sources.tolerant import Keys, parse_object
 from engine.data.sources.unpack import compression_of, unpacked
 from engine.errors import UsageError, UserError
 
-__all__ = ["PREDICTIONS", "REFERENCES", "Pairs", "read_pairs"]
+__all__ = ["PREDICTIONS", "PROMPTS", "REFERENCES", "Pairs", "Side", "read_pairs"]
 
-PREDICTIONS = (
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two columns: how it is asked for, and its usual names, the likeliest first."""
+
+    option: str
+    usual: tuple[str, ...]
+
+
+_PREDICTIONS = (
     *("prediction", "predictions", "predicted", "pred", "preds", "hypothesis", "hypotheses"),
     *("generated", "generated_text", "generation", "candidate", "model_output", "output"),
     *("outputs", "response"),
 )
-REFERENCES = (
+_REFERENCES = (
     *("reference", "references", "ref", "refs", "target", "targets", "gold", "ground_truth"),
     *("expected", "expected_output", "label", "labels", "completion"),
 )
-"""Names that are taken for it when none is given, in this order."""
+_PROMPTS = ("prompt", "prompts", "title", "instruction", "question", "query", "input", "source")
+_ANSWERS = ("content", "output", "answer", "response")
+PREDICTIONS = Side("--prediction-column", _PREDICTIONS)
+REFERENCES = Side("--reference-column", _REFERENCES)
+PROMPTS = Side("--prompt-column", _PROMPTS)
+ANSWERS = Side("--reference-column", (*_REFERENCES, *_ANSWERS))
+"""References beside prompts: what an answer is called there is no prediction."""
 
 _LOOK_ROWS = 1000
 _SHOWN_COLUMNS = 20
@@ -46,9 +61,12 @@ _KINDS = {
 }
 
 
+Wanted = tuple[tuple[Side, str | None], tuple[Side, str | None]]
+
+
 @dataclass(frozen=True)
 class Pairs:
-    """Predictions and references, row by row."""
+    """Predictions (or prompts) and references, row by row."""
 
     predictions: list[str]
     references: list[str]
@@ -64,21 +82,31 @@ class _Problem:
     words: str
 
 
-def read_pairs(name: str, prediction: str | None = None, reference: str | None = None) -> Pairs:
+def read_pairs(
+    name: str,
+    prediction: str | None = None,
+    reference: str | None = None,
+    *,
+    option: str = "--predictions",
+    sides: tuple[Side, Side] = (PREDICTIONS, REFERENCES),
+) -> Pairs:
     """The two columns of a JSON, JSON Lines, CSV, TSV, Parquet or Arrow file, packed or not.
 
     JSON is a list of objects, or an object of columns. Without a name the columns are taken that
-    are called as such columns usually are. Raises :class:`UsageError` when there is no such file or
-    column, and :class:`UserError` for rows that are no two texts, with their lines.
+    are called as such columns usually are. ``option`` is what named the file. Raises
+    :class:`UsageError` when there is no such file or column, and :class:`UserError` for rows that
+    are no two texts, with their lines.
     """
     path = Path(name).expanduser()
+    name = f"{option} {name}"
+    wanted = ((sides[0], prediction), (sides[1], reference))
     _check_file(path, name)
     columns = _columns_of(_whole_object(path), prediction, reference)
     if columns:
-        return _of_columns(name, columns, prediction, reference)
+        return _of_columns(name, columns, wanted)
     file = recognise(path)
     seen = list(file.columns) or _names(file)
-    ours, theirs, notes = _chosen(name, seen, prediction, reference)
+    ours, theirs, notes = _chosen(name, seen, wanted)
     found = Source((file,), Layout("columns", "pair", ours, theirs))
     parser = found.parser()
     keys = Keys((ours, theirs))
@@ -96,7 +124,7 @@ def read_pairs(name: str, prediction: str | None = None, reference: str | None =
     _refuse_damaged(name, found.file_repairs, found.warnings)
     _refuse(name, "row" if file.format in ("parquet", "arrow") else "line", problems)
     if not predictions:
-        raise UserError(f"--predictions {name}: has no rows")
+        raise UserError(f"{name}: has no rows")
     notes += found.warnings
     return Pairs(predictions, references, ours, theirs, tuple(notes))
 
@@ -107,13 +135,13 @@ def _check_file(path: Path, name: str) -> None:
             empty = not file.read(1)
     except IsADirectoryError:
         raise UsageError(
-            f"--predictions {name}: is a folder; name a JSON, JSON Lines, CSV or Parquet file"
+            f"{name}: is a folder; name a JSON, JSON Lines, CSV or Parquet file"
         ) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why = getattr(error, "strerror", None) or "no file name"
-        raise UsageError(f"--predictions {name}: cannot be read ({why})") from None
+        raise UsageError(f"{name}: cannot be read ({why})") from None
     if empty:
-        raise UserError(f"--predictions {name}: is empty")
+        raise UserError(f"{name}: is empty")
 
 
 def _names(file: SourceFile) -> list[str]:
@@ -130,29 +158,25 @@ def _names(file: SourceFile) -> list[str]:
     return list(names)
 
 
-def _chosen(
-    name: str, seen: Sequence[str], prediction: str | None, reference: str | None
-) -> tuple[str, str, list[str]]:
+def _chosen(name: str, seen: Sequence[str], wanted: Wanted) -> tuple[str, str, list[str]]:
     """The two columns, and a note when they were not named."""
-    found = []
-    taken = []
-    for option, given, usual in (
-        ("--prediction-column", prediction, PREDICTIONS),
-        ("--reference-column", reference, REFERENCES),
-    ):
+    found: list[str] = []
+    taken: list[str] = []
+    named = {given for _, given in wanted}
+    for side, given in wanted:
         if given is None:
-            other = reference if usual is PREDICTIONS else prediction
-            lower = {column.lower(): column for column in reversed(seen) if column != other}
-            given = next((lower[word] for word in usual if word in lower), None)
+            lower = {column.lower(): column for column in reversed(seen) if column not in named}
+            given = next((lower[word] for word in side.usual if word in lower), None)
             if given is None and seen:
-                raise UsageError(
-                    f"--predictions {name}: name the column with {option}; {_there_are(seen)}"
-                )
+                raise UsageError(f"{name}: name the column with {side.option}; {_there_are(seen)}")
             if given is not None:
-                taken.append(f"{given!r} for the {option[2:].partition('-')[0]}s")
+                named.add(given)
+                taken.append(f"{given!r} for the {side.option[2:].partition('-')[0]}s")
         elif seen and given not in seen:
-            raise UsageError(f"{option}: {name} has no column {given!r}; {_there_are(seen)}")
-        found.append(given or usual[0])  # without a column to see, reading says what is wrong
+            raise UsageError(
+                f"{side.option} {given}: {name} has no such column; {_there_are(seen)}"
+            )
+        found.append(given or side.usual[0])  # without a column to see, reading tells what is wrong
     return found[0], found[1], [f"{name}: taking {' and '.join(taken)}"] if taken else []
 
 
@@ -191,13 +215,13 @@ def _refuse(name: str, unit: str, problems: Sequence[_Problem]) -> None:
     more += ", ..." if len(others) > _SHOWN_LINES else ""
     rest = f" ({len(others):,} more such {unit}s: {more})" if others else ""
     colon = ":" if first.words.startswith("'") else ""
-    raise UserError(f"--predictions {name}: {unit} {first.line:,}{colon} {first.words}{rest}")
+    raise UserError(f"{name}: {unit} {first.line:,}{colon} {first.words}{rest}")
 
 
 def _refuse_damaged(name: str, repairs: Iterable[str], warnings: Sequence[str]) -> None:
     """Part of a file is another file."""
     if any(repair.startswith(("truncated", "damaged")) for repair in repairs):
-        raise UserError(f"--predictions {name}: is damaged or cut off: {warnings[0]}")
+        raise UserError(f"{name}: is damaged or cut off: {warnings[0]}")
 
 
 def _whole_object(path: Path) -> dict[str, Any]:
@@ -251,18 +275,16 @@ def _list(value: Any) -> list[Any] | None:
     return list(value.values()) if numbered else None
 
 
-def _of_columns(
-    name: str, columns: dict[str, Any], prediction: str | None, reference: str | None
-) -> Pairs:
-    ours, theirs, notes = _chosen(name, list(columns), prediction, reference)
+def _of_columns(name: str, columns: dict[str, Any], wanted: Wanted) -> Pairs:
+    ours, theirs, notes = _chosen(name, list(columns), wanted)
     predictions, references = columns[ours], columns[theirs]
     if len(predictions) != len(references):
         raise UserError(
-            f"--predictions {name}: {ours!r} has {len(predictions):,} values and {theirs!r} "
+            f"{name}: {ours!r} has {len(predictions):,} values and {theirs!r} "
             f"{len(references):,}; each row needs both"
         )
     if not predictions:
-        raise UserError(f"--predictions {name}: has no rows")
+        raise UserError(f"{name}: has no rows")
     _refuse(name, "row", list(_no_texts(predictions, references, ours, theirs)))
     return Pairs(predictions, references, ours, theirs, tuple(notes))
 

@@ -4,7 +4,7 @@ A bootstrap then adds rows up a thousand times instead of comparing texts a thou
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,8 @@ class Statistics:
     """Shape (rows, :data:`COLUMNS`)."""
     distinct: tuple[float, float]
     """distinct-1 and distinct-2 of all predictions together, 0..1."""
+    more: "dict[str, NDArray[np.float64]]" = field(default_factory=dict)
+    """Values of further metrics by name, one for each row."""
 
     def __len__(self) -> int:
         return len(self.rows)

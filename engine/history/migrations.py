@@ -30,6 +30,13 @@ seconds.
 - ``benches``: one row a ``tunebench bench``, from the same journal: ``id``, ``t`` (when it began),
   ``host``, ``gpu`` (NULL: the CPU), ``recipe``, ``state`` (running, finished, interrupted),
   ``document`` (JSON, as ``bench --json`` prints it).
+- ``evaluated``: one row an evaluation of a run's answers, from the same journal: ``id`` (digest of
+  all that went into it), ``run``, ``t``, ``on`` (test, validation, a file, DATASET:SPLIT),
+  ``rows``, ``document`` (JSON: metrics, intervals, differences, definitions, files with the
+  texts; see :func:`engine.evaluate.evaluation.evaluate_answers`).
+- ``evaluated_rows``: its rows: ``evaluation``, ``number`` (from 0, the line of the files),
+  ``score`` (chrF of the last column's answer, 0 to 100), ``change`` (its score less the base's;
+  NULL: no base), ``scores`` (JSON: of each column :data:`engine.history.evaluated.SCORES`).
 - ``datasets``: one row a fingerprint, of what was cleaned or trained on: ``name``, ``path`` (NULL:
   it is no longer there), ``created``, ``source``, ``layout``, ``shape``, ``rows_read``,
   ``rows_kept``, rows a split, ``seconds``, ``clean`` (rules, JSON), ``manifest`` (its size, time
@@ -185,6 +192,17 @@ def m005_benches(db: Database) -> None:
 @migrations()
 def m006_estimated_memory(db: Database) -> None:
     db.table("runs").add_column("estimated_peak_bytes", int)
+
+
+@migrations()
+def m008_evaluations_of_answers(db: Database) -> None:
+    evaluated = {"id": str, "run": str, "t": float, "on": str, "rows": int, "document": str}
+    _create(db, "evaluated", evaluated, "id")
+    db.table("evaluated").create_index(("run", "t"), "evaluated_of_run")
+    rows = {"evaluation": str, "number": int, "score": float, "change": float, "scores": str}
+    _create(db, "evaluated_rows", rows, ("evaluation", "number"))
+    db.table("evaluated_rows").create_index(("evaluation", "score"), "evaluated_rows_by_score")
+    db.execute("DELETE FROM journals WHERE run = ''")  # as in m005
 
 
 def _create(db: Database, name: str, columns: dict[str, type], key: str | Sequence[str]) -> None:

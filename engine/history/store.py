@@ -25,6 +25,7 @@ MIGRATIONS = (
     "m004_sweeps_and_errors",
     "m005_benches",
     "m006_estimated_memory",
+    "m008_evaluations_of_answers",
 )
 """Names of the migrations that this program knows, in order."""
 

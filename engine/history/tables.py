@@ -1,5 +1,6 @@
 """How journal events become rows of ``runs.db``, and what belongs to a run there."""
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from dataclasses import fields
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from engine.history import evaluated
 from engine.history.row import RunRow, fold, scalar
 
 __all__ = [
@@ -21,7 +23,7 @@ __all__ = [
 ]
 
 RUN_TABLES = ("metrics", "evaluations", "samples", "checkpoints", "memory", "events")
-HOME_TABLES = ("notes", "tags", "benches")
+HOME_TABLES = ("notes", "tags", "benches", *evaluated.TABLES)
 """Filled from the home's own journal."""
 
 COLUMNS = tuple(field.name for field in fields(RunRow))
@@ -208,8 +210,15 @@ def words(event: Event) -> str:
     return str(event.get("message") or event.get("text") or kind)
 
 
+SENSELESS = (
+    *(KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError),
+    *(sqlite3.InterfaceError, sqlite3.ProgrammingError),
+)
+"""What an event may raise that was written by hand, or by a program of another time."""
+
+
 def write_home(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
-    """Insert notes, tags and benches from the home's own journal."""
+    """Insert what the home's own journal tells: notes, tags, benches, evaluations."""
     for event in events:
         run, kind, time = event.get("run"), event["type"], event.get("t")
         if kind == "note":
@@ -227,6 +236,9 @@ def write_home(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
         elif kind == "untag":
             tag = (run, str(event.get("tag")))
             connection.execute("DELETE FROM tags WHERE run = ? AND tag = ?", tag)
+        elif kind in evaluated.WRITERS:
+            with contextlib.suppress(*SENSELESS):
+                evaluated.WRITERS[kind](connection, event)
 
 
 def _write_bench(connection: sqlite3.Connection, document: Event) -> None:
@@ -263,7 +275,7 @@ def save_row(connection: sqlite3.Connection, row: RunRow) -> None:
 
 
 def forget(connection: sqlite3.Connection, run: str) -> None:
-    """Remove everything of one journal: of a run, or ("") the notes, tags and benches."""
+    """Remove everything of one journal: of a run, or ("") of the home's own."""
     if run:
         for table in RUN_TABLES:
             connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))

@@ -101,7 +101,7 @@ def test_columns_that_are_called_as_usual_need_not_be_named(tmp_path: Path) -> N
     found = read_pairs(str(path))
     assert (found.predictions, found.references) == (["o"], ["l"])
     assert found.notes == (
-        f"{path}: taking 'Output' for the predictions and 'label' for the references",
+        f"--predictions {path}: taking 'Output' for the predictions and 'label' for the references",
     )
     assert read_pairs(str(path), reference="Output", prediction="Title").predictions == ["t"]
     with pytest.raises(UsageError, match="--prediction-column; there are: 'Title', 'Output'"):
@@ -118,10 +118,10 @@ def test_columns_that_are_called_as_usual_need_not_be_named(tmp_path: Path) -> N
         ("nothing.json", b'{"answer": [], "gold": []}', UserError, "has no rows"),
         ("header.csv", b"answer,gold\n", UserError, "has no rows"),
         ("other.csv", b"answer,text\na,b\n", UsageError,
-         "has no column 'gold'; there are: 'answer', 'text'"),
+         "has no such column; there are: 'answer', 'text'"),
         ("other.json", b'[{"answer": "a", "text": "b"}]', UsageError,
-         "has no column 'gold'; there are: 'answer', 'text'"),
-        ("other.parquet", parquet, UsageError, "has no column 'nope'; there are: 'id', 'answer'"),
+         "has no such column; there are: 'answer', 'text'"),
+        ("other.parquet", parquet, UsageError, "has no such column; there are: 'id', 'answer'"),
         ("null.jsonl", b'{"answer": "a", "gold": "b"}\n\n{"answer": null, "gold": "b"}\n',
          UserError, "line 3: 'answer' is null, no text"),
         ("number.jsonl", b'{"answer": "a", "gold": "b"}\n{"answer": "a", "gold": 5}\n', UserError,
@@ -139,7 +139,7 @@ def test_columns_that_are_called_as_usual_need_not_be_named(tmp_path: Path) -> N
         ("null.json", b'{"answer": ["a", "b"], "gold": ["c", null]}', UserError,
          "row 2: 'gold' is null, no text"),
         ("object.json", b'{"data": [{"answer": "a", "gold": "b"}]}', UsageError,
-         "has no column 'answer'; there are: 'data'"),
+         "has no such column; there are: 'data'"),
         ("cut.json", b'[{"answer": "a", "gold": "b"},\n', UserError, "damaged or cut off"),
         ("cut.jsonl.gz", lambda: gzip.compress(LINES * 5000)[:-2000], UserError, "damaged or cut"),
         ("book.xlsx", b"PK\x03\x04 and so on", UserError, "a spreadsheet"),

@@ -10,7 +10,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from engine.evaluate import statistics as counting
 from engine.evaluate.bootstrap import interval, p_value, resampled_sums
-from engine.evaluate.metrics import METRICS, compare, definitions, evaluated
+from engine.evaluate.metrics import METRICS, RowMetric, compare, definitions, evaluated
 from engine.evaluate.rouge import longest_common_subsequence, rouge
 from engine.evaluate.statistics import bleu, chrf, statistics
 from engine.evaluate.variety import repetition, variety, words
@@ -231,7 +231,20 @@ def test_the_same_rows_and_seed_give_the_same_numbers() -> None:
 
 def test_definitions_name_tokenizer_averaging_and_signature() -> None:
     said = definitions()
-    assert set(said) == {*(metric.name for metric in METRICS), "interval"}
+    assert set(said) == {*(metric.name for metric in METRICS), "interval", "p"}
     assert "no stemming" in said["rouge1"] and "mean of the rows" in said["rougeL"]
     assert "tok:13a|smooth:exp" in said["bleu"] and "nrefs:1" in said["bleu"]
     assert "nc:6|nw:0|space:no" in said["chrf"]
+
+
+def test_a_further_metric_is_a_mean_with_its_interval_and_test() -> None:
+    letters = RowMetric("e", "e", "share of e", "", lambda ours, _: [t.count("e") for t in ours])
+    texts = ["e" * (n % 7) for n in range(100)]
+    base, tuned = statistics(texts, texts), statistics([f"{t}e" for t in texts], texts)
+    for found, its in ((base, texts), (tuned, [f"{t}e" for t in texts])):
+        found.more["e"] = np.array(letters.rates(its, texts), float)
+    values, differences = compare({"base": base, "tuned": tuned}, "base", [letters])
+    assert values["base"]["e"] == pytest.approx(np.mean([n % 7 for n in range(100)]))
+    assert differences["tuned"]["e"]["difference"] == pytest.approx(1)
+    assert differences["tuned"]["e"]["ci"] == pytest.approx([1, 1])
+    assert differences["tuned"]["e"]["p"] < 0.01 and "e" not in values["base"]["e_ci"]
