@@ -1,4 +1,4 @@
-"""``generate`` and ``evaluate``: what runs and models answer, and how well."""
+"""``generate``: what runs and models answer."""
 
 import argparse
 from pathlib import Path
@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 from engine.commands.output import Output
 from engine.errors import UsageError
 from engine.home import Home, open_home
-from engine.jobs.folder import RunFolder
-from engine.jobs.journal import read_all
-from engine.jobs.launch import find_run
 from engine.recipe import GenerateSection
 
 if TYPE_CHECKING:
     from engine.generate.columns import Column
 
-__all__ = ["evaluate", "generate"]
+__all__ = ["generate"]
 
 MOST_FAILURES_SAID = 10
 
@@ -127,32 +124,3 @@ def _into_file(
         "seconds": tally.seconds,
         "notes": tally.notes,
     }
-
-
-def evaluate(args: argparse.Namespace, out: Output) -> int:
-    """The loss on the run's test split, of the base and of the tuned model."""
-    from engine.generate.errand import run_errand
-
-    folder = find_run(open_home(args.home), args.ref)
-    result = _journaled(folder)
-    if result is None:
-        result = run_errand("engine.train.measure", [str(folder.path)], out.progress)
-        result["source"] = "measured now"
-        out.progress_done()
-    before, after = float(result["before"]), float(result["after"])  # "NaN" is a text there
-    fall = (before - after) / before if before else 0.0
-    out.line(f"test loss on {result['rows']:,} rows ({result['tokens']:,} trained tokens)")
-    out.line(f"  base   {before:.4f}")
-    out.line(f"  tuned  {after:.4f}  ({-fall:+.1%})")
-    out.document({"run": folder.id, "split": "test", **result, "fall": fall})
-    return 0
-
-
-def _journaled(folder: RunFolder) -> dict[str, Any] | None:
-    """Before and after as the run itself measured them; None when it did not measure both."""
-    found: dict[str, Any] = {"source": "journal"}
-    for event in read_all(folder.journal):
-        if event["type"] == "evaluation" and event.get("split") == "test":
-            found[event["which"]] = event["loss"]
-            found |= {"rows": event["rows"], "tokens": event["tokens"]}
-    return found if {"before", "after"} <= found.keys() else None

@@ -37,6 +37,13 @@ by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations seconds
   ``words`` (its text for searching).
 - ``prompt_sets``: ``name``, ``id``, ``t``, ``count``; their prompts in ``set_prompts``: ``set_id``,
   ``place`` (from 0), ``prompt`` (JSON), ``reference``.
+- ``evaluated``: one row an evaluation of a run's answers, from the same journal: ``id`` (digest of
+  all that went into it), ``run``, ``t``, ``on`` (test, validation, a file, DATASET:SPLIT),
+  ``rows``, ``document`` (JSON: metrics, intervals, differences, definitions, files with the
+  texts; see :func:`engine.evaluate.evaluation.evaluate_answers`).
+- ``evaluated_rows``: its rows: ``evaluation``, ``number`` (from 0, the line of the files),
+  ``score`` (chrF of the last column's answer, 0 to 100), ``change`` (its score less the base's;
+  NULL: no base), ``scores`` (JSON: of each column :data:`engine.history.evaluated.SCORES`).
 - ``datasets``: one row a fingerprint, of what was cleaned or trained on: ``name``, ``path`` (NULL:
   it is no longer there), ``created``, ``source``, ``layout``, ``shape``, ``rows_read``,
   ``rows_kept``, rows a split, ``seconds``, ``clean`` (rules, JSON), ``manifest`` (its size, time
@@ -209,6 +216,17 @@ def m007_votes_and_prompts(db: Database) -> None:
     _create(db, "prompt_sets", {"name": str, "id": str, "t": float, "count": int}, "name")
     rows = {"set_id": str, "place": int, "prompt": str, "reference": str}
     _create(db, "set_prompts", rows, ("set_id", "place"))
+    db.execute("DELETE FROM journals WHERE run = ''")  # as in m005
+
+
+@migrations()
+def m008_evaluations_of_answers(db: Database) -> None:
+    evaluated = {"id": str, "run": str, "t": float, "on": str, "rows": int, "document": str}
+    _create(db, "evaluated", evaluated, "id")
+    db.table("evaluated").create_index(("run", "t"), "evaluated_of_run")
+    rows = {"evaluation": str, "number": int, "score": float, "change": float, "scores": str}
+    _create(db, "evaluated_rows", rows, ("evaluation", "number"))
+    db.table("evaluated_rows").create_index(("evaluation", "score"), "evaluated_rows_by_score")
     db.execute("DELETE FROM journals WHERE run = ''")  # as in m005
 
 

@@ -26,6 +26,7 @@ MIGRATIONS = (
     "m005_benches",
     "m006_estimated_memory",
     "m007_votes_and_prompts",
+    "m008_evaluations_of_answers",
 )
 """Names of the migrations that this program knows, in order."""
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from engine.history import judged
+from engine.history import evaluated, judged
 from engine.history.row import RunRow, fold, scalar
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 RUN_TABLES = ("metrics", "evaluations", "samples", "checkpoints", "memory", "events")
-HOME_TABLES = ("notes", "tags", "benches", *judged.TABLES)
+HOME_TABLES = ("notes", "tags", "benches", *judged.TABLES, *evaluated.TABLES)
 """Filled from the home's own journal."""
 
 COLUMNS = tuple(field.name for field in fields(RunRow))
@@ -210,14 +210,8 @@ def words(event: Event) -> str:
 
 
 SENSELESS = (
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
+    *(KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError),
+    *(RecursionError, sqlite3.InterfaceError, sqlite3.ProgrammingError),
 )
 """What an event may raise that was written by hand, or by a program of another time."""
 
@@ -252,6 +246,8 @@ def _write_of_home(connection: sqlite3.Connection, event: Event) -> None:
         _write_bench(connection, event["document"])
     elif kind in judged.WRITERS:
         judged.WRITERS[kind](connection, event)
+    elif kind in evaluated.WRITERS:
+        evaluated.WRITERS[kind](connection, event)
 
 
 def _write_bench(connection: sqlite3.Connection, document: Event) -> None:

@@ -1,6 +1,6 @@
-"""The test loss of a run's base and tuned model, outside of training: an errand.
+"""The loss of a run's base and tuned model on a split, outside of training: an errand.
 
-``python -m engine.train.measure --answers FD RUN_DIR``
+``python -m engine.train.measure --answers FD RUN_DIR [SPLIT]``
 """
 
 import sys
@@ -22,8 +22,8 @@ __all__ = ["measure"]
 
 
 def measure(arguments: list[str], answers: Answers) -> dict[str, Any]:
-    """Token-weighted loss on the run's test split: ``before``, ``after``, ``rows``, ``tokens``."""
-    folder = RunFolder(Path(arguments[0]))
+    """Token-weighted loss on a split (test): ``before``, ``after``, ``rows``, ``tokens``."""
+    folder, split = RunFolder(Path(arguments[0])), "".join(arguments[1:]) or "test"
     home = Home(folder.path.parent.parent)
     recipe = folder.read_recipe()
     set_environment(home, recipe.model.model_name_or_path)
@@ -48,12 +48,12 @@ def measure(arguments: list[str], answers: Answers) -> dict[str, Any]:
     for which, column in (("before", base_column(tuned)), ("after", tuned)):
         voice = models.voice(column)
         encoded = encode_split(
-            *(home, dataset, "test", voice.formatter),
+            *(home, dataset, split, voice.formatter),
             rows=recipe.evaluate.test_rows,
             completion_only_loss=recipe.train.completion_only_loss,
             longest_first=True,
         )
-        answers.status(f"test loss of {column.label}")
+        answers.status(f"{split} loss of {column.label}")
         with voice.base.only(voice.adapter) as model:
             device, size = voice.base.device, recipe.train.per_device_eval_batch_size
             batches = _batches(encoded.dataset, size, voice.formatter.pad_id, device)

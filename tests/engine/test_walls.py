@@ -44,6 +44,7 @@ def engine_modules() -> list[str]:
             "history",
             "system",
             "commands",
+            "evaluate",
             "preflight",
         )
         for path in sorted((ROOT / "engine" / room).glob("*.py"))

@@ -1,0 +1,1 @@
+"""How good answers are: metrics of predictions beside references, intervals, tests. No torch."""
