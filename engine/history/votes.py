@@ -292,7 +292,8 @@ def _rate(
 
 
 def _is_run(column: str, runs: set[str]) -> bool:
-    return column in runs or column.rpartition("@")[0] in runs
+    run, _, which = column.rpartition("@")
+    return column in runs or (run in runs and which != "base")
 
 
 def wilson(wins: int, decided: int) -> tuple[float | None, float | None]:
