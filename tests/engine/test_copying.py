@@ -24,6 +24,7 @@ from engine.generate.stretches import words
 from engine.home import Home, open_home
 from engine.recipe import load_recipe
 
+ROOT = Path(__file__).parents[2]
 VOCABULARY = [
     "the",
     "a",
@@ -309,5 +310,5 @@ def test_the_longest_unused_goes_first(
 
 def test_looking_up_needs_no_torch() -> None:
     code = "import sys, engine.generate.copying, engine.generate.repeating; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {"torch", "transformers", "pyarrow"}.isdisjoint(done.stdout.split())
+    loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT).decode().split()
+    assert {"torch", "transformers", "pyarrow"}.isdisjoint(loaded)

@@ -1,7 +1,8 @@
 """Prompts that were asked and saved sets: each once, found by words, rebuilt from the journal."""
 
 import json
-import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from engine.history.prompts import (
 from engine.history.store import Store, open_store
 from engine.home import Home, open_home
 
+ROOT = Path(__file__).parents[2]
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Grüße?"}]
 
 
@@ -147,19 +149,21 @@ def test_odd_events_are_passed_over(home: Home) -> None:
     assert prompt_set(store, "kettles") == [{"prompt": "p", "reference": None}]
 
 
-def _save(path: str, name: str) -> None:
-    home = Home(Path(path))
-    for _ in range(10):
-        save_prompt_set(home, "shared", [{"prompt": f"{name} {n}"} for n in range(20)])
+WRITER = """
+import sys
+from pathlib import Path
+from engine.history.prompts import save_prompt_set
+from engine.home import Home
+
+home, name = Home(Path(sys.argv[1])), sys.argv[2]
+for _ in range(10):
+    save_prompt_set(home, "shared", [{"prompt": f"{name} {n}"} for n in range(20)])
+"""
 
 
 def test_two_writers_at_once_leave_one_whole_set(home: Home) -> None:
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_save, args=(str(home.path), n)) for n in ("one", "two")]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-        assert writer.exitcode == 0
+    command = [sys.executable, "-c", WRITER, str(home.path)]
+    writers = [subprocess.Popen([*command, name], cwd=ROOT) for name in ("one", "two")]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
     texts = [row["prompt"] for row in prompt_set(read(home), "shared")]
     assert texts in ([f"one {n}" for n in range(20)], [f"two {n}" for n in range(20)])
