@@ -72,24 +72,30 @@ class Answer:
         if not self.done:
             self.error, self.stop_reason, self.done = in_words(error), "error", True
 
-    def foot(self, *, blind: bool = False) -> str:
-        """One line: length, speed, how it ended. ``blind``: nothing that gives it away."""
+    def foot(self, width: int = 80, *, blind: bool = False) -> str:
+        """One line: length, speed, how it ended; in a narrow pane less of it.
+
+        ``blind``: nothing that gives it away.
+        """
         if not self.done:
-            return f"writing, {len(self.text):,} characters" if self.text else self.words
+            return "writing" if self.text else self.words
         if not self.stop_reason:
             return self.words
-        told = [f"{self.tokens} token{'s' * (self.tokens != 1)}"]
+        told = {"tokens": f"{self.tokens} token{'s' * (self.tokens != 1)}"}
         if not blind:
             if self.tokens and self.seconds > 0:
-                told.append(f"{self.tokens / self.seconds:.0f}/s")
+                told["speed"] = f"{self.tokens / self.seconds:.0f}/s"
             if self.first_seconds is not None:
-                told.append(f"first {self.first_seconds:.1f} s")
-        told.append(STOPS.get(self.stop_reason, clip(self.stop_reason, 40)))
+                told["first"] = f"first {self.first_seconds:.1f} s"
+        told["end"] = STOPS.get(self.stop_reason, clip(self.stop_reason, 40))
         if self.repeats:
-            told.append(f"! {self.repeats}")
+            told["repeats"] = f"! {self.repeats}"
         if self.copied:
-            told.append(f"{self._copied_share:.0%} copied")
-        return " · ".join(told)
+            told["copied"] = f"{self._copied_share:.0%} copied"
+        for least in ("first", "speed", "tokens"):
+            if len(" · ".join(told.values())) > width:
+                told.pop(least, None)
+        return " · ".join(told.values())
 
     @property
     def _copied_share(self) -> float:

@@ -812,3 +812,40 @@ async def test_the_first_word_waits_for_no_frame(
         session.write(TUNED, " second")
         await until(pilot, lambda: screen.lineup.seats[1].answer.text == "First second")
         assert "second" not in shown(pilot.app, "tuned"), "what follows has its frames"
+
+
+async def test_a_long_answer_is_followed_until_somebody_moves(
+    session: FakeSession, finished: Any, frozen_app: Any
+) -> None:
+    def rows(app: Any) -> list[str]:
+        view = pane(app, "base")
+        return [view.render_line(y).text.strip() for y in range(view.size.height)]
+
+    app = frozen_app(finished, mode="play")
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await ready(pilot)
+        session.ready.set()
+        await pilot.press("n")
+        await until(pilot, lambda: session.prompts)
+        for number in range(60):
+            session.write(BASE, f"line {number}\n")
+            await until(pilot, lambda: session.chunks.empty())
+            screen.panes.paint()
+            assert f"line {number}" in rows(app), "the newest line is in sight"
+        view = pane(app, "base")
+        assert rows(app)[-1] == "", "by half a pane at once: there is room for more"
+        await pilot.press("g")
+        session.write(BASE, "and one more\n")
+        await until(pilot, lambda: session.chunks.empty())
+        screen.panes.paint()
+        assert rows(app)[0].startswith("line 0"), "who looks is left alone"
+        await pilot.press("G")
+        session.write(BASE, "the last\n")
+        await until(pilot, lambda: session.chunks.empty())
+        screen.panes.paint()
+        assert any("the last" in row for row in rows(app))
+        session.end(BASE)
+        session.end(TUNED)
+        session.over()
+        await until(pilot, lambda: "ended" in foot(app, "base"))
+        assert view.top == len(view.text_lines) - view.size.height, "filled up at the end"

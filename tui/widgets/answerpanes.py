@@ -84,7 +84,11 @@ class AnswerPanes(Horizontal):
                 continue
             pane, answer = self._panes[number], seat.answer
             title = SIDES[number] if hidden else self._called(seat)
-            self._head(number, clip(title, 60), clip(answer.foot(blind=hidden), 80))
+            self._head(
+                number,
+                clip(title, 60),
+                clip(answer.foot(pane.outer_size.width - 6, blind=hidden), 80),
+            )
             marks = "" if hidden else self.marks
             pane.show(answer.runs(marks, first), follow=not answer.done)
         self._dirty.clear()

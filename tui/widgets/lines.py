@@ -178,6 +178,8 @@ class LinesView(Widget, can_focus=True):
         self._made_for = -1
         self._characters = 0
         self._to_end = False
+        self._away = False
+        """Somebody moved while the end was followed: it is no longer, until they go there."""
         self._wrapping = False
         self._look = PLAIN
         self.top = 0
@@ -189,7 +191,10 @@ class LinesView(Widget, can_focus=True):
         return [line.text for line in self._lines]
 
     def show(self, runs: Iterable[Run] | str, *, follow: bool = False) -> None:
-        """Show runs, or one outside text as it is. ``follow``: keep the end in sight."""
+        """Show runs, or one outside text as it is.
+
+        ``follow``: keep the end in sight, until somebody moves away from it.
+        """
         pieces = [(steady(runs[:SHOWN_CHARACTERS]), PLAIN)] if isinstance(runs, str) else list(runs)
         if isinstance(runs, str) and len(runs) > SHOWN_CHARACTERS:
             left = len(runs) - SHOWN_CHARACTERS
@@ -204,7 +209,9 @@ class LinesView(Widget, can_focus=True):
 
         ``size``: characters that it lays out; where they are many it is called in a thread.
         """
-        self._layout_for, self._characters, self._to_end = layout, size, follow
+        self._away = self._away and follow
+        self._layout_for, self._characters = layout, size
+        self._to_end = follow and not self._away
         self._made_for = -1
         if size > AT_ONCE and not follow:
             self._put([])  # rather nothing than the text before this one
@@ -219,7 +226,8 @@ class LinesView(Widget, can_focus=True):
             elif not self._wrapping:
                 self._wrapping = True
                 self.run_worker(self._wrap_aside, group="wrap")
-        self.top = min(self.top, self._last_top)
+        if not self._to_end:
+            self.top = min(self.top, self._last_top)
 
     async def _wrap_aside(self) -> None:
         """One layout at a time; of those wanted meanwhile only the last one is made."""
@@ -234,18 +242,22 @@ class LinesView(Widget, can_focus=True):
             self._wrapping = False
 
     def _put(self, lines: list[Line]) -> None:
-        before, top = self._lines, self.top
+        before, top, height = self._lines, self.top, self.size.height
         self._lines = lines
-        self.top = min(self.top, self._last_top)
-        if self._to_end and lines:
-            self.top = self._last_top
-        height = self.size.height
-        if self.top != top or max(len(before), len(lines)) > height:
+        if not self._to_end:
+            self.top = min(self.top, self._last_top)
+        elif len(lines) - self.top > height:
+            # By half a pane at once: a line at a time, four streams of text were 250 kB a second.
+            self.top = max(0, len(lines) - height + height // 2)
+        else:
+            self.top = min(self.top, max(0, len(lines) - 1))
+        if self.top != top or (max(len(before), len(lines)) > height and not self._to_end):
             self.refresh()
             return
-        # Of a text that grows, and has room, one line is another one: 4 kB less a frame.
-        for y in range(max(len(before), len(lines))):
-            if before[y : y + 1] != lines[y : y + 1]:
+        # Of a text that grows, and has room, one line is another one.
+        for y in range(height):
+            at = top + y
+            if before[at : at + 1] != lines[at : at + 1]:
                 self.refresh(Region(0, y, self.size.width, 1))
 
     def on_resize(self, event: events.Resize) -> None:
@@ -259,6 +271,9 @@ class LinesView(Widget, can_focus=True):
 
     def go(self, top: int) -> None:
         """Put line ``top`` (counted from 0) first, as far as there is text for it."""
+        if self._to_end:
+            self._to_end, self._away = False, True
+            self.refresh()  # the scroll bar
         top = max(0, min(top, self._last_top))
         if top != self.top:
             self.top = top
@@ -281,6 +296,7 @@ class LinesView(Widget, can_focus=True):
 
     def action_last(self) -> None:
         self.go(self._last_top)
+        self._away = False
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         self.go(self.top + 3)
@@ -300,7 +316,8 @@ class LinesView(Widget, can_focus=True):
         width, height = self.size
         base = self._look
         index = self.top + y
-        bar = scroll_bar(y, self.top, height, len(self._lines))
+        # None while the end is followed: it would move with every line.
+        bar = scroll_bar(y, self.top, height, 0 if self._to_end else len(self._lines))
         if index >= len(self._lines):
             return Strip([Segment(" " * (width - 1)), bar]).apply_style(base)
         strip = Strip(self._lines[index]).crop_extend(0, width - 1, None)
