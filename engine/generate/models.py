@@ -15,7 +15,7 @@ from engine.data.tokens import Formatter
 from engine.errors import UserError
 from engine.generate.adapters import stranger
 from engine.generate.batching import free_memory
-from engine.generate.columns import Column
+from engine.generate.columns import Column, loaded_recipe
 from engine.generate.mixing import BASE
 from engine.generate.room import ask_leave, bytes_needed, check_room
 from engine.generate.stepper import Stepper
@@ -137,7 +137,7 @@ class Models:
         Where memory is short, bases that are not among the ``used`` ones go first.
         ``allow_beside_training``: also when that raises :class:`engine.errors.NeedsConsent`.
         """
-        recipe = _as_loaded(column)
+        recipe = loaded_recipe(column)
         check_model(recipe)
         device = choose_device(recipe)
         dtype = compute_dtype(recipe, device)
@@ -191,14 +191,3 @@ def give_back() -> None:
         torch.cuda.empty_cache()
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _as_loaded(column: Column) -> Recipe:
-    """The column's recipe with its own model: a fully tuned run answers from its own folder."""
-    recipe = column.recipe
-    if column.model_name_or_path == recipe.model.model_name_or_path:
-        return recipe
-    model = recipe.model.model_copy(
-        update={"model_name_or_path": column.model_name_or_path, "revision": ""}
-    )
-    return recipe.model_copy(update={"model": model})

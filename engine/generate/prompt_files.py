@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 from engine.errors import UsageError, UserError
+from engine.generate.wire import Messages
 from engine.home import Home
 
-__all__ = ["read_prompts"]
+__all__ = ["read_prompts", "with_system"]
 
 JSON_LINES = {".jsonl", ".ndjson"}
 SPLITS = ("train", "validation", "test")
@@ -36,6 +37,13 @@ def read_prompts(home: Home, name: str, column: str = "prompt") -> list[str]:
     if path.suffix.lower() in JSON_LINES:
         return [_of_line(name, number, line, column) for number, line in lines]
     return [line for _, line in lines]
+
+
+def with_system(prompt: str, system: str) -> str | Messages:
+    """The prompt after a system message; as it is where that is empty."""
+    if not system:
+        return prompt
+    return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
 
 
 def _of_line(name: str, number: int, line: str, column: str) -> str:
