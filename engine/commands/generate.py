@@ -10,6 +10,7 @@ from engine.home import Home, open_home
 from engine.recipe import GenerateSection
 
 if TYPE_CHECKING:
+    from engine.generate.answer_file import AnswerFile
     from engine.generate.columns import Column
 
 __all__ = ["generate"]
@@ -20,7 +21,8 @@ MOST_FAILURES_SAID = 10
 def generate(args: argparse.Namespace, out: Output) -> int:
     """Answer every prompt with every run or model, side by side, or into a file."""
     from engine.generate.answer_all import generate_all
-    from engine.generate.columns import base_column, column_for, with_system
+    from engine.generate.answer_file import AnswerFile
+    from engine.generate.columns import base_column, column_for
     from engine.generate.prompt_files import read_prompts
     from engine.generate.wire import IDLE_SECONDS
 
@@ -41,19 +43,21 @@ def generate(args: argparse.Namespace, out: Output) -> int:
     if args.base:
         columns.insert(0, base_column(columns[0]))
     recipe = columns[0].recipe.with_settings(args.settings)
-    if args.system is not None:
-        columns = [with_system(column, args.system) for column in columns]
+    system = args.system or ""
     stay = IDLE_SECONDS if args.stay else 0.0
     document: dict[str, Any] = {
         "columns": [{"id": c.id, "label": c.label, "adapter": c.adapter} for c in columns],
         "sampling": recipe.generate.model_dump(),
     }
     if args.out is not None:
-        path = Path(args.out)
-        document |= _into_file(home, columns, prompts, recipe.generate, path, stay, out)
+        file = AnswerFile(Path(args.out), prompts, columns, recipe.generate, system)
+        document |= _into_file(home, file, columns, recipe.generate, stay, out)
     else:
         answers = generate_all(
-            home, columns, prompts, recipe.generate, on_status=out.progress, stay=stay
+            *(home, columns, prompts, recipe.generate),
+            on_status=out.progress,
+            system=system,
+            stay=stay,
         )
         document["answers"] = answers
         out.progress_done()
@@ -82,19 +86,18 @@ def _status(failed: list[dict[str, Any]], out: Output) -> int:
 
 def _into_file(
     home: Home,
+    file: "AnswerFile",
     columns: list["Column"],
-    prompts: list[str],
     sampling: GenerateSection,
-    path: Path,
     stay: float,
     out: Output,
 ) -> dict[str, Any]:
-    """Answers as JSON Lines in ``path``; those that are there already are kept."""
-    from engine.generate.answer_file import AnswerFile
+    """Answers as JSON Lines in a file; those that are there already are kept."""
     from engine.generate.answer_prompts import answer_into
 
-    with AnswerFile(path, prompts, columns, sampling) as file:
-        held, total = len(file.done), len(prompts) * len(columns)
+    path = file.path
+    with file:
+        held, total = len(file.done), len(file.prompts) * len(columns)
         if 0 < held < total:
             out.note(f"{path} has {held:,} of {total:,} answers: going on")
         try:

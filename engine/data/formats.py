@@ -14,7 +14,7 @@ from engine.data.tokenizer_files import TokenizerFiles
 from engine.errors import UserError
 from engine.recipe import FormatSection
 
-__all__ = ["ALPACA", "Format"]
+__all__ = ["ALPACA", "ALPACA_BARE", "Format"]
 
 _CONTENT = "\ue000\ue001"
 """Private-use characters that stand for an answer while the template is looked at."""
@@ -28,7 +28,7 @@ _ALPACA_NO_INPUT = (
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
-_ALPACA_BARE = "### Input:\n{prompt}\n\n### Response:\n"
+ALPACA_BARE = "### Input:\n{prompt}\n\n### Response:\n"
 
 
 class Format:
@@ -186,7 +186,7 @@ class Format:
     def _before(self, row: Row) -> str:
         if self._template == "alpaca":
             if not row.instruction:
-                before = _ALPACA_BARE
+                before = ALPACA_BARE
             else:
                 before = ALPACA if row.prompt else _ALPACA_NO_INPUT
             before = before.replace("{instruction}", row.instruction, 1)

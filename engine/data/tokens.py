@@ -201,6 +201,18 @@ class Formatter:
         parts = self._encoder.encode(self._prompt(prompt), False)
         return [*self._bos("pair"), *chain.from_iterable(part.ids for part in parts)]
 
+    def prompt_tokens(self, prompt: str | Messages) -> list[tuple[int, str]]:
+        """The same with the text that each stands for; its own name where it stands for none."""
+        texts = self._prompt(prompt)
+        found = [(number, self.token(number)) for number in self._bos("pair")]
+        for text, part in zip(texts, self._encoder.encode(texts, True), strict=True):
+            pieces = (text.text[start:end] for start, end in part.offsets)
+            found += [
+                (number, piece or self.token(number))
+                for number, piece in zip(part.ids, pieces, strict=True)
+            ]
+        return found
+
     def example(self, prompt: str, completion: str) -> Example:
         """One pair as it is trained."""
         return next(self.examples([(prompt, completion)]))

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.generate.columns import Column
+from engine.generate.prompt_files import with_system
 from engine.generate.session import Session
-from engine.generate.wire import Chunk
+from engine.generate.wire import Chunk, Messages
 from engine.home import Home
 from engine.recipe import GenerateSection
 
@@ -21,30 +22,22 @@ def generate_all(
     *,
     on_status: Callable[[str], None] | None = None,
     on_chunk: Callable[[Chunk], None] | None = None,
+    system: str = "",
     stay: float = 0.0,
 ) -> list[dict[str, Any]]:
     """Blocking; ``on_chunk`` is told what comes as it comes.
 
-    ``sampling``: settings of ``[generate]``; missing ones are the first column's. Returns one dict
-    for each prompt and column, in that order: prompt, column, label, text, stop_reason, tokens,
-    seconds; and error, in words, where a column could not answer a prompt. ``stay``: seconds that
-    the worker stays warm afterwards. Raises :class:`UserError` when a model cannot be loaded.
+    ``sampling``: settings of ``[generate]``; missing ones are the first column's. ``system``: a
+    message before every prompt. ``stay``: seconds that the worker stays warm afterwards.
+
+    Returns one dict for each prompt and column, in that order: prompt, column, label, text,
+    stop_reason, tokens, seconds; and error, in words, where a column could not answer a prompt.
+    Raises :class:`UserError` when a model cannot be loaded.
     """
     if not isinstance(sampling, GenerateSection):
         given = columns[0].recipe.generate.model_dump() | (sampling or {})
         sampling = GenerateSection.model_validate(given)
-    return asyncio.run(_all(home, columns, prompts, sampling, on_status, on_chunk, stay))
-
-
-async def _all(
-    home: Home,
-    columns: Sequence[Column],
-    prompts: Sequence[str],
-    sampling: GenerateSection,
-    on_status: Callable[[str], None] | None,
-    on_chunk: Callable[[Chunk], None] | None,
-    stay: float,
-) -> list[dict[str, Any]]:
+    asked = [with_system(prompt, system) for prompt in prompts]
     answers: dict[tuple[int, str], dict[str, Any]] = {
         (index, column.id): {
             "prompt": prompt,
@@ -58,7 +51,20 @@ async def _all(
         for index, prompt in enumerate(prompts)
         for column in columns
     }
+    asyncio.run(_all(home, columns, asked, sampling, answers, on_status, on_chunk, stay))
+    return list(answers.values())
 
+
+async def _all(
+    home: Home,
+    columns: Sequence[Column],
+    prompts: Sequence[str | Messages],
+    sampling: GenerateSection,
+    answers: dict[tuple[int, str], dict[str, Any]],
+    on_status: Callable[[str], None] | None,
+    on_chunk: Callable[[Chunk], None] | None,
+    stay: float,
+) -> None:
     def say(column: str | None, words: str) -> None:
         if on_status is not None and words:
             on_status(words)
@@ -80,4 +86,3 @@ async def _all(
                 answer["stop_reason"] = chunk.stop_reason
                 answer["tokens"] = chunk.tokens
                 answer["seconds"] = chunk.seconds
-    return list(answers.values())

@@ -31,6 +31,8 @@ LATER = {"min_p", "stop_strings"}
 class AnswerFile:
     """Answers of ``prompts`` by ``columns`` in ``path``; to be entered with ``with``.
 
+    ``system``: the system message before every prompt.
+
     Entering reads what is there and cuts off a torn last line. Raises :class:`UserError` for a file
     that holds anything else, or that another process is writing.
     """
@@ -41,10 +43,11 @@ class AnswerFile:
         prompts: Sequence[str],
         columns: Sequence[Column],
         sampling: GenerateSection,
+        system: str = "",
     ) -> None:
-        self.path, self.prompts = path, prompts
+        self.path, self.prompts, self.system = path, prompts, system
         self.columns = {column.id: column for column in columns}
-        self.digests = {column.id: _digest(column, sampling) for column in columns}
+        self.digests = {column.id: _digest(column, sampling, system) for column in columns}
         self.done: set[tuple[int, str]] = set()
         """(the prompt's number from 0, the column's id) of what is answered."""
         self.failed: dict[tuple[int, str], str] = {}
@@ -193,7 +196,7 @@ def _written(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _digest(column: Column, sampling: GenerateSection) -> str:
+def _digest(column: Column, sampling: GenerateSection, system: str) -> str:
     """A short name for everything that an answer depends on, but the prompt."""
     said: dict[str, Any] = {"sampling": _said(sampling)}
     if column.endpoint is not None:
@@ -205,6 +208,8 @@ def _digest(column: Column, sampling: GenerateSection) -> str:
             "format": recipe.format.model_dump(),
             "weights": [_stamps(column.model_name_or_path), _stamps(column.adapter)],
         }
+    if system:
+        said["system"] = system
     text = json.dumps(said, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -9,6 +9,7 @@ from typing import Any
 from engine.generate.answer_file import AnswerFile
 from engine.generate.client import GenerationClient
 from engine.generate.columns import Column
+from engine.generate.prompt_files import with_system
 from engine.generate.wire import Chunk
 from engine.home import Home
 from engine.recipe import GenerateSection
@@ -129,7 +130,7 @@ async def _answer(
                 client.stay(stay)
             wanted = {column.id: missing[column.id] for column in local}
             for names, indices in _requests(file.prompts, wanted):
-                prompts = [file.prompts[index] for index in indices]
+                prompts = [with_system(file.prompts[index], file.system) for index in indices]
                 async for chunk in client.generate(
                     prompts, sampling, names, indices=indices, stream=False, partial=True
                 ):
@@ -172,7 +173,8 @@ async def _ask_server(
         nonlocal failures
         for index in waiting:
             text = ""
-            async for chunk in server.ask(file.prompts[index], sampling, index=index):
+            prompt = with_system(file.prompts[index], file.system)
+            async for chunk in server.ask(prompt, sampling, index=index):
                 text += chunk.text_delta
                 if chunk.done:
                     took(replace(chunk, text_delta=text))

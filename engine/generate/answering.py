@@ -1,15 +1,17 @@
 """Answers prompts with loaded voices: columns that share a base are one batch."""
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Thread
 from typing import Any
 
 from engine.data.tokens import Messages
 from engine.errors import UserError
 from engine.generate.answer_text import AnswerText, Piece
-from engine.generate.batching import Asked, answer_in_slots, most_room
+from engine.generate.batching import Asked, OnToken, answer_in_slots, most_room
 from engine.generate.fit import take_slots
 from engine.generate.mixing import can_mask, can_mix
 from engine.generate.models import Base, Voice
@@ -66,10 +68,41 @@ def answer(
                 end = {"stop_reason": "error", "error": str(error), "tokens": 0, "seconds": 0.0}
                 emit(row, "", end, None)
     texts = _Texts(asked, emit, stream)
-    for base in {id(row.voice.base): row.voice.base for row in asked.values()}.values():
-        mine = [one for one, row in asked.items() if row.voice.base is base]
-        for answer_them, group in _ways(base, mine):
-            answer_them(base, group, texts.on_token, cancelled)
+    bases = {id(row.voice.base): row.voice.base for row in asked.values()}.values()
+    shares = [(b, [one for one, row in asked.items() if row.voice.base is b]) for b in bases]
+    with _aside([s for s in shares if s[0].aside], texts.on_token, cancelled):
+        for base, mine in shares:
+            if not base.aside:
+                for answer_them, group in _ways(base, mine):
+                    answer_them(base, group, texts.on_token, cancelled)
+
+
+@contextlib.contextmanager
+def _aside(
+    shares: Sequence[tuple[Any, list[Asked]]], on_token: OnToken, cancelled: Cancelled
+) -> Iterator[None]:
+    """Meanwhile these are answered, a thread each; what goes wrong there is raised at the end."""
+    failures: list[Exception] = []
+
+    def work(base: Any, mine: list[Asked]) -> None:
+        try:
+            base.answer(mine, on_token, cancelled)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [Thread(target=work, args=share) for share in shares]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    except BaseException:
+        cancelled.requested = True
+        raise
+    finally:
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]
 
 
 def warm_up(voices: Sequence[Voice]) -> None:

@@ -4,7 +4,7 @@ No torch.
 """
 
 import importlib.util
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ __all__ = [
     "base_column",
     "checkpoint_column",
     "column_for",
+    "loaded_recipe",
     "run_column",
-    "with_system",
 ]
 
 BASE_ID = "base"
@@ -46,6 +46,11 @@ class Column:
     """How the model is loaded, how prompts are formatted, how answers are sampled by default."""
     endpoint: Endpoint | None = None
     """The server that answers; None: a model of ours does."""
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether llama.cpp answers, from a file of its own kind."""
+        return self.endpoint is None and self.model_name_or_path.lower().endswith(".gguf")
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -179,10 +184,15 @@ def base_column(column: Column) -> Column:
     return Column(BASE_ID, base, base, None, column.recipe)
 
 
-def with_system(column: Column, system: str) -> Column:
-    """The same column with another system message before every prompt."""
-    told = column.recipe.format.model_copy(update={"system": system})
-    return replace(column, recipe=column.recipe.model_copy(update={"format": told}))
+def loaded_recipe(column: Column) -> Recipe:
+    """The column's recipe with its own model: a fully tuned run answers from its own folder."""
+    recipe = column.recipe
+    if column.model_name_or_path == recipe.model.model_name_or_path:
+        return recipe
+    model = recipe.model.model_copy(
+        update={"model_name_or_path": column.model_name_or_path, "revision": ""}
+    )
+    return recipe.model_copy(update={"model": model})
 
 
 def _bare_recipe(name: str, template: str) -> Recipe:

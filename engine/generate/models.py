@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -15,14 +15,13 @@ from engine.data.tokens import Formatter
 from engine.errors import UserError
 from engine.generate.adapters import stranger
 from engine.generate.batching import free_memory
-from engine.generate.columns import Column
+from engine.generate.columns import Column, loaded_recipe
 from engine.generate.mixing import BASE
 from engine.generate.room import ask_leave, bytes_needed, check_room
 from engine.generate.stepper import Stepper
 from engine.generate.weights import hold_whole
 from engine.home import Home
 from engine.jobs.check import check_model
-from engine.recipe import Recipe
 from engine.train.backend import choose_device
 from engine.train.transformers_backend import compute_dtype, load_base
 
@@ -45,6 +44,8 @@ class Base:
     """Why it cannot answer from slots; "" when it can, None before it is tried."""
     steppers: list[Stepper] = field(default_factory=list)
     """The slots of the last few prompts, for the next ones."""
+    aside: ClassVar[bool] = False
+    """Another library answers, in a thread of its own."""
     borrowed: bool = False
     """Its weights are trained between answers: nothing of an answer may stay."""
 
@@ -111,9 +112,11 @@ class Voice:
     """A column, loaded: which copy of which base, which adapter on it, how prompts are written."""
 
     column: Column
-    base: Base
+    base: Any
+    """:class:`Base`, or :class:`engine.generate.gguf.GgufBase`."""
     adapter: str
-    formatter: Formatter
+    formatter: Any
+    """:class:`engine.data.tokens.Formatter`, or the file's own."""
 
 
 class Models:
@@ -123,13 +126,14 @@ class Models:
         self.tell = tell
         self.home = home
         """Whose training runs must not be put at risk; None: nobody's."""
-        self.bases: dict[tuple[Any, ...], Base] = {}
+        self.bases: dict[tuple[Any, ...], Any] = {}
+        """:class:`Base`, and :class:`engine.generate.gguf.GgufBase`."""
 
     def voice(
         self,
         column: Column,
         *,
-        used: Iterable[Base] = (),
+        used: Iterable[Any] = (),
         allow_beside_training: bool = False,
     ) -> Voice:
         """Load what the column needs. Raises :class:`UserError` where it cannot be loaded.
@@ -137,7 +141,9 @@ class Models:
         Where memory is short, bases that are not among the ``used`` ones go first.
         ``allow_beside_training``: also when that raises :class:`engine.errors.NeedsConsent`.
         """
-        recipe = _as_loaded(column)
+        if column.is_gguf:
+            return self._file_voice(column, used, allow_beside_training)
+        recipe = loaded_recipe(column)
         check_model(recipe)
         device = choose_device(recipe)
         dtype = compute_dtype(recipe, device)
@@ -152,7 +158,7 @@ class Models:
         if base is None:
             if self.home is not None and not allow_beside_training:
                 ask_leave(self.home, device)
-            self._make_room(column.model_name_or_path, recipe, device, dtype, used)
+            self._make_room(column.model_name_or_path, bytes_needed(recipe, dtype), device, used)
             self.tell(f"loading {column.model_name_or_path}")
             model, tokenizer = load_base(recipe, device, dtype)
             model.eval()
@@ -165,23 +171,45 @@ class Models:
         formatter = Formatter.of(recipe)
         return Voice(column, base, adapter, formatter)
 
-    def _make_room(
-        self, name: str, recipe: Recipe, device: str, dtype: str, used: Iterable[Base]
-    ) -> None:
-        needed = bytes_needed(recipe, dtype)
+    def _file_voice(self, column: Column, used: Iterable[Any], allow: bool) -> Voice:
+        from engine.generate.gguf import GgufBase, GgufFormatter, needed_bytes, uses_gpu
+
+        path = Path(column.model_name_or_path)
+        try:
+            key = ("gguf", str(path), path.stat().st_mtime_ns)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        if key not in self.bases:
+            device = "cuda:0" if uses_gpu() else "cpu"
+            if self.home is not None and not allow:
+                ask_leave(self.home, device)
+            self._make_room(path.name, needed_bytes(path), device, used)
+            self.tell(f"loading {path.name}")
+            self.bases[key] = GgufBase(path)
+        base = self.bases[key]
+        return Voice(column, base, BASE, GgufFormatter(base))
+
+    def _make_room(self, name: str, needed: int | None, device: str, used: Iterable[Any]) -> None:
         if needed is None:
             return
         if needed > free_memory(device):
             kept = {id(base) for base in used}
-            self.bases = {key: base for key, base in self.bases.items() if id(base) in kept}
-            give_back()
+            self._drop({key: base for key, base in self.bases.items() if id(base) not in kept})
         check_room(name, needed, free_memory(device), device)
 
     def free(self) -> bool:
         """Forget every model (false: there was none); who holds a voice must have let it go."""
-        had, self.bases = bool(self.bases), {}
-        give_back()
+        had = bool(self.bases)
+        self._drop(dict(self.bases))
         return had
+
+    def _drop(self, gone: dict[tuple[Any, ...], Any]) -> None:
+        for key in gone:
+            if (base := self.bases.pop(key)).aside:
+                base.close()
+        base = None
+        gone.clear()
+        give_back()
 
 
 def give_back() -> None:
@@ -191,14 +219,3 @@ def give_back() -> None:
         torch.cuda.empty_cache()
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _as_loaded(column: Column) -> Recipe:
-    """The column's recipe with its own model: a fully tuned run answers from its own folder."""
-    recipe = column.recipe
-    if column.model_name_or_path == recipe.model.model_name_or_path:
-        return recipe
-    model = recipe.model.model_copy(
-        update={"model_name_or_path": column.model_name_or_path, "revision": ""}
-    )
-    return recipe.model_copy(update={"model": model})

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UsageError, UserError
+from engine.generate.wire import Messages
 from engine.home import Home
 
-__all__ = ["read_prompt_rows", "read_prompts"]
+__all__ = ["read_prompt_rows", "read_prompts", "with_system"]
 
 JSON_LINES = {".jsonl", ".ndjson"}
 SPLITS = ("train", "validation", "test")
@@ -70,6 +71,13 @@ def read_prompt_rows(
     if reference_column is not None:
         raise UsageError(f"{label}: a text file has no column {reference_column!r}; use .jsonl")
     return [{"prompt": line, "reference": None} for _, line in lines]
+
+
+def with_system(prompt: str, system: str) -> str | Messages:
+    """The prompt after a system message; as it is where that is empty."""
+    if not system:
+        return prompt
+    return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
 
 
 def _of_set(home: Home, name: str) -> list[PromptRow]:

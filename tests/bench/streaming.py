@@ -19,7 +19,8 @@ from pathlib import Path
 from engine.home import open_home
 from tests.bench.load import Meter, quantile
 
-WORDS = ["this", "sturdy", "oak", "bench", "seats", "two", "people", "and", "is", "oiled", "by", "hand", "so", "it", "lasts", "for", "years", "in", "any", "garden", "or", "hall", "the", "colour", "is", "natural", "it", "comes", "in", "a", "flat", "box", "with", "screws", "and", "a", "short", "guide"]
+WORDS = "this sturdy oak bench seats two people and is oiled by hand so it lasts for years in any "
+WORDS += "garden or hall the colour is natural it comes in a flat box with screws and a short guide"
 FRAME = b"\x1b[?2026l"
 """The end of a frame, as it is drawn on a terminal that draws whole frames at once."""
 
@@ -47,11 +48,11 @@ def serve(rate: float) -> int:
              if line.startswith(b"content-length")), 0)  # fmt: skip
         await reader.readexactly(length)
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
-        chance = random.Random(0)
+        chance, words = random.Random(0), WORDS.split()
         due = time.monotonic()
         try:
             while True:
-                said = {"choices": [{"index": 0, "delta": {"content": f"{chance.choice(WORDS)} "}}]}
+                said = {"choices": [{"index": 0, "delta": {"content": f"{chance.choice(words)} "}}]}
                 writer.write(f"data: {json.dumps(said)}\n\n".encode())
                 await writer.drain()
                 due += 1 / rate

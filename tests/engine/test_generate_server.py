@@ -224,7 +224,9 @@ def test_columns_by_name(
 def test_the_client_imports_no_torch() -> None:
     code = (
         "import sys, engine.generate.client, engine.commands.generate, engine.commands.export\n"
+        "import engine.generate.session, engine.generate.answer_all, engine.generate.formatted\n"
         "heavy = {'torch', 'transformers', 'datasets', 'trl', 'peft', 'pyarrow', 'tokenizers'}\n"
+        "heavy |= {'httpx', 'llama_cpp'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
