@@ -47,7 +47,7 @@ def evaluate_run(args: argparse.Namespace, out: Output) -> int:
         document |= loss or evaluation["loss"] or {}
         if found := loss or evaluation["loss"]:
             _tell_loss(found, args.on, out)
-        _tell_answers(evaluation, samples, out)
+        _tell_answers(evaluation, rows.references, samples, out)
         own = ("id", "on", "of_rows", "base", "columns", "metrics", "differences", "definitions")
         document |= {("evaluation" if key == "id" else key): evaluation[key] for key in own}
         document |= {"answered_rows": evaluation["rows"], "sampling": evaluation["sampling"]}
@@ -171,7 +171,12 @@ def _tell_loss(loss: dict[str, Any], split: str, out: Output) -> None:
         out.line(f"  {label:<6} {value:.4f}  perplexity {perplexity:,.2f}{fall}")
 
 
-def _tell_answers(evaluation: dict[str, Any], samples: list[dict[str, Any]], out: Output) -> None:
+def _tell_answers(
+    evaluation: dict[str, Any],
+    references: list[str],
+    samples: list[dict[str, Any]],
+    out: Output,
+) -> None:
     from engine.commands.metrics_table import table
     from engine.evaluate.metrics import footnotes
 
@@ -192,7 +197,8 @@ def _tell_answers(evaluation: dict[str, Any], samples: list[dict[str, Any]], out
     if samples:
         _tell_samples(samples, out)
         return
-    for line in footnotes():
+    compared = bool(evaluation["differences"])
+    for line in footnotes(references, compared=compared):
         out.line(line)
 
 
