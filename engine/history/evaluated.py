@@ -81,10 +81,10 @@ def _write_evaluated(connection: sqlite3.Connection, event: Event) -> None:
 
 
 def _write_rows(connection: sqlite3.Connection, event: Event) -> None:
-    rows = [
-        (event["evaluation"], number, float(scores[-1][0]), json.dumps(scores))
-        for number, scores in enumerate(event["scores"], event["first"])
-    ]
+    rows = []
+    for number, scores in enumerate(event["scores"], event["first"]):
+        *_, (score, *_) = scores  # the first of the last column's
+        rows.append((event["evaluation"], number, float(score), json.dumps(scores)))
     connection.executemany(
         "INSERT OR REPLACE INTO evaluated_rows (evaluation, number, score, scores) "
         "VALUES (?, ?, ?, ?)",
@@ -118,8 +118,8 @@ def samples_of(
 
     Each: ``row`` (from 0), ``prompt``, ``reference``, ``change`` (None without a base), and
     ``answers``: of each column ``id``, ``label``, ``text``, ``stop_reason`` and ``scores`` by name
-    (chrF of the row 0..100, the others as in the table). Raises :class:`UserError` when texts are
-    gone or changed since.
+    (chrF of the row 0..100, the others as in the table). Reads whole files: 0.2 s with 30,000 rows,
+    nothing for an event loop. Raises :class:`UserError` when texts are gone or changed since.
     """
     document = find_evaluation(store, evaluation)
     if document is None:

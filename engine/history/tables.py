@@ -211,7 +211,7 @@ def words(event: Event) -> str:
 
 
 SENSELESS = (
-    *(KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError),
+    *(KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError),
     *(sqlite3.InterfaceError, sqlite3.ProgrammingError),
 )
 """What an event may raise that was written by hand, or by a program of another time."""
