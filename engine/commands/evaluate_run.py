@@ -12,6 +12,7 @@ from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_all
 from engine.jobs.launch import find_run
 from engine.text import clip
+from engine.words import counted
 
 if TYPE_CHECKING:
     from engine.evaluate.metrics import RowMetric
@@ -48,7 +49,17 @@ def evaluate_run(args: argparse.Namespace, out: Output) -> int:
         if found := loss or evaluation["loss"]:
             _tell_loss(found, args.on, out)
         _tell_answers(evaluation, rows.references, samples, out)
-        own = ("id", "on", "of_rows", "base", "columns", "metrics", "differences", "definitions")
+        own = (
+            "id",
+            "on",
+            "failed",
+            "of_rows",
+            "base",
+            "columns",
+            "metrics",
+            "differences",
+            "definitions",
+        )
         document |= {("evaluation" if key == "id" else key): evaluation[key] for key in own}
         document |= {"answered_rows": evaluation["rows"], "sampling": evaluation["sampling"]}
         if args.samples:
@@ -187,6 +198,9 @@ def _tell_answers(
     labels |= {evaluation["base"]: "base"} if evaluation["base"] else {}
     for line in table(evaluation["metrics"], labels, evaluation["differences"]):
         out.line(line)
+    if failed := evaluation["failed"]["rows"]:
+        first = evaluation["failed"]["first"]
+        out.line(f"{counted(failed, 'row')} left out that not every column answered; {first}")
     most = evaluation["sampling"]["max_new_tokens"]
     for column in evaluation["columns"]:
         if cut := column["stop_reasons"].get("length"):
