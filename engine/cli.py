@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine import __version__
+from engine.cli_evaluate import evaluate_arguments
 from engine.cli_judging import prompts_parser, votes_parser
 from engine.errors import UserError
 
@@ -204,7 +205,7 @@ def build_parser() -> _Parser:
     )
 
     help = "how good a run's answers are, or the predictions of a file"
-    _evaluate_parser(verb("evaluate", "evaluate:evaluate", help, settings))
+    evaluate_arguments(verb("evaluate", "evaluate:evaluate", help, settings))
 
     sub = verb("export", "export:export", "take a run's result out of the home")
     sub.add_argument("ref", metavar="RUN")
@@ -298,47 +299,6 @@ def _runs_parser(verbs: "argparse._SubParsersAction[_Parser]", common: _Parser) 
     sub = action("rm", "runs:remove", "delete a run's folder, or a sweep's; asks first")
     sub.add_argument("ref", metavar="RUN|SWEEP")
     sub.add_argument("--yes", action="store_true", help="do not ask")
-
-
-def _evaluate_parser(sub: _Parser) -> None:
-    sub.add_argument("ref", nargs="?", metavar="RUN", help="id, name or unique beginning")
-    sub.add_argument(
-        "--on",
-        default="test",
-        metavar="ROWS",
-        help="test (default), validation, DATASET:SPLIT, or a file of prompts and references",
-    )
-    sub.add_argument(
-        "--rows", type=int, default=1000, metavar="N", help="rows at most (1,000); 0: all"
-    )
-    sub.add_argument("--no-base", action="store_true", help="not the base model beside it")
-    sub.add_argument("--no-answers", action="store_true", help="the loss only")
-    sub.add_argument(
-        "--with",
-        action="append",
-        default=[],
-        dest="with_refs",
-        metavar="RUN|MODEL",
-        help="another column; may be repeated",
-    )
-    sub.add_argument("--prompt-column", metavar="C", help="of a file; default: by the usual names")
-    sub.add_argument(
-        "--embedding-model",
-        metavar="FOLDER|ID",
-        help="also the similarity of meaning by this encoder",
-    )
-    sub.add_argument(
-        "--samples",
-        choices=["best", "worst", "changed", "gained", "lost", "rows"],
-        help="print answers too: those that score best or worst, or changed most from the base's",
-    )
-    sub.add_argument("--show", type=int, default=5, metavar="N", help="how many samples (5)")
-    pairs = sub.add_argument_group("a file of predictions and references instead of a run")
-    pairs.add_argument(
-        "--predictions", metavar="FILE", help="JSON, JSON Lines, CSV, TSV, Parquet, also packed"
-    )
-    pairs.add_argument("--prediction-column", metavar="C", help="default: by the usual names")
-    pairs.add_argument("--reference-column", metavar="C", help="default: by the usual names")
 
 
 def _bench_parser(sub: _Parser) -> None:

@@ -56,7 +56,7 @@ def _predictions(args: argparse.Namespace, out: Output) -> int:
     column = pairs.prediction_column
     for line in table({column: metrics}, {column: column}):
         out.line(line)
-    for line in footnotes():
+    for line in footnotes(pairs.references):
         out.line(line)
     out.document(
         {

@@ -12,6 +12,7 @@ from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_all
 from engine.jobs.launch import find_run
 from engine.text import clip
+from engine.words import counted
 
 if TYPE_CHECKING:
     from engine.evaluate.metrics import RowMetric
@@ -47,8 +48,18 @@ def evaluate_run(args: argparse.Namespace, out: Output) -> int:
         document |= loss or evaluation["loss"] or {}
         if found := loss or evaluation["loss"]:
             _tell_loss(found, args.on, out)
-        _tell_answers(evaluation, samples, out)
-        own = ("id", "on", "of_rows", "base", "columns", "metrics", "differences", "definitions")
+        _tell_answers(evaluation, rows.references, samples, out)
+        own = (
+            "id",
+            "on",
+            "failed",
+            "of_rows",
+            "base",
+            "columns",
+            "metrics",
+            "differences",
+            "definitions",
+        )
         document |= {("evaluation" if key == "id" else key): evaluation[key] for key in own}
         document |= {"answered_rows": evaluation["rows"], "sampling": evaluation["sampling"]}
         if args.samples:
@@ -171,7 +182,12 @@ def _tell_loss(loss: dict[str, Any], split: str, out: Output) -> None:
         out.line(f"  {label:<6} {value:.4f}  perplexity {perplexity:,.2f}{fall}")
 
 
-def _tell_answers(evaluation: dict[str, Any], samples: list[dict[str, Any]], out: Output) -> None:
+def _tell_answers(
+    evaluation: dict[str, Any],
+    references: list[str],
+    samples: list[dict[str, Any]],
+    out: Output,
+) -> None:
     from engine.commands.metrics_table import table
     from engine.evaluate.metrics import footnotes
 
@@ -182,6 +198,9 @@ def _tell_answers(evaluation: dict[str, Any], samples: list[dict[str, Any]], out
     labels |= {evaluation["base"]: "base"} if evaluation["base"] else {}
     for line in table(evaluation["metrics"], labels, evaluation["differences"]):
         out.line(line)
+    if failed := evaluation["failed"]["rows"]:
+        first = evaluation["failed"]["first"]
+        out.line(f"{counted(failed, 'row')} left out that not every column answered; {first}")
     most = evaluation["sampling"]["max_new_tokens"]
     for column in evaluation["columns"]:
         if cut := column["stop_reasons"].get("length"):
@@ -192,7 +211,8 @@ def _tell_answers(evaluation: dict[str, Any], samples: list[dict[str, Any]], out
     if samples:
         _tell_samples(samples, out)
         return
-    for line in footnotes():
+    compared = bool(evaluation["differences"])
+    for line in footnotes(references, compared=compared):
         out.line(line)
 
 

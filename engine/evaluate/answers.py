@@ -30,6 +30,8 @@ class Answers:
     column: Column
     path: Path
     texts: list[str]
+    failed: dict[int, str]
+    """Number of a prompt that could not be answered -> why, in words; its text is empty."""
     stop_reasons: dict[str, int]
     """Why answers ended -> how many."""
     tokens: int
@@ -72,6 +74,7 @@ class _Together:
 
     def __init__(self, files: dict[str, AnswerFile], prompts: Sequence[str]) -> None:
         self.files, self.prompts = files, prompts
+        self.system = ""
 
     def missing(self, column: str) -> list[int]:
         return self.files[column].missing(column)
@@ -94,6 +97,7 @@ def _read(column: Column, path: Path) -> Answers:
         column,
         path,
         [line["text"] for line in lines],
+        {line["index"]: str(line["error"]) for line in lines if line.get("error")},
         dict(Counter(line["stop_reason"] for line in lines)),
         sum(line["tokens"] for line in lines),
         hashlib.blake2b(data, digest_size=8).hexdigest(),

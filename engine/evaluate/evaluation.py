@@ -40,9 +40,9 @@ def evaluate_answers(
 
     ``base`` is the column that the others are compared with; the last of ``answers`` is the one
     whose best and worst rows are asked for. ``loss`` is called for a new one only. The document:
-    ``id``, ``run``, ``on``, ``rows``, ``of_rows``, ``base``, ``columns`` (id, label, answers,
-    digest, stop_reasons, tokens), ``metrics``, ``differences``, ``definitions``, ``sampling``,
-    ``loss``, ``pairs``.
+    ``id``, ``run``, ``on``, ``rows`` (that every column answered), ``failed`` (how many others, and
+    the first reason), ``of_rows``, ``base``, ``columns`` (id, label, answers, digest, stop_reasons,
+    tokens), ``metrics``, ``differences``, ``definitions``, ``sampling``, ``loss``, ``pairs``.
     """
     pairs = _pairs_file(home, run, rows)
     said = definitions(more)
@@ -54,8 +54,10 @@ def evaluate_answers(
     known = find_evaluation(store, evaluation)
     if known is not None:
         return known
+    kept, failed = _kept(answers)
+    references = [rows.references[number] for number in kept]
     counted = {
-        answer.column.id: _counted(answer, rows.references, more, on_status) for answer in answers
+        answer.column.id: _counted(answer, kept, references, more, on_status) for answer in answers
     }
     on_status("drawing resamples")
     metrics, differences = compare(counted, base, more)
@@ -63,7 +65,8 @@ def evaluate_answers(
         "id": evaluation,
         "run": run,
         "on": rows.source,
-        "rows": len(rows.prompts),
+        "rows": len(kept),
+        "failed": failed,
         "of_rows": rows.of,
         "base": base,
         "columns": [
@@ -84,13 +87,31 @@ def evaluate_answers(
         "loss": loss(),
         "pairs": _relative(home, pairs),
     }
-    add_evaluation(home, document, _scores(counted))
+    add_evaluation(home, document, kept, _scores(counted))
     ingest_all(home, store)
     return document
 
 
+def _kept(answers: Sequence[Answers]) -> tuple[list[int], dict[str, Any]]:
+    """Numbers of the rows that every column answered; of the others how many, and a reason.
+
+    Columns are compared on the same rows, and what was not answered is no bad answer.
+    """
+    failed = {
+        number: f"{answer.column.label}: {words}"
+        for answer in answers
+        for number, words in answer.failed.items()
+    }
+    kept = [number for number in range(len(answers[0].texts)) if number not in failed]
+    first = failed[min(failed)] if failed else ""
+    if not kept:
+        raise UserError(f"no row was answered by every column; {first}")
+    return kept, {"rows": len(failed), "first": first}
+
+
 def _counted(
     answer: Answers,
+    kept: Sequence[int],
     references: Sequence[str],
     more: Sequence[RowMetric],
     on_status: Callable[[str], None],
@@ -98,15 +119,16 @@ def _counted(
     import numpy as np
 
     label, total = answer.column.label, len(references)
+    texts = [answer.texts[number] for number in kept]
 
     def told(done: int) -> None:
         on_status(f"comparing answers of {label}: {done:,} of {total:,}")
 
-    found = statistics(answer.texts, references, on_progress=told)
+    found = statistics(texts, references, on_progress=told)
     values = {}
     for metric in more:
         on_status(f"{metric.label} of {label}")
-        values[metric.name] = np.array(metric.rates(answer.texts, references), dtype=np.float64)
+        values[metric.name] = np.array(metric.rates(texts, references), dtype=np.float64)
         if values[metric.name].shape != (total,) or not np.isfinite(values[metric.name]).all():
             raise UserError(f"{metric.label}: gave no number for some answers of {label}")
     return replace(found, more=values)

@@ -11,6 +11,7 @@ from engine.evaluate.bootstrap import (
     p_value,
     resampled_sums,
 )
+from engine.evaluate.rouge import unseen_share
 from engine.evaluate.statistics import BLEU_AT, CHRF_AT, COLUMNS, Statistics, bleu, chrf
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ _ROUGE = (
     "F1 as rouge-score's, mean of the rows, 0..1; words are runs of a-z and 0-9 in lower case (its "
     "default tokenizer: other scripts count nothing), no stemming"
 )
+_UNSEEN = 0.05
+"""Share of references without a word for ROUGE that is worth saying."""
 _WORDS = "words are runs of letters and digits of any script in lower case"
 METRICS = (
     Metric("rouge1", "ROUGE-1", f"words in common: {_ROUGE}", "higher", _mean("rouge1")),
@@ -162,15 +165,20 @@ def definitions(more: Sequence[RowMetric] = ()) -> dict[str, str]:
     return found
 
 
-def footnotes() -> list[str]:
-    """The definitions in a few lines, for below a table."""
+def footnotes(references: Sequence[str] = (), *, compared: bool = False) -> list[str]:
+    """The definitions in a few lines, for below a table; what to beware of before them."""
     said = definitions()
+    unseen = unseen_share(references)
+    beware = f"ROUGE sees no words in {unseen:.0%} of the references, which are of another script: "
+    beware += "go by chrF"
     return [
+        *([beware] if unseen > _UNSEEN else []),
         f"ROUGE: {_ROUGE}",
         *(f"{m.label}: {said[m.name]}" for m in METRICS if m.name in ("bleu", "chrf")),
         "repetition: 4-grams of words that a prediction had before; distinct-n: of all predictions "
         "together",
         f"interval: {said['interval']}",
+        *([f"p: {said['p']}"] if compared else []),
     ]
 
 

@@ -67,8 +67,9 @@ def ngram_counts(
         mine = its[whole] < pairs
         first, its_times = np.unique(keys[mine], return_counts=True)
         second, their_times = np.unique(keys[~mine], return_counts=True)
-        _, here, there = np.intersect1d(first, second, assume_unique=True, return_indices=True)
-        shared = np.minimum(its_times[here], their_times[there])
+        place = np.minimum(np.searchsorted(second, first), max(len(second) - 1, 0))
+        here = second[place] == first if len(second) else np.zeros(len(first), bool)
+        shared = np.minimum(its_times[here], their_times[place[here]])
         of = counts[:, order - 1]
         of[:, OURS] = np.bincount(first // size, its_times, pairs)
         of[:, THEIRS] = np.bincount(second // size, their_times, pairs)

@@ -9,14 +9,24 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-__all__ = ["longest_common_subsequence", "rouge", "rouge_words"]
+__all__ = ["longest_common_subsequence", "rouge", "rouge_words", "unseen_share"]
 
 _OTHER = re.compile("[^a-z0-9]+")
+_SEEN = re.compile("[a-z0-9]")
+_LETTER = re.compile(r"\w")
 
 
 def rouge_words(text: str) -> list[str]:
     """The runs of a-z and 0-9 in the lower-case text: other scripts have no words here."""
     return _OTHER.sub(" ", text.lower()).split()
+
+
+def unseen_share(texts: Sequence[str]) -> float:
+    """The share of the texts with letters of other scripts only, of which ROUGE sees no word."""
+    unseen = sum(
+        _SEEN.search(text.lower()) is None and _LETTER.search(text) is not None for text in texts
+    )
+    return unseen / len(texts) if texts else 0.0
 
 
 def rouge(prediction: str, reference: str) -> tuple[float, float, float]:

@@ -50,16 +50,22 @@ Event = dict[str, Any]
 
 
 def add_evaluation(
-    home: Home, document: dict[str, Any], scores: Sequence[Sequence[Sequence[float]]]
+    home: Home,
+    document: dict[str, Any],
+    numbers: Sequence[int],
+    scores: Sequence[Sequence[Sequence[float]]],
 ) -> None:
     """Journal an evaluation; ``scores`` of each row, of each column, are :data:`SCORES`.
+
+    ``numbers``: of each row its line in the files of texts, from 0.
 
     Its event comes last: it is there whole or not at all. Raises :class:`UserError`.
     """
     own = document["id"]
     for first in range(0, len(scores), _JOURNALED_ROWS):
-        part = scores[first : first + _JOURNALED_ROWS]
-        append_event(home, "evaluation_rows", evaluation=own, first=first, scores=part)
+        part = slice(first, first + _JOURNALED_ROWS)
+        its = {"evaluation": own, "numbers": numbers[part], "scores": scores[part]}
+        append_event(home, "evaluation_rows", None, **its)
     append_event(home, "evaluated", id=own, run=document["run"], document=document)
 
 
@@ -81,10 +87,10 @@ def _write_evaluated(connection: sqlite3.Connection, event: Event) -> None:
 
 
 def _write_rows(connection: sqlite3.Connection, event: Event) -> None:
-    rows = [
-        (event["evaluation"], number, float(scores[-1][0]), json.dumps(scores))
-        for number, scores in enumerate(event["scores"], event["first"])
-    ]
+    rows = []
+    for number, scores in zip(event["numbers"], event["scores"], strict=True):
+        *_, (score, *_) = scores  # the first of the last column's
+        rows.append((event["evaluation"], number, float(score), json.dumps(scores)))
     connection.executemany(
         "INSERT OR REPLACE INTO evaluated_rows (evaluation, number, score, scores) "
         "VALUES (?, ?, ?, ?)",
@@ -118,8 +124,8 @@ def samples_of(
 
     Each: ``row`` (from 0), ``prompt``, ``reference``, ``change`` (None without a base), and
     ``answers``: of each column ``id``, ``label``, ``text``, ``stop_reason`` and ``scores`` by name
-    (chrF of the row 0..100, the others as in the table). Raises :class:`UserError` when texts are
-    gone or changed since.
+    (chrF of the row 0..100, the others as in the table). Reads whole files: 0.2 s with 30,000 rows,
+    nothing for an event loop. Raises :class:`UserError` when texts are gone or changed since.
     """
     document = find_evaluation(store, evaluation)
     if document is None:

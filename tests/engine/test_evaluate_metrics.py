@@ -10,8 +10,9 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from engine.evaluate import statistics as counting
 from engine.evaluate.bootstrap import interval, p_value, resampled_sums
-from engine.evaluate.metrics import METRICS, RowMetric, compare, definitions, evaluated
-from engine.evaluate.rouge import longest_common_subsequence, rouge
+from engine.evaluate.copied import copy_rate
+from engine.evaluate.metrics import METRICS, RowMetric, compare, definitions, evaluated, footnotes
+from engine.evaluate.rouge import longest_common_subsequence, rouge, unseen_share
 from engine.evaluate.statistics import bleu, chrf, statistics
 from engine.evaluate.variety import repetition, variety, words
 
@@ -227,6 +228,24 @@ def test_p_is_small_as_often_as_chance_says() -> None:
 def test_the_same_rows_and_seed_give_the_same_numbers() -> None:
     found = statistics(*pairs(100, seed=11))
     assert evaluated(found) == evaluated(found)
+
+
+def test_a_script_that_rouge_does_not_see_is_said_to_be_one() -> None:
+    assert unseen_share(["日本語", "a", "", "…"]) == 0.25
+    assert unseen_share(["Größe", "\u212a"]) == 0  # the Kelvin sign is a k in lower case
+    assert "no words in 100% of the references" in footnotes(["привет"])[0]
+    assert footnotes([*["hello"] * 99, "привет"])[0].startswith("ROUGE: F1")
+
+
+def test_the_copy_rate_asks_once_for_equal_texts() -> None:
+    asked: list[str] = []
+
+    def rate(text: str) -> float:
+        asked.append(text)
+        return len(text) / 10
+
+    assert copy_rate(rate).rates(["a", "bb", "a"], ["", "", ""]) == [0.1, 0.2, 0.1]
+    assert asked == ["a", "bb"]
 
 
 def test_definitions_name_tokenizer_averaging_and_signature() -> None:

@@ -1,5 +1,6 @@
 """``evaluate RUN``: base and tuned answer the same rows; kept, gone on with, browsed, rebuilt."""
 
+import hashlib
 import json
 import math
 import shutil
@@ -16,10 +17,13 @@ from transformers import BertConfig, BertModel
 
 from engine.data.dataset import open_dataset
 from engine.errors import UserError
+from engine.evaluate.answers import Answers
 from engine.evaluate.embed import embed
-from engine.evaluate.rows import rows_for, trained_dataset
+from engine.evaluate.evaluation import evaluate_answers
+from engine.evaluate.rows import EvaluationRows, rows_for, trained_dataset
 from engine.evaluate.statistics import COLUMNS, statistics
-from engine.generate.errand import Answers
+from engine.generate.columns import base_column, run_column
+from engine.generate.errand import Answers as ErrandAnswers
 from engine.history.evaluated import SCORES, evaluations_of, samples_of
 from engine.history.ingest import ingest_all
 from engine.history.store import Store, open_store
@@ -83,7 +87,6 @@ def tuned_model(tuned_home: Home, tuned_run: RunFolder) -> Any:
     import asyncio
 
     from engine.generate.client import GenerationClient
-    from engine.generate.columns import base_column, run_column
 
     loop = asyncio.new_event_loop()
     tuned = run_column(tuned_run)
@@ -181,6 +184,43 @@ def test_samples_are_ordered_and_survive_a_reindex(
     assert samples_of(store, own, "changed", 20) == pages["changed"]
 
 
+def test_rows_that_a_column_could_not_answer_are_left_out_of_all(
+    tuned_home: Home, tuned_run: RunFolder, store: Store, tmp_path: Path
+) -> None:
+    tuned = run_column(tuned_run)
+    columns = [base_column(tuned), tuned]
+    rows = EvaluationRows(["a", "b", "c", "d"], ["x y", "b", "c", "d"], "some", 4)
+
+    def answered(place: int, texts: list[str], failed: dict[int, str]) -> Answers:
+        path = tuned_run.path / "evaluations" / f"made-{place}.jsonl"
+        lines = [{"text": text, "stop_reason": "eos"} for text in texts]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        digest = hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+        return Answers(columns[place], path, texts, failed, {"eos": len(texts)}, 9, digest)
+
+    base = answered(0, ["x y", "", "c", "q"], {1: "too long"})
+    own = answered(1, ["x", "b", "", "d"], {2: "timed out"})
+    sampling = tuned.recipe.generate
+    document = evaluate_answers(
+        tuned_home, store, tuned_run.id, rows, [base, own], sampling, base="base"
+    )
+    assert document["rows"] == 2
+    assert document["failed"] == {"rows": 2, "first": f"{base.column.label}: too long"}
+    wanted = statistics(["x y", "q"], ["x y", "d"], workers=0).of("rouge1").mean()
+    assert document["metrics"]["base"]["rouge1"] == pytest.approx(wanted)
+    found = samples_of(store, document["id"], "rows")
+    assert [(one["row"], one["prompt"], one["answers"][1]["text"]) for one in found] == [
+        (0, "a", "x"),
+        (3, "d", "d"),
+    ]
+    every = answered(1, ["", "", "", ""], dict.fromkeys(range(4), "401"))
+    with pytest.raises(UserError, match=r"no row was answered by every column; .*401"):
+        evaluate_answers(
+            tuned_home, store, tuned_run.id, rows, [base, every], sampling, base="base"
+        )
+
+
 def test_texts_that_are_gone_or_changed_are_said_to_be(
     shell: Shell, tuned_home: Home, tuned_run: RunFolder, tuned_model: None, store: Store
 ) -> None:
@@ -231,7 +271,7 @@ def test_rows_are_drawn_the_same_and_of_the_runs_own_dataset(
     assert trained_dataset(tuned_home, tuned_run).fingerprint == tuned_run.fingerprint()
 
 
-class SilentAnswers(Answers):
+class SilentAnswers(ErrandAnswers):
     """Tells nobody, instead of the process that asked."""
 
     def __init__(self) -> None:
@@ -295,8 +335,9 @@ def test_events_that_make_no_sense_are_passed_over(tmp_path: Path) -> None:
     events = [
         {"type": "evaluated", "id": "a"},
         {"type": "evaluated", "id": "b", "run": "r", "t": 1.0, "document": {"columns": 3}},
-        {"type": "evaluation_rows", "evaluation": "b", "first": 0, "scores": [[]]},
-        {"type": "evaluation_rows", "evaluation": ["b"], "first": "x", "scores": [[[1]]]},
+        {"type": "evaluation_rows", "evaluation": "b", "numbers": [0], "scores": [[]]},
+        {"type": "evaluation_rows", "evaluation": "b", "numbers": [0, 1], "scores": [[[1]]]},
+        {"type": "evaluation_rows", "evaluation": ["b"], "numbers": ["x"], "scores": [[[1]]]},
         {"type": "note", "id": "n", "run": "r", "t": 2.0, "text": "after"},
     ]
     home.journal.write_text("".join(json.dumps(event) + "\n" for event in events))

@@ -75,6 +75,7 @@ READ_ONLY = (
     ["runs", "list"],
     ["runs", "list", "--json"],
     ["recipes"],
+    ["evaluate", "--predictions", str(Path(__file__).parent / "fixtures/predictions.csv")],
     ["recipes", "import", str(Path(__file__).parent / "fixtures/imports/axolotl-lora.yml")],
     ["doctor"],
     ["reindex"],
