@@ -2,32 +2,22 @@
 
 import asyncio
 import contextlib
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from engine.errors import NeedsConsent, UserError
 from engine.generate.columns import Column
+from engine.generate.connection import connect, gone
 from engine.generate.wire import (
-    LINE_LIMIT,
     Chunk,
     Messages,
     decode,
     encode,
-    log_path,
-    socket_path,
 )
 from engine.home import Home
-from engine.jobs import child
 from engine.recipe import GenerateSection
 
 __all__ = ["Chunk", "GenerationClient"]
-
-START_SECONDS = 20.0
-"""A worker that does not listen after this long is given up: it imports nothing heavy before."""
-
-_workers: list["subprocess.Popen[bytes]"] = []
 
 
 class GenerationClient:
@@ -91,7 +81,7 @@ class GenerationClient:
 
     async def __aenter__(self) -> "GenerationClient":
         self._status("starting")
-        reader, self._writer = await self._connect()
+        reader, self._writer = await connect(self.home)
         self._reader = asyncio.create_task(self._read(reader))
         self._loaded = self._load(self.columns)
         return self
@@ -105,7 +95,6 @@ class GenerationClient:
             self._reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reader
-        _workers[:] = [worker for worker in _workers if worker.poll() is None]
 
     async def add(self, columns: Sequence[Column]) -> None:
         """Load more columns; those whose base is loaded cost their adapter only.
@@ -267,7 +256,7 @@ class GenerationClient:
         self._writer.write(encode(message))
 
     def _gone(self) -> str:
-        return f"the generation worker ended; its last words are in {log_path(self.home)}"
+        return gone(self.home)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
@@ -283,25 +272,6 @@ class GenerationClient:
             queue.put_nowait({"type": "error", "message": self._gone()})
         if self._writer:
             self._writer.close()
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the worker, starting one when there is none (or it is just ending)."""
-        path = socket_path(self.home)
-        deadline = asyncio.get_running_loop().time() + START_SECONDS
-        worker: subprocess.Popen[bytes] | None = None
-        while True:
-            with contextlib.suppress(OSError):
-                reader, writer = await asyncio.open_unix_connection(str(path), limit=LINE_LIMIT)
-                if await reader.readline():  # its hello; a worker on its way out says nothing
-                    return reader, writer
-                writer.close()
-            if worker is None or worker.poll() is not None:
-                if worker is not None and worker.returncode:
-                    raise UserError(self._gone())
-                worker = await asyncio.to_thread(_spawn, self.home)
-            if asyncio.get_running_loop().time() > deadline:
-                raise UserError(f"the generation worker does not answer; see {log_path(self.home)}")
-            await asyncio.sleep(0.05)
 
 
 def _chunk(message: dict[str, Any]) -> Chunk:
@@ -319,18 +289,3 @@ def _chunk(message: dict[str, Any]) -> Chunk:
         needs_consent=bool(message.get("needs_consent")),
         pieces=None if pieces is None else [(text, odds) for text, odds in pieces],
     )
-
-
-def _spawn(home: Home) -> "subprocess.Popen[bytes]":
-    with log_path(home).open("ab") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", "engine.generate.server", str(home.path)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=child.environment(),
-            start_new_session=True,
-            umask=0o077,
-        )
-    _workers.append(worker)
-    return worker

@@ -3,12 +3,15 @@
 No torch.
 """
 
+import contextlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.builtin import model_path
+from engine.data.dataset import open_dataset
+from engine.data.sources import dataset_name
 from engine.errors import UserError
 from engine.generate.address import Endpoint, endpoint_of, is_address
 from engine.home import Home
@@ -46,6 +49,8 @@ class Column:
     """How the model is loaded, how prompts are formatted, how answers are sampled by default."""
     endpoint: Endpoint | None = None
     """The server that answers; None: a model of ours does."""
+    ref: str = ""
+    """What :func:`column_for` makes the same column of, in this home; empty where nothing does."""
 
     @property
     def is_gguf(self) -> bool:
@@ -59,6 +64,7 @@ class Column:
             "model_name_or_path": self.model_name_or_path,
             "adapter": self.adapter,
             "recipe": self.recipe.model_dump(),
+            "ref": self.ref,
         }
 
     @classmethod
@@ -70,20 +76,18 @@ def column_for(home: Home, ref: str) -> Column:
     """The column that ``ref`` names.
 
     ``RUN`` (id, name or unique beginning), ``RUN@best``, ``RUN@last`` or ``RUN@STEP`` (a whole
-    checkpoint of it), ``RUN@base`` (the model before training, prompted as the run), a model's
-    folder or hub id, a GGUF file, or a server: ``URL#MODEL``, with ``key=NAME`` behind it where the
-    variable NAME holds a key. Raises :class:`UserError` for anything else, and for a run that has
-    saved nothing yet.
+    checkpoint of it), ``RUN@base`` (its base, prompted as it is), a model's folder or hub id, a
+    GGUF file, or a server: ``URL#MODEL``, with ``key=NAME`` behind it where the variable NAME holds
+    a key. Raises :class:`UserError` for anything else, and for a run that has saved nothing yet.
     """
     if is_address(ref):
         return _endpoint_column(endpoint_of(ref))
     if ref.lower().endswith(".gguf"):
         return _gguf_column(ref)
     run, _, which = ref.rpartition("@")
-    if run and which == "base" and not Path(ref).is_dir():
-        return _base_of(find_run(home, run))
-    if run and (which in ("best", "last") or which.isdigit()) and not Path(ref).is_dir():
-        return checkpoint_column(find_run(home, run), which)
+    if run and (which in ("base", "best", "last") or which.isdigit()) and not Path(ref).is_dir():
+        named = find_run(home, run)
+        return _base_of(named) if which == "base" else checkpoint_column(named, which)
     try:
         return run_column(find_run(home, ref))
     except UserError as no_run:
@@ -141,12 +145,6 @@ def checkpoint_column(folder: RunFolder, which: str) -> Column:
     return _saved(folder, f"{folder.id}@{step}", f"{name} ({words})", steps[step])
 
 
-def _base_of(folder: RunFolder) -> Column:
-    recipe = folder.read_recipe()
-    base = recipe.model.model_name_or_path
-    return Column(f"{folder.id}@base", base, base, None, recipe)
-
-
 def _best_step(folder: RunFolder) -> int | None:
     """Of the last checkpoint that the journal calls the best; else the one with the lowest loss."""
     called: int | None = None
@@ -169,19 +167,46 @@ def _name(folder: RunFolder) -> str:
     return str(folder.read_identity().get("name", folder.id))
 
 
-def _saved(folder: RunFolder, id: str, label: str, weights: Path) -> Column:
+def _as_trained(folder: RunFolder) -> Recipe:
+    """The run's recipe, without the instruction where its rows were conversations.
+
+    These are trained as they are; the instruction goes before prompts of other shapes only.
+    """
     recipe = folder.read_recipe()
+    shape = ""
+    with contextlib.suppress(UserError):  # the dataset may be gone by now
+        home = Home(folder.path.parent.parent)
+        shape = open_dataset(home, dataset_name(recipe.data)).shape
+    if shape != "conversation" or not recipe.format.instruction:
+        return recipe
+    bare = recipe.format.model_copy(update={"instruction": ""})
+    return recipe.model_copy(update={"format": bare})
+
+
+def _saved(folder: RunFolder, id: str, label: str, weights: Path) -> Column:
+    recipe = _as_trained(folder)
     if (weights / "adapter_config.json").is_file():
         base = recipe.model.model_name_or_path
-        return Column(id, label, base, str(weights), recipe)
+        return Column(id, label, base, str(weights), recipe, ref=id)
     # Full fine-tuning saves a whole model; checkpoints of it hold no tokenizer.
-    return Column(id, label, str(weights), None, recipe)
+    return Column(id, label, str(weights), None, recipe, ref=id)
+
+
+def _base_of(folder: RunFolder) -> Column:
+    """As :func:`base_column`, also of a run that has saved nothing yet."""
+    recipe = _as_trained(folder)
+    base = recipe.model.model_name_or_path
+    ref = f"{folder.id}@base"  # its id too: bases of two runs may be prompted differently
+    return Column(ref, base, base, None, recipe, ref=ref)
 
 
 def base_column(column: Column) -> Column:
     """The base of a run's column, prompted in the same format."""
     base = column.recipe.model.model_name_or_path
-    return Column(BASE_ID, base, base, None, column.recipe)
+    run = column.ref.partition("@")[0]
+    of_a_run = run and not set(run) & set("/:")  # else a folder, a hub id, a built-in name
+    ref = f"{run}@base" if of_a_run else base
+    return Column(BASE_ID, base, base, None, column.recipe, ref=ref)
 
 
 def loaded_recipe(column: Column) -> Recipe:
@@ -210,7 +235,7 @@ def _endpoint_column(endpoint: Endpoint) -> Column:
     label = f"{endpoint.model} at {endpoint.host}"
     recipe = _bare_recipe(endpoint.model, "chat")
     name = f"{endpoint.url}#{endpoint.model}"
-    return Column(name, label, endpoint.model, None, recipe, endpoint)
+    return Column(name, label, endpoint.model, None, recipe, endpoint, str(endpoint))
 
 
 def _gguf_column(ref: str) -> Column:
@@ -223,7 +248,8 @@ def _gguf_column(ref: str) -> Column:
             "pip install llama-cpp-python; or start its server (llama-server -m FILE) and name its "
             "address: http://localhost:8080/v1#MODEL"
         )
-    return Column(str(path), path.name, str(path), None, _bare_recipe(str(path), "chat"))
+    name = str(path)
+    return Column(name, path.name, name, None, _bare_recipe(name, "chat"), ref=name)
 
 
 def _model_column(name: str, folder: Path | None) -> Column:
@@ -235,9 +261,9 @@ def _model_column(name: str, folder: Path | None) -> Column:
         if recipe_file.is_file():
             recipe = read_recipe(recipe_file)
             base = recipe.model.model_name_or_path
-            return Column(name, name, base, str(folder), recipe)
+            return Column(name, name, base, str(folder), recipe, ref=name)
         raise UserError(f"{name}: is an adapter, not a model; name the run that it belongs to")
-    return Column(name, name, name, None, recipe)
+    return Column(name, name, name, None, recipe, ref=name)
 
 
 def _has_chat_template(folder: Path) -> bool:

@@ -19,18 +19,17 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
 from engine.generate.columns import Column
 from engine.generate.holding import Held, Holding, failure, in_words
+from engine.generate.viewers import Request, Viewer
 from engine.generate.wire import (
     IDLE_SECONDS,
     LINE_LIMIT,
     decode,
-    encode,
     lock_path,
     socket_path,
 )
@@ -43,41 +42,6 @@ __all__ = ["main"]
 FIRST_VIEWER_SECONDS = 60.0
 SEND_SECONDS = 60.0
 READ_BYTES = 1 << 16
-
-
-@dataclass(eq=False)
-class Viewer:
-    """One connection. ``send`` may be called from both threads."""
-
-    connection: socket.socket
-    buffer: bytearray = field(default_factory=bytearray)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    gone: bool = False
-
-    def send(self, **message: Any) -> None:
-        """Send one message; a viewer that left, or does not read for a minute, is given up."""
-        try:
-            with self.lock:
-                self.connection.sendall(encode(message))
-        except OSError:
-            self.gone = True
-            with contextlib.suppress(OSError):
-                self.connection.shutdown(socket.SHUT_RDWR)
-
-
-@dataclass(eq=False)
-class Request:
-    """One thing that a viewer wants: its columns loaded, or prompts answered."""
-
-    viewer: Viewer
-    message: dict[str, Any]
-    cancelled: bool = False
-    """Given up; if the work on it has not begun, the viewer has been told so already."""
-    begun: bool = False
-    """Its answers are being written: their ends come from there."""
-
-    def given_up(self) -> bool:
-        return self.cancelled or self.viewer.gone
 
 
 class Server:

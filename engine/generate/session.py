@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from engine.errors import UserError
+from engine.generate.asking import Asking
 from engine.generate.client import GenerationClient
 from engine.generate.columns import Column
 from engine.generate.endpoint import EndpointClient
@@ -18,9 +19,6 @@ from engine.home import Home
 from engine.recipe import GenerateSection
 
 __all__ = ["OnStatus", "Session"]
-
-AT_ONCE = 4
-"""Prompts that one server is asked at the same time."""
 
 OnStatus = Callable[[str | None, str], None]
 """(column's id, or None for all the local ones; what it is doing, in words; "" once it answers)."""
@@ -48,11 +46,11 @@ class Session:
         """By id, in the order in which they came."""
         self._allow = allow_beside_training
         self._wanted = list(columns)
-        self._client: GenerationClient | None = None
+        self.client: GenerationClient | None = None
         self._connecting = asyncio.Lock()
-        self._servers: dict[str, EndpointClient] = {}
+        self.servers: dict[str, EndpointClient] = {}
         self._stay: float | None = None
-        self._asking: _Asking | None = None
+        self._asking: Asking | None = None
 
     @classmethod
     def open(
@@ -86,11 +84,11 @@ class Session:
     ) -> None:
         if self._asking is not None:
             await self._asking.end()
-        for server in self._servers.values():
+        for server in self.servers.values():
             await server.close()
-        if self._client is not None:
-            await self._client.__aexit__(None, None, None)
-            self._client = None
+        if self.client is not None:
+            await self.client.__aexit__(None, None, None)
+            self.client = None
 
     @property
     def allow_beside_training(self) -> bool:
@@ -104,13 +102,13 @@ class Session:
     @allow_beside_training.setter
     def allow_beside_training(self, allow: bool) -> None:
         self._allow = allow
-        if self._client is not None:
-            self._client.allow_beside_training = allow
+        if self.client is not None:
+            self.client.allow_beside_training = allow
 
     @property
     def notes(self) -> list[str]:
         """What there is to say about how the last prompt was answered here, in words."""
-        return list(self._client.notes) if self._client is not None else []
+        return list(self.client.notes) if self.client is not None else []
 
     async def add(self, columns: Sequence[Column]) -> None:
         """More columns; those that are here already stay as they are."""
@@ -119,14 +117,14 @@ class Session:
         local = [column for column in new if column.endpoint is None]
         for column in new:
             if column.endpoint is not None:
-                self._servers[column.id] = EndpointClient(column, self._saying(column.id))
+                self.servers[column.id] = EndpointClient(column, self._saying(column.id))
         if not local:
             return
-        if self._client is not None and not self._client.gone:
-            self._client.want(local)
+        if self.client is not None and not self.client.gone:
+            self.client.want(local)
             return
         with contextlib.suppress(UserError):  # asking says it
-            await self._local()
+            await self.local()
 
     async def ready(self) -> None:
         """Wait for the local columns.
@@ -135,7 +133,7 @@ class Session:
         allows it).
         """
         if self._local_columns():
-            await (await self._local()).ready()
+            await (await self.local()).ready()
 
     async def ask(
         self,
@@ -175,7 +173,7 @@ class Session:
             raise UserError(f"column {missing[0]!r} is not in this session")
         numbers = list(range(len(prompts))) if indices is None else list(indices)
         numbered = dict(zip(numbers, prompts, strict=True))
-        asking = _Asking(self, numbered, dict(sampling), probabilities, stream)
+        asking = Asking(self, numbered, dict(sampling), probabilities, stream)
         self._asking = asking
         try:
             async for chunk in asking.chunks():
@@ -193,14 +191,14 @@ class Session:
     async def free(self) -> None:
         """Give the memory of the local models back now; the next prompt loads them again."""
         await self.cancel()
-        if self._client is not None and not self._client.gone:
-            await self._client.free()
+        if self.client is not None and not self.client.gone:
+            await self.client.free()
 
     async def stay(self, seconds: float) -> None:
         """The worker outlives this session by so long, its models loaded; 0: it does not."""
         self._stay = seconds
-        if self._client is not None and not self._client.gone:
-            self._client.stay(seconds)
+        if self.client is not None and not self.client.gone:
+            self.client.stay(seconds)
 
     # ---- the worker ----------------------------------------------------------------------------
 
@@ -210,14 +208,14 @@ class Session:
     def _saying(self, name: str | None) -> Callable[[str], None]:
         return lambda words: self.on_status(name, words)
 
-    async def _local(self) -> GenerationClient:
+    async def local(self) -> GenerationClient:
         """The worker's client: a new one after the worker has died."""
         async with self._connecting:
-            if self._client is not None and not self._client.gone:
-                return self._client
-            if self._client is not None:
-                await self._client.__aexit__(None, None, None)
-                self._client = None
+            if self.client is not None and not self.client.gone:
+                return self.client
+            if self.client is not None:
+                await self.client.__aexit__(None, None, None)
+                self.client = None
             client = GenerationClient.start(
                 self.home,
                 self._local_columns(),
@@ -229,126 +227,5 @@ class Session:
             await client.__aenter__()
             if self._stay is not None:
                 client.stay(self._stay)
-            self._client = client
+            self.client = client
             return client
-
-
-class _Asking:
-    """Prompts, and the tasks that get their answers."""
-
-    def __init__(
-        self,
-        session: Session,
-        prompts: dict[int, str | Messages],
-        sampling: dict[str, GenerateSection],
-        probabilities: bool,
-        stream: bool,
-    ) -> None:
-        self.session, self.prompts, self.sampling = session, prompts, sampling
-        self.probabilities, self.stream = probabilities, stream
-        self.open = {(name, index) for name in sampling for index in prompts}
-        """(column, prompt) of the answers that have not ended."""
-        self._chunks: asyncio.Queue[Chunk] = asyncio.Queue()
-        self._sent = False
-        """The worker has the prompts: it says itself that they were cancelled."""
-        columns = session.columns
-        self._names = [name for name in sampling if columns[name].endpoint is None]
-        self._local: asyncio.Task[None] | None = None
-        if self._names and prompts:
-            self._local = self._task(self._ask_worker(), self._names, list(prompts))
-        self._servers: list[asyncio.Task[None]] = []
-        for name in sampling:
-            if columns[name].endpoint is not None:
-                turn = asyncio.Semaphore(AT_ONCE)
-                self._servers += [
-                    self._task(self._ask_server(name, index, turn), [name], [index])
-                    for index in prompts
-                ]
-
-    async def chunks(self) -> AsyncGenerator[Chunk, None]:
-        while self.open:
-            chunk = await self._chunks.get()
-            key = (chunk.column, chunk.prompt)
-            if key not in self.open:
-                continue  # said after its end
-            if chunk.done:
-                self.open.discard(key)
-            yield chunk
-
-    async def cancel(self) -> None:
-        for task in self._servers:
-            task.cancel()
-        if self._local is None:
-            return
-        client = self.session._client
-        if self._sent and client is not None and not client.gone:
-            await client.cancel()
-        else:
-            self._local.cancel()
-
-    async def end(self) -> None:
-        """Leave no task behind."""
-        tasks = [task for task in (self._local, *self._servers) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _task(
-        self, asking: AsyncGenerator[Chunk, None], names: list[str], indices: list[int]
-    ) -> "asyncio.Task[None]":
-        """Hands on what comes; every one of these answers gets an end, whatever happens."""
-        left = dict.fromkeys((name, index) for index in indices for name in names)
-
-        def end(chunk: Chunk) -> None:
-            left.pop((chunk.column, chunk.prompt), None)
-            self._chunks.put_nowait(chunk)
-
-        async def hand_on() -> None:
-            try:
-                async with contextlib.aclosing(asking) as chunks:
-                    async for chunk in chunks:
-                        if chunk.done:
-                            end(chunk)
-                        else:
-                            self._chunks.put_nowait(chunk)
-            except Exception as error:
-                for name, index in list(left):
-                    end(Chunk.failed(name, index, error))
-
-        def cancelled(task: "asyncio.Task[None]") -> None:
-            for name, index in list(left):  # also where it was cancelled before it began
-                end(Chunk(name, index, "", True, "cancelled", None, None))
-
-        task = asyncio.create_task(hand_on())
-        task.add_done_callback(cancelled)
-        return task
-
-    async def _ask_worker(self) -> AsyncGenerator[Chunk, None]:
-        client = await self.session._local()
-        answers = client.generate(
-            list(self.prompts.values()),
-            self.sampling,
-            self._names,
-            indices=list(self.prompts),
-            stream=self.stream,
-            probabilities=self.probabilities,
-            partial=True,
-        )
-        self._sent = True
-        async with contextlib.aclosing(answers) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
-    async def _ask_server(
-        self, name: str, index: int, turn: asyncio.Semaphore
-    ) -> AsyncGenerator[Chunk, None]:
-        async with turn:
-            answers = self.session._servers[name].ask(
-                self.prompts[index],
-                self.sampling[name],
-                index=index,
-                probabilities=self.probabilities,
-            )
-            async with contextlib.aclosing(answers) as chunks:
-                async for chunk in chunks:
-                    yield chunk

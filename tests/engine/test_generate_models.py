@@ -196,3 +196,26 @@ def test_4_bit_weights_are_held_whole_where_there_is_memory(
     assert sum(found[key] == kept[key] for key in found) >= 18
     full = answers([builtin_voice(open_home(tmp_path), "model.device=cpu")], texts)
     assert full != kept, "4 bits change nothing: nothing was tested"
+
+
+def test_a_model_without_room_is_not_loaded_and_what_nobody_uses_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.errors import UserError
+    from engine.generate import models as module
+    from engine.generate.columns import Column, column_for
+    from engine.generate.models import Models
+
+    recipe = column_for(open_home(tmp_path), BUILTIN_BASE).recipe
+    wide = Column("wide", "wide", BUILTIN_BASE, None, recipe.with_settings(["model.device=cpu"]))
+    other = ["model.device=cpu", "model.attn_implementation=eager"]
+    also = Column("also", "also", BUILTIN_BASE, None, recipe.with_settings(other))
+    models = Models(lambda words: None)
+    first = models.voice(wide)
+    monkeypatch.setattr(module, "free_memory", lambda device: 0 if models.bases else 1 << 40)
+    with pytest.raises(UserError, match=r"builtin:base needs about .* this machine has 0 B free"):
+        models.voice(also, used=[first.base])
+    assert models.voice(wide).base is first.base, "what is there needs no room"
+    second = models.voice(also)
+    assert list(models.bases.values()) == [second.base]
+    assert models.free() and models.bases == {} and not models.free()

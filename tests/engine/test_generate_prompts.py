@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,23 @@ def test_without_a_word_in_the_journal_the_lowest_loss_is_the_best(
     assert checkpoint_column(run, "best").id == f"copy@{first}"
 
 
+def test_a_run_on_conversations_is_asked_without_the_instruction(
+    tuned_home: Home, tuned_run: RunFolder, home: Home
+) -> None:
+    """Its rows were trained as they are; a run on pairs had the instruction before each."""
+    shutil.copytree(tuned_run.path, home.runs / "copy")
+    shutil.copytree(tuned_home.datasets / "tiny", home.datasets / "tiny")
+    manifest = home.datasets / "tiny" / "dataset.json"
+    instruction = tuned_run.read_recipe().format.instruction
+    assert instruction and instruction in formatted(column_for(home, "copy"), "oak lamp").text
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"shape": "conversation"}))
+    column = column_for(home, "copy")
+    assert instruction not in formatted(column, "oak lamp").text
+    assert formatted(base_column(column), "oak lamp") == formatted(column, "oak lamp")
+    shutil.rmtree(home.datasets / "tiny")
+    assert instruction in formatted(column_for(home, "copy"), "oak lamp").text
+
+
 def test_a_gguf_file_needs_llama_cpp(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
@@ -218,6 +236,19 @@ def test_a_gguf_file_needs_llama_cpp(home: Home, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install llama-cpp-python; or start its server"):
         column_for(home, str(file))
+
+
+def test_every_column_says_what_makes_it_again(tuned_home: Home, tuned_run: RunFolder) -> None:
+    """So that a vote, say, can name what it was about."""
+    refs = ["tuned", "tuned@last", "tuned@base", BUILTIN_BASE, "http://localhost:1/v1#m key=K"]
+    columns = [column_for(tuned_home, ref) for ref in refs]
+    columns += [base_column(columns[0]), base_column(columns[1]), base_column(columns[3])]
+    for column in columns:
+        again = column_for(tuned_home, column.ref)
+        label = column.label.replace("(last, ", "(")
+        assert again == replace(column, label=label, id=again.id)
+    assert columns[2] == columns[5] == columns[6]
+    assert columns[2].ref == f"{tuned_run.id}@base"
 
 
 def test_columns_travel_to_the_worker(tuned_home: Home, tuned_run: RunFolder) -> None:
