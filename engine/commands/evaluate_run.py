@@ -133,10 +133,13 @@ def _further(
 ) -> "list[RowMetric]":
     """The metrics that were asked for besides."""
     from engine.evaluate.embedding import similarity
+    from engine.evaluate.judge import judged
 
     found = []
     if args.embedding_model:
         found.append(similarity(home, args.embedding_model, on_status))
+    if args.judge:
+        found.append(judged(home, args.judge, on_status))
     return found
 
 

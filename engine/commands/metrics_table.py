@@ -45,7 +45,7 @@ def table(
 
 
 def _is_metric(name: str) -> bool:
-    return name != "rows" and not name.endswith("_ci")
+    return not name.endswith(("rows", "_ci"))
 
 
 def _cell(text: str) -> str:

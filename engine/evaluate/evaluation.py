@@ -55,9 +55,8 @@ def evaluate_answers(
     if known is not None:
         return known
     kept, failed = _kept(answers)
-    references = [rows.references[number] for number in kept]
     counted = {
-        answer.column.id: _counted(answer, kept, references, more, on_status) for answer in answers
+        answer.column.id: _counted(answer, kept, rows, more, on_status) for answer in answers
     }
     on_status("drawing resamples")
     metrics, differences = compare(counted, base, more)
@@ -112,13 +111,15 @@ def _kept(answers: Sequence[Answers]) -> tuple[list[int], dict[str, Any]]:
 def _counted(
     answer: Answers,
     kept: Sequence[int],
-    references: Sequence[str],
+    rows: EvaluationRows,
     more: Sequence[RowMetric],
     on_status: Callable[[str], None],
 ) -> Statistics:
     import numpy as np
 
-    label, total = answer.column.label, len(references)
+    label, total = answer.column.label, len(kept)
+    prompts = [rows.prompts[number] for number in kept]
+    references = [rows.references[number] for number in kept]
     texts = [answer.texts[number] for number in kept]
 
     def told(done: int) -> None:
@@ -128,9 +129,9 @@ def _counted(
     values = {}
     for metric in more:
         on_status(f"{metric.label} of {label}")
-        values[metric.name] = np.array(metric.rates(texts, references), dtype=np.float64)
-        if values[metric.name].shape != (total,) or not np.isfinite(values[metric.name]).all():
-            raise UserError(f"{metric.label}: gave no number for some answers of {label}")
+        values[metric.name] = np.array(metric.rates(prompts, texts, references), dtype=np.float64)
+        if values[metric.name].shape != (total,) or not np.isfinite(values[metric.name]).any():
+            raise UserError(f"{metric.label}: there is none for any answer of {label}")
     return replace(found, more=values)
 
 
