@@ -2,7 +2,6 @@
 
 import argparse
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from engine.commands.output import Output
@@ -118,7 +117,7 @@ def _answered(
     document = evaluate_answers(
         *(home, store, folder.id, rows, answers, sampling),
         base=base.id if base else None,
-        more=_further(home, folder, args, out.progress),
+        more=_further(home, folder, args, out),
         loss=(lambda: _loss(folder, args.on, out)) if measured else lambda: None,
         on_status=out.progress,
     )
@@ -129,7 +128,7 @@ def _answered(
 
 
 def _further(
-    home: Home, folder: RunFolder, args: argparse.Namespace, on_status: Callable[[str], None]
+    home: Home, folder: RunFolder, args: argparse.Namespace, out: Output
 ) -> "list[RowMetric]":
     """The metrics that were asked for besides."""
     from engine.evaluate.embedding import similarity
@@ -137,9 +136,9 @@ def _further(
 
     found = []
     if args.embedding_model:
-        found.append(similarity(home, args.embedding_model, on_status))
+        found.append(similarity(home, args.embedding_model, out.progress))
     if args.judge:
-        found.append(judged(home, args.judge, on_status))
+        found.append(judged(home, args.judge, out.progress))
     return found
 
 
