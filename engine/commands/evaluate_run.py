@@ -191,14 +191,15 @@ def _tell_answers(
     out: Output,
 ) -> None:
     from engine.commands.metrics_table import table
-    from engine.evaluate.metrics import footnotes
+    from engine.evaluate.metrics import METRICS, footnotes
 
     rows, of = evaluation["rows"], evaluation["of_rows"]
     of_words = f" of {of:,}, the same at every evaluation" if rows < of else ""
     out.line(f"\nanswers to {rows:,} rows{of_words} ({evaluation['on']})")
     labels = {column["id"]: column["label"] for column in evaluation["columns"]}
     labels |= {evaluation["base"]: "base"} if evaluation["base"] else {}
-    for line in table(evaluation["metrics"], labels, evaluation["differences"]):
+    better = evaluation["better"]
+    for line in table(evaluation["metrics"], labels, evaluation["differences"], better):
         out.line(line)
     if failed := evaluation["failed"]["rows"]:
         first = evaluation["failed"]["first"]
@@ -206,16 +207,21 @@ def _tell_answers(
     most = evaluation["sampling"]["max_new_tokens"]
     for column in evaluation["columns"]:
         if cut := column["stop_reasons"].get("length"):
+            share = cut / sum(column["stop_reasons"].values())
             out.line(
-                f"{column['label']}: {cut / rows:.0%} of its answers were cut at {most} tokens "
+                f"{column['label']}: {share:.0%} of its answers were cut at {most} tokens "
                 "(--set generate.max_new_tokens=N)"
             )
     if samples:
         _tell_samples(samples, out)
         return
     compared = bool(evaluation["differences"])
+    usual = {metric.name for metric in METRICS}
     for line in footnotes(references, compared=compared):
         out.line(line)
+    for name in better:
+        if name not in usual:
+            out.line(f"{name}: {evaluation['definitions'][name]}")
 
 
 def _tell_samples(samples: list[dict[str, Any]], out: Output) -> None:

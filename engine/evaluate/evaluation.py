@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.evaluate.answers import Answers, digest_of
-from engine.evaluate.metrics import RowMetric, compare, definitions
+from engine.evaluate.metrics import METRICS, RowMetric, compare, definitions
 from engine.evaluate.rows import EvaluationRows
 from engine.evaluate.statistics import Statistics, statistics
 from engine.history.evaluated import SCORES, add_evaluation, find_evaluation
@@ -42,7 +42,8 @@ def evaluate_answers(
     whose best and worst rows are asked for. ``loss`` is called for a new one only. The document:
     ``id``, ``run``, ``on``, ``rows`` (that every column answered), ``failed`` (how many others, and
     the first reason), ``of_rows``, ``base``, ``columns`` (id, label, answers, digest, stop_reasons,
-    tokens), ``metrics``, ``differences``, ``definitions``, ``sampling``, ``loss``, ``pairs``.
+    tokens), ``metrics``, ``differences``, ``definitions``, ``better`` (which side of a metric is),
+    ``sampling``, ``loss``, ``pairs``.
     """
     pairs = _pairs_file(home, run, rows)
     said = definitions(more)
@@ -82,6 +83,8 @@ def evaluate_answers(
         "metrics": metrics,
         "differences": differences,
         "definitions": said,
+        "better": {metric.name: metric.better for metric in METRICS}
+        | {metric.name: metric.better for metric in more},
         "sampling": sampling.model_dump(),
         "loss": loss(),
         "pairs": _relative(home, pairs),
