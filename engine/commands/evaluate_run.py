@@ -20,13 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["evaluate_run"]
 
 MEASURED_SPLITS = ("test", "validation")
+SHOWN = (
+    *("on", "of_rows", "failed", "base", "columns", "metrics", "differences", "better"),
+    *("definitions", "sampling"),
+)
+"""What of an evaluation the document has under the same name."""
 _SAMPLE_CELLS = 2000
 
 
 def evaluate_run(args: argparse.Namespace, out: Output) -> int:
     """Base and tuned beside each other on rows that were not trained on."""
     home = open_home(args.home)
-    folder = find_run(home, args.ref)
+    name, _, checkpoint = args.ref.partition("@")
+    folder = find_run(home, name)
+    # Of another checkpoint than the run's result the losses would be wrong.
+    split = "" if checkpoint else args.on
     for setting in args.settings:
         if not setting.startswith("generate."):
             raise UsageError(f"--set {setting}: only settings of [generate] count here")
@@ -36,31 +44,23 @@ def evaluate_run(args: argparse.Namespace, out: Output) -> int:
         rows = None
     document: dict[str, Any] = {"run": folder.id, "split": args.on}
     if rows is None:
-        loss = _loss(folder, args.on, out)
-        document |= loss or {}
+        loss = _loss(folder, split, out)
         if loss is None:
-            raise UsageError(f"--on {args.on}: the loss is measured on test and validation only")
+            raise UsageError(
+                f"evaluate {args.ref} --on {args.on}: the loss is measured of a run's result, on "
+                "test and validation only"
+            )
+        document |= loss
         _tell_loss(loss, args.on, out)
     else:
-        evaluation, samples = _answered(home, folder, rows, args, out)
-        loss = _journaled(folder) if args.on == "test" else None
+        evaluation, samples = _answered(home, folder, rows, split, args, out)
+        loss = _journaled(folder) if split == "test" else None
         document |= loss or evaluation["loss"] or {}
         if found := loss or evaluation["loss"]:
             _tell_loss(found, args.on, out)
         _tell_answers(evaluation, rows.references, samples, out)
-        own = (
-            "id",
-            "on",
-            "failed",
-            "of_rows",
-            "base",
-            "columns",
-            "metrics",
-            "differences",
-            "definitions",
-        )
-        document |= {("evaluation" if key == "id" else key): evaluation[key] for key in own}
-        document |= {"answered_rows": evaluation["rows"], "sampling": evaluation["sampling"]}
+        document |= {"evaluation": evaluation["id"], "answered_rows": evaluation["rows"]}
+        document |= {key: evaluation[key] for key in SHOWN}
         if args.samples:
             document["samples"] = samples
     out.document(document)
@@ -85,7 +85,12 @@ def _rows(home: Home, folder: RunFolder, args: argparse.Namespace, out: Output) 
 
 
 def _answered(
-    home: Home, folder: RunFolder, rows: "EvaluationRows", args: argparse.Namespace, out: Output
+    home: Home,
+    folder: RunFolder,
+    rows: "EvaluationRows",
+    split: str,
+    args: argparse.Namespace,
+    out: Output,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The evaluation's document, and the samples that were asked for."""
     from engine.evaluate.answers import answer_all
@@ -113,12 +118,12 @@ def _answered(
         out.note(f"{tally.new:,} new answers, {tally.tokens_per_second:,.0f} tok/s")
     store = open_store(home)
     ingest_all(home, store)
-    measured = args.on in MEASURED_SPLITS and not (args.on == "test" and _journaled(folder))
+    measured = split in MEASURED_SPLITS and not (split == "test" and _journaled(folder))
     document = evaluate_answers(
         *(home, store, folder.id, rows, answers, sampling),
         base=base.id if base else None,
         more=_further(home, folder, args, out),
-        loss=(lambda: _loss(folder, args.on, out)) if measured else lambda: None,
+        loss=(lambda: _loss(folder, split, out)) if measured else lambda: None,
         on_status=out.progress,
     )
     out.progress_done()
