@@ -251,11 +251,12 @@ def test_other_rows_and_other_columns(shell: Shell, tmp_path: Path, tuned_model:
     status, shown, errors = shell("evaluate", "tuned", "--on", str(path), "--samples", "best")
     assert status == 0 and "[reference] A red␤lamp" in shown and "'title' for the prompts" in errors
     lines = [line for line in shown.split("\n") if line.startswith(" ")]
-    assert len(lines) == 12 and all(len(line) <= 79 for line in lines)
+    count = len(lines)
+    assert count >= 12 and all(len(line) <= 79 for line in lines)
     status, shown, _ = shell("evaluate", "tuned", "--on", str(path), "--with", "builtin:base")
     lines = [line for line in shown.split("\n") if line.startswith(" ")]
-    assert len(lines) == 24 and all(len(line) <= 79 for line in lines)
-    assert lines[12].split() == ["builtin:base", "-", "base", "tuned", "-", "base"]
+    assert len(lines) == 2 * count and all(len(line) <= 79 for line in lines)
+    assert lines[count].split() == ["builtin:base", "-", "base", "tuned", "-", "base"]
 
 
 def test_the_loss_alone(shell: Shell) -> None:
