@@ -34,6 +34,11 @@ def evaluate_arguments(sub: argparse.ArgumentParser) -> None:
         help="also the similarity of meaning by this encoder",
     )
     sub.add_argument(
+        "--judge",
+        metavar="RUN|MODEL|URL#MODEL",
+        help="also a rating of 1 to 10 by this model, which is sent prompt, reference and answer",
+    )
+    sub.add_argument(
         "--samples",
         choices=["best", "worst", "changed", "gained", "lost", "rows"],
         help="print answers too: those that score best or worst, or changed most from the base's",

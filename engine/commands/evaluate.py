@@ -11,7 +11,8 @@ __all__ = ["evaluate"]
 
 _OF_RUNS = {
     "on": "test", "rows": 1000, "no_base": False, "no_answers": False, "with_refs": [],
-    "prompt_column": None, "embedding_model": None, "samples": None, "show": 5, "settings": [],
+    "prompt_column": None, "embedding_model": None, "judge": None,
+    "samples": None, "show": 5, "settings": [],
 }  # fmt: skip
 """What only counts for a run, and what it is unless given."""
 

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from engine.commands.output import Output
@@ -21,13 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["evaluate_run"]
 
 MEASURED_SPLITS = ("test", "validation")
+SHOWN = (
+    *("on", "of_rows", "failed", "base", "columns", "metrics", "differences", "better"),
+    *("definitions", "sampling"),
+)
+"""What of an evaluation the document has under the same name."""
 _SAMPLE_CELLS = 2000
 
 
 def evaluate_run(args: argparse.Namespace, out: Output) -> int:
     """Base and tuned beside each other on rows that were not trained on."""
     home = open_home(args.home)
-    folder = find_run(home, args.ref)
+    name, _, checkpoint = args.ref.partition("@")
+    folder = find_run(home, name)
+    # Of another checkpoint than the run's result the losses would be wrong.
+    split = "" if checkpoint else args.on
     for setting in args.settings:
         if not setting.startswith("generate."):
             raise UsageError(f"--set {setting}: only settings of [generate] count here")
@@ -37,31 +44,23 @@ def evaluate_run(args: argparse.Namespace, out: Output) -> int:
         rows = None
     document: dict[str, Any] = {"run": folder.id, "split": args.on}
     if rows is None:
-        loss = _loss(folder, args.on, out)
-        document |= loss or {}
+        loss = _loss(folder, split, out)
         if loss is None:
-            raise UsageError(f"--on {args.on}: the loss is measured on test and validation only")
+            raise UsageError(
+                f"evaluate {args.ref} --on {args.on}: the loss is measured of a run's result, on "
+                "test and validation only"
+            )
+        document |= loss
         _tell_loss(loss, args.on, out)
     else:
-        evaluation, samples = _answered(home, folder, rows, args, out)
-        loss = _journaled(folder) if args.on == "test" else None
+        evaluation, samples = _answered(home, folder, rows, split, args, out)
+        loss = _journaled(folder) if split == "test" else None
         document |= loss or evaluation["loss"] or {}
         if found := loss or evaluation["loss"]:
             _tell_loss(found, args.on, out)
         _tell_answers(evaluation, rows.references, samples, out)
-        own = (
-            "id",
-            "on",
-            "failed",
-            "of_rows",
-            "base",
-            "columns",
-            "metrics",
-            "differences",
-            "definitions",
-        )
-        document |= {("evaluation" if key == "id" else key): evaluation[key] for key in own}
-        document |= {"answered_rows": evaluation["rows"], "sampling": evaluation["sampling"]}
+        document |= {"evaluation": evaluation["id"], "answered_rows": evaluation["rows"]}
+        document |= {key: evaluation[key] for key in SHOWN}
         if args.samples:
             document["samples"] = samples
     out.document(document)
@@ -86,7 +85,12 @@ def _rows(home: Home, folder: RunFolder, args: argparse.Namespace, out: Output) 
 
 
 def _answered(
-    home: Home, folder: RunFolder, rows: "EvaluationRows", args: argparse.Namespace, out: Output
+    home: Home,
+    folder: RunFolder,
+    rows: "EvaluationRows",
+    split: str,
+    args: argparse.Namespace,
+    out: Output,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The evaluation's document, and the samples that were asked for."""
     from engine.evaluate.answers import answer_all
@@ -114,12 +118,12 @@ def _answered(
         out.note(f"{tally.new:,} new answers, {tally.tokens_per_second:,.0f} tok/s")
     store = open_store(home)
     ingest_all(home, store)
-    measured = args.on in MEASURED_SPLITS and not (args.on == "test" and _journaled(folder))
+    measured = split in MEASURED_SPLITS and not (split == "test" and _journaled(folder))
     document = evaluate_answers(
         *(home, store, folder.id, rows, answers, sampling),
         base=base.id if base else None,
-        more=_further(home, folder, args, out.progress),
-        loss=(lambda: _loss(folder, args.on, out)) if measured else lambda: None,
+        more=_further(home, folder, args, out),
+        loss=(lambda: _loss(folder, split, out)) if measured else lambda: None,
         on_status=out.progress,
     )
     out.progress_done()
@@ -129,14 +133,17 @@ def _answered(
 
 
 def _further(
-    home: Home, folder: RunFolder, args: argparse.Namespace, on_status: Callable[[str], None]
+    home: Home, folder: RunFolder, args: argparse.Namespace, out: Output
 ) -> "list[RowMetric]":
     """The metrics that were asked for besides."""
     from engine.evaluate.embedding import similarity
+    from engine.evaluate.judge import judged
 
     found = []
     if args.embedding_model:
-        found.append(similarity(home, args.embedding_model, on_status))
+        found.append(similarity(home, args.embedding_model, out.progress))
+    if args.judge:
+        found.append(judged(home, args.judge, out.progress))
     return found
 
 
@@ -189,14 +196,15 @@ def _tell_answers(
     out: Output,
 ) -> None:
     from engine.commands.metrics_table import table
-    from engine.evaluate.metrics import footnotes
+    from engine.evaluate.metrics import METRICS, footnotes
 
     rows, of = evaluation["rows"], evaluation["of_rows"]
     of_words = f" of {of:,}, the same at every evaluation" if rows < of else ""
     out.line(f"\nanswers to {rows:,} rows{of_words} ({evaluation['on']})")
     labels = {column["id"]: column["label"] for column in evaluation["columns"]}
     labels |= {evaluation["base"]: "base"} if evaluation["base"] else {}
-    for line in table(evaluation["metrics"], labels, evaluation["differences"]):
+    better = evaluation["better"]
+    for line in table(evaluation["metrics"], labels, evaluation["differences"], better):
         out.line(line)
     if failed := evaluation["failed"]["rows"]:
         first = evaluation["failed"]["first"]
@@ -204,16 +212,21 @@ def _tell_answers(
     most = evaluation["sampling"]["max_new_tokens"]
     for column in evaluation["columns"]:
         if cut := column["stop_reasons"].get("length"):
+            share = cut / sum(column["stop_reasons"].values())
             out.line(
-                f"{column['label']}: {cut / rows:.0%} of its answers were cut at {most} tokens "
+                f"{column['label']}: {share:.0%} of its answers were cut at {most} tokens "
                 "(--set generate.max_new_tokens=N)"
             )
     if samples:
         _tell_samples(samples, out)
         return
     compared = bool(evaluation["differences"])
+    usual = {metric.name for metric in METRICS}
     for line in footnotes(references, compared=compared):
         out.line(line)
+    for name in better:
+        if name not in usual:
+            out.line(f"{name}: {evaluation['definitions'][name]}")
 
 
 def _tell_samples(samples: list[dict[str, Any]], out: Output) -> None:

@@ -1,7 +1,7 @@
 """Metrics as a table: columns side by side with intervals, and how they differ, in 80 cells."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.evaluate.metrics import METRICS
 from engine.text import clip
@@ -9,6 +9,8 @@ from engine.text import clip
 __all__ = ["table"]
 
 WIDTH = 22
+MOST_COLUMNS = 3
+"""Beside each other: 79 cells."""
 SIGNIFICANT = 0.05
 _ON_100 = ("bleu", "chrf")
 
@@ -17,44 +19,65 @@ def table(
     metrics: Mapping[str, Mapping[str, Any]],
     labels: Mapping[str, str],
     differences: Mapping[str, Mapping[str, Any]] | None = None,
+    better: Mapping[str, str] | None = None,
 ) -> list[str]:
     """A line a metric: value and interval of each column, then the difference of each but the base.
 
-    ``metrics`` and ``differences`` are those of :func:`engine.evaluate.metrics.compare`. A
-    difference with p below 0.05 is called better or worse where the metric has a better side.
+    ``metrics`` and ``differences`` are those of :func:`engine.evaluate.metrics.compare`, ``better``
+    says which side of a metric is: higher, lower, or "". A difference with p below 0.05 is called
+    better or worse by that. Differences that make the table too wide come below it.
     """
-    differences = differences or {}
-    names = [name for name in next(iter(metrics.values())) if _is_metric(name)]
-    known = {metric.name: metric for metric in METRICS}
-    heads = [_cell(labels[column]) for column in metrics]
-    several = len(differences) > 1
-    heads += [_cell(f"{labels[c]} - base" if several else "difference") for c in differences]
-    lines = [f" {'':<12}{''.join(heads)}".rstrip()]
-    for name in names:
-        digits = 2 if name in _ON_100 else 3
-        cells = []
-        for values in metrics.values():
-            low, high = values[f"{name}_ci"]
-            cells.append(f"{values[name]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
-        for column in differences:
-            better = known[name].better if name in known else "higher"
-            cells.append(_difference(differences[column][name], digits, better))
-        label = known[name].label if name in known else name.replace("_", " ")
-        lines.append(f" {label:<12}{''.join(map(_cell, cells))}")
+    values = [
+        _Column(labels[column], {name: _value(its, name) for name in its if _is_metric(name)})
+        for column, its in metrics.items()
+    ]
+    changes = [
+        _Column(
+            "difference" if len(differences or {}) == 1 else f"{labels[column]} - base",
+            {name: _difference(its[name], name, (better or {}).get(name, "")) for name in its},
+        )
+        for column, its in (differences or {}).items()
+    ]
+    if len(values) + len(changes) <= MOST_COLUMNS:
+        return _lines([*values, *changes])
+    return [*_lines(values), "", *_lines(changes)]
+
+
+class _Column(NamedTuple):
+    head: str
+    cells: dict[str, str]
+
+
+def _lines(columns: list[_Column]) -> list[str]:
+    known = {metric.name: metric.label for metric in METRICS}
+    lines = [f" {'':<12}{''.join(_cell(column.head) for column in columns)}"]
+    for name in columns[0].cells:
+        cells = "".join(_cell(column.cells[name]) for column in columns)
+        lines.append(f" {known.get(name, name.replace('_', ' ')):<12}{cells}")
     return lines
 
 
+def _value(values: Mapping[str, Any], name: str) -> str:
+    low, high = values[f"{name}_ci"]
+    digits = _digits(name)
+    return f"{values[name]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _digits(name: str) -> int:
+    return 2 if name in _ON_100 else 3
+
+
 def _is_metric(name: str) -> bool:
-    return name != "rows" and not name.endswith("_ci")
+    return not name.endswith(("rows", "_ci"))
 
 
 def _cell(text: str) -> str:
     return f"{clip(text, WIDTH - 1):>{WIDTH}}"
 
 
-def _difference(found: Mapping[str, Any], digits: int, better: str) -> str:
+def _difference(found: Mapping[str, Any], name: str, better: str) -> str:
     value, p = found["difference"], found["p"]
-    words = f"{value:+.{digits}f} p={p:.3f}"
+    words = f"{value:+.{_digits(name)}f} p={p:.3f}"
     if p >= SIGNIFICANT:
         return words
     if not better:

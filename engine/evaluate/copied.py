@@ -10,7 +10,9 @@ __all__ = ["copy_rate"]
 def copy_rate(rate: Callable[[str], float]) -> RowMetric:
     """The metric ``copied``; ``rate`` gives the share of one text that is copied, 0..1."""
 
-    def rates(predictions: Sequence[str], references: Sequence[str]) -> list[float]:
+    def rates(
+        prompts: Sequence[str], predictions: Sequence[str], references: Sequence[str]
+    ) -> list[float]:
         known = {text: rate(text) for text in dict.fromkeys(predictions)}
         return [known[text] for text in predictions]
 

@@ -21,7 +21,9 @@ def similarity(home: Home, model: str, on_status: Callable[[str], None] | None =
     folder = Path(model).expanduser()
     name = str(folder.absolute()) if folder.is_dir() else model
 
-    def rates(predictions: Sequence[str], references: Sequence[str]) -> list[float]:
+    def rates(
+        prompts: Sequence[str], predictions: Sequence[str], references: Sequence[str]
+    ) -> list[float]:
         scratch = home.path / "cache"
         scratch.mkdir(mode=0o700, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=scratch, suffix=".json") as file:

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.evaluate.answers import Answers, digest_of
-from engine.evaluate.metrics import RowMetric, compare, definitions
+from engine.evaluate.metrics import METRICS, RowMetric, compare, definitions
 from engine.evaluate.rows import EvaluationRows
 from engine.evaluate.statistics import Statistics, statistics
 from engine.history.evaluated import SCORES, add_evaluation, find_evaluation
@@ -42,7 +42,8 @@ def evaluate_answers(
     whose best and worst rows are asked for. ``loss`` is called for a new one only. The document:
     ``id``, ``run``, ``on``, ``rows`` (that every column answered), ``failed`` (how many others, and
     the first reason), ``of_rows``, ``base``, ``columns`` (id, label, answers, digest, stop_reasons,
-    tokens), ``metrics``, ``differences``, ``definitions``, ``sampling``, ``loss``, ``pairs``.
+    tokens), ``metrics``, ``differences``, ``definitions``, ``better`` (which side of a metric is),
+    ``sampling``, ``loss``, ``pairs``.
     """
     pairs = _pairs_file(home, run, rows)
     said = definitions(more)
@@ -55,9 +56,8 @@ def evaluate_answers(
     if known is not None:
         return known
     kept, failed = _kept(answers)
-    references = [rows.references[number] for number in kept]
     counted = {
-        answer.column.id: _counted(answer, kept, references, more, on_status) for answer in answers
+        answer.column.id: _counted(answer, kept, rows, more, on_status) for answer in answers
     }
     on_status("drawing resamples")
     metrics, differences = compare(counted, base, more)
@@ -83,6 +83,8 @@ def evaluate_answers(
         "metrics": metrics,
         "differences": differences,
         "definitions": said,
+        "better": {metric.name: metric.better for metric in METRICS}
+        | {metric.name: metric.better for metric in more},
         "sampling": sampling.model_dump(),
         "loss": loss(),
         "pairs": _relative(home, pairs),
@@ -112,13 +114,15 @@ def _kept(answers: Sequence[Answers]) -> tuple[list[int], dict[str, Any]]:
 def _counted(
     answer: Answers,
     kept: Sequence[int],
-    references: Sequence[str],
+    rows: EvaluationRows,
     more: Sequence[RowMetric],
     on_status: Callable[[str], None],
 ) -> Statistics:
     import numpy as np
 
-    label, total = answer.column.label, len(references)
+    label, total = answer.column.label, len(kept)
+    prompts = [rows.prompts[number] for number in kept]
+    references = [rows.references[number] for number in kept]
     texts = [answer.texts[number] for number in kept]
 
     def told(done: int) -> None:
@@ -128,9 +132,9 @@ def _counted(
     values = {}
     for metric in more:
         on_status(f"{metric.label} of {label}")
-        values[metric.name] = np.array(metric.rates(texts, references), dtype=np.float64)
-        if values[metric.name].shape != (total,) or not np.isfinite(values[metric.name]).all():
-            raise UserError(f"{metric.label}: gave no number for some answers of {label}")
+        values[metric.name] = np.array(metric.rates(prompts, texts, references), dtype=np.float64)
+        if values[metric.name].shape != (total,) or not np.isfinite(values[metric.name]).any():
+            raise UserError(f"{metric.label}: there is none for any answer of {label}")
     return replace(found, more=values)
 
 

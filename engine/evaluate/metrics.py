@@ -35,14 +35,17 @@ class Metric(NamedTuple):
 
 
 class RowMetric(NamedTuple):
-    """A further metric: one value for each prediction, of which the mean is told."""
+    """A further metric: one value for each prediction, of which the mean is told.
+
+    Not-a-number where a prediction has none: ``NAME_rows`` says how many have one.
+    """
 
     name: str
     label: str
     words: str
     better: str
-    rates: Callable[[Sequence[str], Sequence[str]], Sequence[float]]
-    """(predictions, references) -> a finite value for each."""
+    rates: Callable[[Sequence[str], Sequence[str], Sequence[str]], Sequence[float]]
+    """(prompts, predictions, references) -> a value for each."""
 
 
 def _mean(name: str) -> "Callable[[NDArray[np.float64], Statistics], NDArray[np.float64]]":
@@ -203,7 +206,7 @@ def compare(
         for place, one in enumerate(more)
     ]
     rows = [
-        np.column_stack([found.rows, *(found.more[one.name] for one in more)])
+        np.column_stack([found.rows, *(_with_count(found.more[one.name]) for one in more)])
         for found in columns.values()
     ]
     values: dict[str, dict[str, Any]] = {}
@@ -217,6 +220,8 @@ def compare(
             values[column][metric.name] = own
             values[column][f"{metric.name}_ci"] = list(interval(again))
             resampled[column][metric.name] = again
+        for one in more:
+            values[column][f"{one.name}_rows"] = int(np.isfinite(found.more[one.name]).sum())
         values[column]["rows"] = len(found)
     differences: dict[str, dict[str, Any]] = {}
     for column in columns:
@@ -231,7 +236,16 @@ def compare(
 
 
 def _further(place: int) -> "Callable[[NDArray[np.float64], Statistics], NDArray[np.float64]]":
-    return lambda sums, found: sums[:, len(COLUMNS) + place] / len(found)
+    at = len(COLUMNS) + 2 * place
+    return lambda sums, found: sums[:, at] / sums[:, at + 1].clip(1)
+
+
+def _with_count(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """Shape (rows, 2): the values, 0 where there is none; and where there is one."""
+    import numpy as np
+
+    there = np.isfinite(values)
+    return np.stack([np.where(there, values, 0.0), there], axis=1)
 
 
 def _difference(found: float, again: "NDArray[np.float64]") -> dict[str, Any]:

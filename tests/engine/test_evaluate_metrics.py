@@ -244,7 +244,7 @@ def test_the_copy_rate_asks_once_for_equal_texts() -> None:
         asked.append(text)
         return len(text) / 10
 
-    assert copy_rate(rate).rates(["a", "bb", "a"], ["", "", ""]) == [0.1, 0.2, 0.1]
+    assert copy_rate(rate).rates(["", "", ""], ["a", "bb", "a"], ["", "", ""]) == [0.1, 0.2, 0.1]
     assert asked == ["a", "bb"]
 
 
@@ -257,13 +257,29 @@ def test_definitions_name_tokenizer_averaging_and_signature() -> None:
 
 
 def test_a_further_metric_is_a_mean_with_its_interval_and_test() -> None:
-    letters = RowMetric("e", "e", "share of e", "", lambda ours, _: [t.count("e") for t in ours])
+    letters = RowMetric(
+        "e", "e", "share of e", "", lambda _, ours, __: [t.count("e") for t in ours]
+    )
     texts = ["e" * (n % 7) for n in range(100)]
     base, tuned = statistics(texts, texts), statistics([f"{t}e" for t in texts], texts)
     for found, its in ((base, texts), (tuned, [f"{t}e" for t in texts])):
-        found.more["e"] = np.array(letters.rates(its, texts), float)
+        found.more["e"] = np.array(letters.rates(texts, its, texts), float)
     values, differences = compare({"base": base, "tuned": tuned}, "base", [letters])
     assert values["base"]["e"] == pytest.approx(np.mean([n % 7 for n in range(100)]))
     assert differences["tuned"]["e"]["difference"] == pytest.approx(1)
     assert differences["tuned"]["e"]["ci"] == pytest.approx([1, 1])
     assert differences["tuned"]["e"]["p"] < 0.01 and "e" not in values["base"]["e_ci"]
+
+
+def test_a_further_metric_may_have_no_value_for_some_rows() -> None:
+    texts = [str(n) for n in range(200)]
+    base, tuned = statistics(texts, texts), statistics(texts, texts)
+    rated = np.where(np.arange(200) % 4 == 0, np.nan, np.arange(200) % 3.0)
+    base.more["j"], tuned.more["j"] = rated, rated + 1
+    one = RowMetric("j", "j", "", "higher", lambda *_: [])
+    values, differences = compare({"base": base, "tuned": tuned}, "base", [one])
+    assert values["base"]["j"] == pytest.approx(np.nanmean(rated))
+    assert values["base"]["j_rows"] == 150
+    low, high = values["base"]["j_ci"]
+    assert (high - low) / 2 == pytest.approx(1.96 * np.nanstd(rated) / np.sqrt(150), rel=0.2)
+    assert differences["tuned"]["j"]["ci"] == pytest.approx([1, 1])

@@ -20,6 +20,7 @@ from engine.errors import UserError
 from engine.evaluate.answers import Answers
 from engine.evaluate.embed import embed
 from engine.evaluate.evaluation import evaluate_answers
+from engine.evaluate.judge import rating
 from engine.evaluate.rows import EvaluationRows, rows_for, trained_dataset
 from engine.evaluate.statistics import COLUMNS, statistics
 from engine.generate.columns import base_column, run_column
@@ -250,7 +251,12 @@ def test_other_rows_and_other_columns(shell: Shell, tmp_path: Path, tuned_model:
     status, shown, errors = shell("evaluate", "tuned", "--on", str(path), "--samples", "best")
     assert status == 0 and "[reference] A red␤lamp" in shown and "'title' for the prompts" in errors
     lines = [line for line in shown.split("\n") if line.startswith(" ")]
-    assert len(lines) == 12 and all(len(line) <= 79 for line in lines)
+    count = len(lines)
+    assert count >= 12 and all(len(line) <= 79 for line in lines)
+    status, shown, _ = shell("evaluate", "tuned", "--on", str(path), "--with", "builtin:base")
+    lines = [line for line in shown.split("\n") if line.startswith(" ")]
+    assert len(lines) == 2 * count and all(len(line) <= 79 for line in lines)
+    assert lines[count].split() == ["builtin:base", "-", "base", "tuned", "-", "base"]
 
 
 def test_the_loss_alone(shell: Shell) -> None:
@@ -269,6 +275,45 @@ def test_rows_are_drawn_the_same_and_of_the_runs_own_dataset(
     assert some.prompts != every.prompts[:10]
     # The source may be gone: the dataset is enough.
     assert trained_dataset(tuned_home, tuned_run).fingerprint == tuned_run.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("reply", "wanted"),
+    [
+        ("8", 8), (" 10\n", 10), ("Rating: 7/10", 7), ("I give it 6 out of 10.", 6), ("7.5", 7.5),
+        ("<think>surely 3, no, 4</think>\n9", 9), ("Of 2 faults one is grave: 3", 3),
+        ("<think>3", None), ("none", None), ("0", None), ("11", None), ("", None), ("2024", None),
+    ],
+)  # fmt: skip
+def test_a_rating_is_what_a_reply_ends_with(reply: str, wanted: float | None) -> None:
+    found = rating(reply)
+    assert math.isnan(found) if wanted is None else found == wanted
+
+
+def test_a_judge_is_asked_about_every_answer(
+    shell: Shell, tuned_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "red lamp", "reference": "A red lamp"}\n' * 3)
+    words = ["evaluate", "tuned", "--on", str(path), "--judge", "builtin:base"]
+    status, _, errors = shell(*words)
+    # The built-in model knows products only.
+    assert status == 1 and "--judge builtin:base: gave no rating at all; it said: '" in errors
+    asked: list[list[str]] = []
+
+    def answer(home: Home, columns: Any, prompts: list[str], *_: Any) -> tuple[list[Answers], None]:
+        asked.append(prompts)
+        replies = ["4/10", "no", "9"] if len(asked) == 1 else ["1"] * 3
+        return [Answers(columns[0], path, replies, {}, {}, 0, "")], None
+
+    monkeypatch.setattr("engine.evaluate.judge.answer_all", answer)
+    document = shell.json(*words)
+    base, own = (document["metrics"][column["id"]] for column in document["columns"])
+    assert (base["judge"], base["judge_rows"], own["judge"], own["judge_rows"]) == (6.5, 2, 1, 3)
+    reference = "red lamp\n\n### Reference\nA red lamp"
+    assert all(reference in text for texts in asked for text in texts)
+    assert asked[0] != asked[1] and "1 (useless) to 10" in document["definitions"]["judge"]
+    assert shell.json(*words) == document and len(asked) == 2
 
 
 class SilentAnswers(ErrandAnswers):
