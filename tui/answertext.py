@@ -82,6 +82,8 @@ class Answer:
         if not self.stop_reason:
             return self.words
         told = {"tokens": f"{self.tokens} token{'s' * (self.tokens != 1)}"}
+        if self.stop_reason == "error" and not self.text:
+            told = {}
         if not blind:
             if self.tokens and self.seconds > 0:
                 told["speed"] = f"{self.tokens / self.seconds:.0f}/s"

@@ -170,6 +170,13 @@ class Asker:
         if self._session is not None:
             await self._session.free()
 
+    async def stay(self, seconds: float) -> bool:
+        """The models stay loaded so long after the workbench is left; False: none are loaded."""
+        if self._session is None:
+            return False
+        await self._session.stay(seconds)
+        return True
+
     async def close(self) -> None:
         opened, self._opened, self._session = self._opened, None, None
         self._loaded = set()

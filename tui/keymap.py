@@ -194,6 +194,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("take_back", ("U",), "take the last vote back", "play", "", "Judging"),
     Action("votes", ("v",), "win rates of all votes", "play", "", "Judging"),
     Action("free", ("F",), "give the models' memory back", "play", "", "Play"),
+    Action("stay", ("W",), "keep the models loaded when you leave", "play", "", "Play"),
     # --- System
     Action("reload", ("r",), "read everything again", "system", "reload", "System"),
     Action("next_device", ("n",), "in the history: the next GPU", "system", "next GPU", "System"),

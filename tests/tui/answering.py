@@ -37,6 +37,7 @@ class FakeSession:
         self.asked: list[tuple[Any, dict[str, Any], bool]] = []
         """(prompt, sampling by column, with probabilities) of every question."""
         self.opened = self.closed = self.cancelled = self.freed = 0
+        self.stays = 0.0
         self.chunks: asyncio.Queue[Any] = asyncio.Queue()
         self.start_error: Exception | None = None
         self.say: Callable[[str | None, str], None] = lambda column, words: None
@@ -67,6 +68,9 @@ class FakeSession:
 
     async def free(self) -> None:
         self.freed += 1
+
+    async def stay(self, seconds: float) -> None:
+        self.stays = seconds
 
     async def ask(
         self, prompt: Any, sampling: Mapping[str, Any], *, probabilities: bool = False

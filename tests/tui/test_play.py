@@ -522,6 +522,12 @@ async def test_memory_is_given_back_by_a_key(
         await pilot.press("F")
         await settle(pilot)
         assert session.freed == 1
+        await pilot.press("W")
+        await settle(pilot)
+        assert session.stays == 600 and "10 minutes after you leave" in told(app)
+        await pilot.press("W")
+        await settle(pilot)
+        assert session.stays == 0
 
 
 # --- columns
@@ -567,7 +573,7 @@ async def test_more_columns_than_fit_are_on_pages(
         screen.lineup.add("third", "third")
         screen.rearrange()
         await settle(pilot)
-        assert "page 1 of 2" in str(screen.query_one("#asking").border_subtitle)
+        assert "[ ] page 1 of 2" in str(screen.query_one("#asking").border_subtitle)
         await pilot.press("right_square_bracket")
         await settle(pilot)
         assert "third" in title(app, "column-1") and not pane(app, "column-2").display

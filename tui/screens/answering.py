@@ -17,7 +17,13 @@ from tui.widgets.answerpanes import AnswerPanes
 __all__ = ["AnsweringScreen"]
 
 
+STAY_SECONDS = 600.0
+
+
 class AnsweringScreen(JudgingScreen):
+    staying = False
+    """The models outlive the workbench for a while."""
+
     def __init__(self) -> None:
         super().__init__()
         self.panes = AnswerPanes(self.lineup, id="answers")
@@ -62,6 +68,7 @@ class AnsweringScreen(JudgingScreen):
         told = MARKS[self.marks]
         if self.marks == "probabilities" and not any(s.answer.pieces for s in self.lineup.seats):
             told += ", from the next prompt on"
+        self.workbench.clear_notifications()  # of the mark before
         self.workbench.say(f"marked: {told}" if self.marks else told, seconds=4)
         if self.marks == "copies":
             self.run_worker(self.find_copies(), group="copies", exclusive=True)
@@ -94,6 +101,19 @@ class AnsweringScreen(JudgingScreen):
 
     async def action_halt(self) -> None:
         await self.asker.halt()
+
+    async def action_stay(self) -> None:
+        try:
+            loaded = await self.asker.stay(0 if self.staying else STAY_SECONDS)
+        except Exception as error:
+            self.workbench.say(in_words(error), "error")
+            return
+        if not loaded:
+            self.workbench.say("no models are loaded yet", "warning")
+            return
+        self.staying = not self.staying
+        told = "for 10 minutes after you leave" if self.staying else "only as long as you are here"
+        self.workbench.say(f"the models stay loaded {told}")
 
     async def action_free(self) -> None:
         if self.asker.busy:

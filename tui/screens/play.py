@@ -163,7 +163,14 @@ class PlayScreen(AnsweringScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         asks = ("send", "write", "next_row", "random_row", "sampling", "formatted", "marks")
-        if action in asks or action in ("system_prompt", "chat", "blind", "keep_prompt", "free"):
+        if action in asks or action in (
+            "system_prompt",
+            "chat",
+            "blind",
+            "keep_prompt",
+            "free",
+            "stay",
+        ):
             return bool(self.lineup.seats)
         if action in VOTES:
             return self.to_judge is not None
@@ -226,7 +233,11 @@ class PlayScreen(AnsweringScreen):
             field = self.query_one("#prompt", Input)
             with self.prevent(Input.Changed):
                 field.value = promptrows.in_a_line(self.prompt)
+                field.cursor_position = len(field.value)
         told = [self.round_words] if self.round_words else []
+        pages = self.lineup.pages(self.panes.size.width or 80)
+        if pages > 1:
+            told.append(f"[ ] page {self.lineup.page + 1} of {pages}")
         if row is not None:
             name = "test row" if row.source.endswith(":test") else clip(row.source, 30)
             told.append(f"{name} {row.number + 1:,} of {row.count:,}")
@@ -238,9 +249,6 @@ class PlayScreen(AnsweringScreen):
             told.append("conversation")
         if self.marks:
             told.append(f"marked: {self.marks}")
-        pages = self.lineup.pages(self.panes.size.width or 80)
-        if pages > 1:
-            told.append(f"columns: page {self.lineup.page + 1} of {pages}, [ ] turn")
         self.query_one("#asking").border_subtitle = Text(clip(" · ".join(told), 110))
 
     # --- answers

@@ -48,7 +48,7 @@ class PromptingScreen(PlayingScreen):
             self.workbench.say(in_words(error), "error")
             return
         options = [("", "the test rows of the run")]
-        options += [(name, f"{name}  {count:,} prompts") for name, count in sets]
+        options += [(name, f"{name}  {count:,} prompt{'s' * (count != 1)}") for name, count in sets]
 
         def chosen(name: str | None) -> None:
             if name is not None:
