@@ -87,7 +87,7 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
 
     def refresh_bars(self) -> None:
         """Header and footer say what is true and possible now; call it after changing either."""
-        if not self.is_mounted:
+        if not self.is_mounted or not self.query(FooterBar):  # not yet, or it is being left
             return
         self.minimise_hidden()
         app = self.workbench

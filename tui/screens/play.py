@@ -225,6 +225,8 @@ class PlayScreen(AnsweringScreen):
         self.random_prompt()
 
     def show_prompt(self) -> None:
+        if not self.query("#reference"):  # the workbench is being left
+            return
         row = self.row
         self.set_class(bool(self.reference), "-with-reference")
         if self.reference:
@@ -254,6 +256,8 @@ class PlayScreen(AnsweringScreen):
     # --- answers
 
     def asking_began(self) -> None:
+        if not self.query("#asking"):
+            return
         self.panes.touch_all()
         self.panes.paint()
         self._painter.resume()
@@ -272,7 +276,7 @@ class PlayScreen(AnsweringScreen):
             self._painter.reset()
 
     def asking_ended(self) -> None:
-        if not self.query("#asking"):  # the workbench is being left
+        if not self.query("#asking"):
             return
         self._painter.pause()
         self._clock.pause()
