@@ -1,8 +1,12 @@
 """For all tests: those of one file of the engine share a process, and what it has set up."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Before torch: two processes of tests share the cores. See engine.train.environment.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 ENGINE = Path(__file__).parent / "engine"
 

@@ -1,6 +1,5 @@
 """Imports what the playground's worker needs; separate, so that the server can say so first."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +13,6 @@ def prepare(home: Home, tell: Callable[[str], None]) -> tuple[Any, Any]:
     from engine.train.environment import set_environment
 
     set_environment(home, "")
-    # Threads that spin while they wait are up to ten times slower on a CPU that others use too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import transformers
 
     transformers.utils.logging.set_verbosity_error()

@@ -52,6 +52,9 @@ def set_environment(
         os.environ.setdefault(name, str(home.path / "cache" / place))
     _keep_bytecode(home)
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    # Threads that spin while they wait take the CPU from those they wait for: beside three busy
+    # processes on two cores a step took 212 to 356 ms, with this 51 to 72 ms.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not hub_data and (not model or is_folder(model)):
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     warnings.filterwarnings("ignore", category=FutureWarning)
