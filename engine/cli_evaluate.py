@@ -12,7 +12,8 @@ def evaluate_arguments(sub: argparse.ArgumentParser) -> None:
         "--on",
         default="test",
         metavar="ROWS",
-        help="test (default), validation, DATASET:SPLIT, or a file of prompts and references",
+        help="test (default), validation, DATASET:SPLIT, set:NAME, or a file of prompts and "
+        "references",
     )
     sub.add_argument(
         "--rows", type=int, default=1000, metavar="N", help="rows at most (1,000); 0: all"

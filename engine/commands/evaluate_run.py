@@ -5,7 +5,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from engine.commands.output import Output
-from engine.errors import UsageError
+from engine.errors import UsageError, UserError
 from engine.home import Home, open_home
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_all
@@ -136,10 +136,19 @@ def _further(
     home: Home, folder: RunFolder, args: argparse.Namespace, out: Output
 ) -> "list[RowMetric]":
     """The metrics that were asked for besides."""
+    from engine.evaluate.copied import copy_rate
     from engine.evaluate.embedding import similarity
     from engine.evaluate.judge import judged
+    from engine.evaluate.rows import trained_dataset
+    from engine.generate.copying import CopyIndex
 
     found = []
+    try:
+        dataset = trained_dataset(home, folder)
+    except UserError as error:  # of rows of another place, for which the run's own need not be here
+        out.note(f"tunebench: copies are not looked for: {error}")
+    else:
+        found.append(copy_rate(CopyIndex.open_or_build(home, dataset, out.progress).rate))
     if args.embedding_model:
         found.append(similarity(home, args.embedding_model, out.progress))
     if args.judge:

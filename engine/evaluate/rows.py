@@ -10,6 +10,7 @@ from engine.data.prepare import Progress, prepare
 from engine.data.sources import dataset_name
 from engine.errors import UsageError, UserError
 from engine.evaluate.pair_files import ANSWERS, PROMPTS, read_pairs
+from engine.generate.prompt_files import SAVED, read_prompt_rows
 from engine.home import Home
 from engine.jobs.folder import RunFolder
 
@@ -28,7 +29,7 @@ class EvaluationRows:
     prompts: list[str]
     references: list[str]
     source: str
-    """test, validation, FILE, or DATASET:SPLIT: as it was asked for."""
+    """test, validation, FILE, set:NAME, or DATASET:SPLIT: as it was asked for."""
     of: int
     """Rows that there are."""
     notes: tuple[str, ...] = ()
@@ -46,7 +47,7 @@ def rows_for(
     reference: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> EvaluationRows:
-    """At most ``count`` rows (0: all) of a split of the run's dataset, a file, or DATASET:SPLIT.
+    """At most ``count`` rows (0: all) of a split of the run, a file, a set, or DATASET:SPLIT.
 
     They are drawn at random but always the same ones, so that runs can be compared on them. Raises
     :class:`UserError`.
@@ -56,11 +57,13 @@ def rows_for(
         found = _of_split(trained_dataset(home, folder, progress), source, source)
     elif split in SPLITS and dataset and not Path(source).expanduser().exists():
         found = _of_split(open_dataset(home, dataset), split, source)
+    elif source.startswith(SAVED) and not Path(source).expanduser().exists():
+        found = _of_set(home, source)
     else:
         if not Path(source).expanduser().exists():
             raise UsageError(
                 f"--on {source}: no such file; name test, validation, a file of prompts and "
-                "references, or DATASET:SPLIT"
+                "references, DATASET:SPLIT, or set:NAME"
             )
         pairs = read_pairs(source, prompt, reference, option="--on", sides=(PROMPTS, ANSWERS))
         rows = len(pairs.predictions)
@@ -103,6 +106,22 @@ def _of_split(dataset: Dataset, split: str, source: str) -> EvaluationRows:
         source,
         table.num_rows,
     )
+
+
+def _of_set(home: Home, source: str) -> EvaluationRows:
+    """The prompts of a saved set, each of which needs a reference."""
+    rows = read_prompt_rows(home, source, label=f"--on {source}")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row["prompt"], str):
+            raise UserError(f"--on {source}: prompt {number:,} is a conversation, no text")
+        if row["reference"] is None:
+            raise UserError(
+                f"--on {source}: prompt {number:,} has no reference to compare answers with"
+            )
+    if not rows:
+        raise UserError(f"--on {source}: has no prompts")
+    prompts = [row["prompt"] for row in rows]
+    return EvaluationRows(prompts, [row["reference"] for row in rows], source, len(rows))
 
 
 def _no_prompts(shape: str) -> str:

@@ -9,7 +9,7 @@ from engine.errors import UsageError, UserError
 from engine.generate.wire import Messages
 from engine.home import Home
 
-__all__ = ["read_prompt_rows", "read_prompts", "with_system"]
+__all__ = ["SAVED", "read_prompt_rows", "read_prompts", "with_system"]
 
 JSON_LINES = {".jsonl", ".ndjson"}
 SPLITS = ("train", "validation", "test")

@@ -18,15 +18,18 @@ from transformers import BertConfig, BertModel
 from engine.data.dataset import open_dataset
 from engine.errors import UserError
 from engine.evaluate.answers import Answers
+from engine.evaluate.copied import copy_rate
 from engine.evaluate.embed import embed
 from engine.evaluate.evaluation import evaluate_answers
 from engine.evaluate.judge import rating
 from engine.evaluate.rows import EvaluationRows, rows_for, trained_dataset
 from engine.evaluate.statistics import COLUMNS, statistics
 from engine.generate.columns import base_column, run_column
+from engine.generate.copying import CopyIndex
 from engine.generate.errand import Answers as ErrandAnswers
 from engine.history.evaluated import SCORES, evaluations_of, samples_of
 from engine.history.ingest import ingest_all
+from engine.history.prompts import save_prompt_set
 from engine.history.store import Store, open_store
 from engine.home import Home
 from engine.jobs.folder import RunFolder
@@ -257,6 +260,28 @@ def test_other_rows_and_other_columns(shell: Shell, tmp_path: Path, tuned_model:
     lines = [line for line in shown.split("\n") if line.startswith(" ")]
     assert len(lines) == 2 * count and all(len(line) <= 79 for line in lines)
     assert lines[count].split() == ["builtin:base", "-", "base", "tuned", "-", "base"]
+
+
+def test_a_saved_set_and_what_is_copied(
+    shell: Shell, tuned_run: RunFolder, tuned_model: None
+) -> None:
+    row = open_dataset(shell.home, "tiny").split("train").slice(0, 1).to_pylist()[0]
+    save_prompt_set(
+        shell.home,
+        "mine",
+        [{"prompt": "red oak lamp", "reference": "A red lamp"}, {"prompt": "x", "reference": "y"}],
+    )
+    document = shell.json("evaluate", "tuned", "--on", "set:mine")
+    assert document["answered_rows"] == 2 and document["on"] == "set:mine"
+    assert 0 <= document["metrics"]["base"]["copied"] <= 1
+    assert "literally in the train split" in document["definitions"]["copied"]
+    index = CopyIndex.open(shell.home, trained_dataset(shell.home, tuned_run))
+    assert index is not None and copy_rate(index.rate).rates([""], [row["completion"]], [""]) == [
+        1.0
+    ]
+    save_prompt_set(shell.home, "half", [{"prompt": "red oak lamp", "reference": None}])
+    status, _, errors = shell("evaluate", "tuned", "--on", "set:half")
+    assert status == 1 and "prompt 1 has no reference" in errors
 
 
 def test_the_loss_alone(shell: Shell) -> None:
