@@ -1,5 +1,6 @@
 """``evaluate RUN``: base and tuned answer the same rows; kept, gone on with, browsed, rebuilt."""
 
+import asyncio
 import hashlib
 import json
 import math
@@ -34,6 +35,7 @@ from engine.history.store import Store, open_store
 from engine.home import Home
 from engine.jobs.folder import RunFolder
 from tests.engine.fakes.shell import Shell
+from tests.engine.servers import Asked, serving, told
 
 
 @pytest.fixture
@@ -88,8 +90,6 @@ def test_base_and_tuned_in_one_document(
 @pytest.fixture(scope="module")
 def tuned_model(tuned_home: Home, tuned_run: RunFolder) -> Any:
     """A viewer that stays, so that torch is imported once."""
-    import asyncio
-
     from engine.generate.client import GenerationClient
 
     loop = asyncio.new_event_loop()
@@ -339,6 +339,40 @@ def test_a_judge_is_asked_about_every_answer(
     assert all(reference in text for texts in asked for text in texts)
     assert asked[0] != asked[1] and "1 (useless) to 10" in document["definitions"]["judge"]
     assert shell.json(*words) == document and len(asked) == 2
+
+
+async def test_a_server_is_a_column_and_a_judge(
+    shell: Shell, tuned_model: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": f"lamp {n}", "reference": "A red lamp"} for n in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setenv("JUDGE_KEY", "secret-4711")
+
+    async def handler(asked: Asked) -> None:
+        prompt = asked.body["messages"][-1]["content"]
+        if "### Rating" in prompt:
+            await asked.say("8" if "### Answer\nA red lamp" in prompt else "2")
+        elif "lamp 2" in prompt:
+            await asked.answer(400, told("no lamps here"))
+        else:
+            await asked.say("A red ", "lamp")
+
+    async with serving(handler) as server:
+        ref = f"{server.url}#m key=JUDGE_KEY"
+        words = ["evaluate", "tuned", "--on", str(path), "--with", ref, "--judge", ref]
+        document = await asyncio.to_thread(shell.json, *words)
+        asked = len(server.asked)
+        assert {one.headers["authorization"] for one in server.asked} == {"Bearer secret-4711"}
+        assert await asyncio.to_thread(shell.json, *words) == document
+        # The prompt that failed is asked again, and nothing else.
+        assert len(server.asked) == asked + 1
+    _, other, own = (document["metrics"][column["id"]] for column in document["columns"])
+    assert document["failed"]["rows"] == 1 and "no lamps here" in document["failed"]["first"]
+    assert (other["rows"], other["exact_match"], other["judge"]) == (3, 1, 8)
+    assert own["judge"] == 2 and own["rows"] == 3
+    written = [file for file in shell.home.path.rglob("*") if file.is_file()]
+    assert all(b"secret-4711" not in file.read_bytes() for file in written)
 
 
 class SilentAnswers(ErrandAnswers):
