@@ -122,7 +122,7 @@ async def test_settings_of_one_column_do_not_reach_another(
     }
     texts = set()
     async with session(home, columns) as one:
-        for index, prompt in enumerate(prompts(4, seed=31)):
+        for index, prompt in enumerate(prompts(2, seed=31)):
             together = await ask(one, prompt, mine, index=index)
             again = await ask(one, prompt, mine, index=index)
             for name, settings in mine.items():
@@ -131,7 +131,7 @@ async def test_settings_of_one_column_do_not_reach_another(
                 assert alone[name][1].stop_reason == together[name][1].stop_reason
                 texts.add(together[name][0])
             assert "." not in together["b"][0]
-    assert len(texts) > 8, "the columns do not differ: nothing was tested"
+    assert len(texts) > 4, "the columns do not differ: nothing was tested"
 
 
 async def test_mistakes_of_one_column_are_its_own(
@@ -210,10 +210,16 @@ def workers(home: Home) -> list[psutil.Process]:
     ]
 
 
-async def test_fifty_cancellations_at_any_moment(home: Home, columns: list[Column]) -> None:
+def zombies() -> set[psutil.Process]:
+    return {p for p in psutil.Process().children() if p.status() == psutil.STATUS_ZOMBIE}
+
+
+@pytest.mark.parametrize("count", [12, pytest.param(50, marks=pytest.mark.slow)])
+async def test_cancellations_at_any_moment(home: Home, columns: list[Column], count: int) -> None:
     """While it loads, before the first token, and in the middle; by asking, and by leaving."""
     random_ = random.Random(7)
     sampling = dict.fromkeys((column.id for column in columns), LONG)
+    others = zombies()
     seen: dict[str, int] = {"loading": 0, "before a token": 0, "mid-stream": 0}
 
     async def one_prompt(one: Session, prompt: str, got: list[Chunk]) -> None:
@@ -224,7 +230,7 @@ async def test_fifty_cancellations_at_any_moment(home: Home, columns: list[Colum
         before = await ask(one, "oak lamp", dict.fromkeys(sampling, GREEDY))
         (worker,) = workers(home)
         sizes = []
-        for number in range(50):
+        for number in range(count):
             got: list[Chunk] = []
             kind = number % 3
             if kind == 0:
@@ -247,15 +253,14 @@ async def test_fifty_cancellations_at_any_moment(home: Home, columns: list[Colum
                 asking.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await asking
-            if number >= 10:
+            if number >= count // 5:
                 sizes.append(worker.memory_info().rss)
         after = await ask(one, "oak lamp", dict.fromkeys(sampling, GREEDY))
         assert {name: text for name, (text, _) in after.items()} == {
             name: text for name, (text, _) in before.items()
         }
         assert workers(home) == [worker]
-    zombies = [p for p in psutil.Process().children() if p.status() == psutil.STATUS_ZOMBIE]
-    assert not zombies and min(seen.values()) >= 8, seen
+    assert not zombies() - others and min(seen.values()) >= count // 6, seen
     grown = max(sizes[-10:]) - max(sizes[:10])
     print(
         f"cancelled {seen}; RSS {sizes[0] >> 20} MiB, then {sizes[-1] >> 20}, grown {grown >> 20}"
