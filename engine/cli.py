@@ -201,6 +201,9 @@ def build_parser() -> _Parser:
         action="store_true",
         help="keep the models loaded for 10 more minutes, for the next command",
     )
+    sub.add_argument(
+        "--now", action="store_true", help="also on a GPU that a run of this home is training on"
+    )
 
     sub = verb("evaluate", "generate:evaluate", "the loss of a run on its test split")
     sub.add_argument("ref", metavar="RUN")
