@@ -203,6 +203,9 @@ def build_parser() -> _Parser:
         action="store_true",
         help="keep the models loaded for 10 more minutes, for the next command",
     )
+    sub.add_argument(
+        "--now", action="store_true", help="also on a GPU that a run of this home is training on"
+    )
 
     help = "how good a run's answers are, or the predictions of a file"
     evaluate_arguments(verb("evaluate", "evaluate:evaluate", help, settings))

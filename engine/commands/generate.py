@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.commands.output import Output
-from engine.errors import UsageError
+from engine.errors import NeedsConsent, UsageError
 from engine.home import Home, open_home
 from engine.recipe import GenerateSection
 
@@ -20,6 +20,13 @@ MOST_FAILURES_SAID = 10
 
 def generate(args: argparse.Namespace, out: Output) -> int:
     """Answer every prompt with every run or model, side by side, or into a file."""
+    try:
+        return _generate(args, out)
+    except NeedsConsent as error:
+        raise UsageError(f"{error}; --now answers all the same") from None
+
+
+def _generate(args: argparse.Namespace, out: Output) -> int:
     from engine.generate.answer_all import generate_all
     from engine.generate.answer_file import AnswerFile
     from engine.generate.columns import base_column, column_for
@@ -51,13 +58,14 @@ def generate(args: argparse.Namespace, out: Output) -> int:
     }
     if args.out is not None:
         file = AnswerFile(Path(args.out), prompts, columns, recipe.generate, system)
-        document |= _into_file(home, file, columns, recipe.generate, stay, out)
+        document |= _into_file(home, file, columns, recipe.generate, stay, args.now, out)
     else:
         answers = generate_all(
             *(home, columns, prompts, recipe.generate),
             on_status=out.progress,
             system=system,
             stay=stay,
+            allow_beside_training=args.now,
         )
         document["answers"] = answers
         out.progress_done()
@@ -90,6 +98,7 @@ def _into_file(
     columns: list["Column"],
     sampling: GenerateSection,
     stay: float,
+    now: bool,
     out: Output,
 ) -> dict[str, Any]:
     """Answers as JSON Lines in a file; those that are there already are kept."""
@@ -101,7 +110,11 @@ def _into_file(
         if 0 < held < total:
             out.note(f"{path} has {held:,} of {total:,} answers: going on")
         try:
-            tally = answer_into(file, home, columns, sampling, out.progress, stay=stay)
+            tally = answer_into(
+                *(file, home, columns, sampling, out.progress),
+                stay=stay,
+                allow_beside_training=now,
+            )
         except KeyboardInterrupt:
             out.note(f"{path} has {len(file.done):,} answers; the same command goes on with it")
             raise

@@ -24,11 +24,13 @@ def generate_all(
     on_chunk: Callable[[Chunk], None] | None = None,
     system: str = "",
     stay: float = 0.0,
+    allow_beside_training: bool = False,
 ) -> list[dict[str, Any]]:
     """Blocking; ``on_chunk`` is told what comes as it comes.
 
     ``sampling``: settings of ``[generate]``; missing ones are the first column's. ``system``: a
     message before every prompt. ``stay``: seconds that the worker stays warm afterwards.
+    ``allow_beside_training``: also on a GPU that a run of this home trains on.
 
     Returns one dict for each prompt and column, in that order: prompt, column, label, text,
     stop_reason, tokens, seconds; and error, in words, where a column could not answer a prompt.
@@ -51,31 +53,32 @@ def generate_all(
         for index, prompt in enumerate(prompts)
         for column in columns
     }
-    asyncio.run(_all(home, columns, asked, sampling, answers, on_status, on_chunk, stay))
-    return list(answers.values())
 
-
-async def _all(
-    home: Home,
-    columns: Sequence[Column],
-    prompts: Sequence[str | Messages],
-    sampling: GenerateSection,
-    answers: dict[tuple[int, str], dict[str, Any]],
-    on_status: Callable[[str], None] | None,
-    on_chunk: Callable[[Chunk], None] | None,
-    stay: float,
-) -> None:
     def say(column: str | None, words: str) -> None:
         if on_status is not None and words:
             on_status(words)
 
-    async with Session.open(home, columns, say, warm_up=False) as session:
+    session = Session.open(
+        home, columns, say, warm_up=False, allow_beside_training=allow_beside_training
+    )
+    asyncio.run(_all(session, asked, sampling, answers, on_chunk, stay))
+    return list(answers.values())
+
+
+async def _all(
+    session: Session,
+    prompts: Sequence[str | Messages],
+    sampling: GenerateSection,
+    answers: dict[tuple[int, str], dict[str, Any]],
+    on_chunk: Callable[[Chunk], None] | None,
+    stay: float,
+) -> None:
+    async with session:
         await session.ready()
         if stay:
             await session.stay(stay)
-        async for chunk in session.ask_many(
-            prompts, dict.fromkeys((c.id for c in columns), sampling), stream=on_chunk is not None
-        ):
+        settings = dict.fromkeys(session.columns, sampling)
+        async for chunk in session.ask_many(prompts, settings, stream=on_chunk is not None):
             if on_chunk is not None:
                 on_chunk(chunk)
             answer = answers[chunk.prompt, chunk.column]

@@ -69,25 +69,31 @@ def answer_into(
     on_status: Callable[[str], None],
     *,
     stay: float = 0.0,
+    allow_beside_training: bool = False,
 ) -> Tally:
     """Answer what is missing in an entered file; blocking. Raises :class:`UserError`.
 
     An interruption loses the answers under way only: the file has every other. A prompt that a
     column cannot take is a line that says so; the others go on. ``stay``: seconds that the worker
-    stays warm afterwards.
+    stays warm afterwards. ``allow_beside_training``: also on a GPU that a run of this home trains
+    on.
     """
     missing = {column.id: file.missing(column.id) for column in columns}
     left = sum(map(len, missing.values()))
     total = len(file.prompts) * len(columns)
     tally = Tally(total=total, done=total - left)
     if left:
-        asyncio.run(_answer(file, home, columns, sampling, on_status, missing, tally, stay))
+        local = [column for column in columns if column.endpoint is None]
+        client = GenerationClient.start(
+            home, local, on_status, allow_beside_training=allow_beside_training
+        )
+        asyncio.run(_answer(file, client, columns, sampling, on_status, missing, tally, stay))
     return tally
 
 
 async def _answer(
     file: AnswerFile,
-    home: Home,
+    worker: GenerationClient,
     columns: Sequence[Column],
     sampling: GenerateSection,
     on_status: Callable[[str], None],
@@ -95,7 +101,7 @@ async def _answer(
     tally: Tally,
     stay: float,
 ) -> None:
-    local = [column for column in columns if column.endpoint is None]
+    local = worker.columns
     servers = [column for column in columns if column.endpoint is not None]
     began, told = time.monotonic(), 0.0
 
@@ -122,7 +128,7 @@ async def _answer(
 
     async def ask_worker() -> None:
         nonlocal began
-        async with GenerationClient.start(home, local, on_status) as client:
+        async with worker as client:
             await client.ready()
             if not servers:
                 began = time.monotonic()

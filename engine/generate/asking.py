@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Asking"]
 
+LAST_WORD_SECONDS = 2.0
 AT_ONCE = 4
 """Prompts that one server is asked at the same time."""
 
@@ -58,6 +59,8 @@ class Asking:
             if chunk.done:
                 self.open.discard(key)
             yield chunk
+        if self._local is not None:  # the worker has its last word: how it answered
+            await asyncio.wait({self._local}, timeout=LAST_WORD_SECONDS)
 
     async def cancel(self) -> None:
         for task in self._servers:

@@ -101,15 +101,16 @@ def answer_in_slots(
 ) -> None:
     """Answer them all, in whatever order is fastest; a few side by side.
 
-    Those of one batch are picked for alike: nobody's settings touch another's answer. ``mixed``:
+    Each slot is picked for by its own answer's settings; many are sorted by them. ``mixed``:
     whether their adapters can share a batch (:func:`engine.generate.mixing.can_mask`). The base's
     attention must be that of slots (:func:`engine.generate.fit.take_slots`).
     """
+    few = len(asked) <= FEW_ROWS
     parts: dict[tuple[str, Picked], list[Asked]] = {}
     for one in asked:
-        parts.setdefault(("" if mixed else one.adapter, one.how), []).append(one)
+        alike = () if few and _fits(base, asked) else one.how
+        parts.setdefault(("" if mixed else one.adapter, alike), []).append(one)
     groups = [group for part in parts.values() for group in _groups(base, part).items()]
-    few = len(asked) <= FEW_ROWS
     kept = few and not base.borrowed
     for side_by_side in [groups] if few else [[group] for group in groups]:
         try:
@@ -119,8 +120,13 @@ def answer_in_slots(
                 base.steppers = []  # freed before those of the next size are made
 
 
+def _fits(base: "Base", few: Sequence[Asked]) -> bool:
+    """Whether a few can have a slot each at the same time, whatever their settings."""
+    return _rows(base, len(few), most_room(base, few)) == len(few)
+
+
 Group = tuple[int, list[Asked]]
-"""Size of a slot, and who gets one of that size."""
+"""Size of a slot, and who gets one of that size: in the order of the slots, where all have one."""
 
 
 def _answer_side_by_side(
@@ -154,8 +160,9 @@ def _groups(base: "Base", asked: Sequence[Asked]) -> dict[int, list[Asked]]:
             size *= 2
         return max(min(size, most), need)
 
-    if few:  # side by side
-        return {rounded(max(one.need for one in asked)): list(asked)}
+    if few:  # side by side; those that are picked for alike in neighbouring slots
+        ordered = sorted(asked, key=lambda one: one.how)
+        return {rounded(max(one.need for one in asked)): ordered}
     groups: dict[int, list[Asked]] = {}
     for one in sorted(asked, key=lambda one: -len(one.prompt)):
         groups.setdefault(rounded(one.need), []).append(one)
@@ -239,15 +246,12 @@ class _Batch:
 
 def _steppers(base: "Base", groups: Sequence[Group]) -> list[Stepper]:
     """Slots for each of these groups; those of the last prompt again where they are the same."""
-    wanted = [
-        (
-            _rows(base, len(group), capacity),
-            capacity,
-            sorted({one.adapter for one in group}),
-            group[0].how,
-        )
-        for capacity, group in groups
-    ]
+    wanted = []
+    for capacity, group in groups:
+        hows = [one.how for one in group]
+        if len(set(hows)) == 1:
+            hows = hows[:1] * _rows(base, len(group), capacity)
+        wanted.append((len(hows), capacity, sorted({one.adapter for one in group}), hows))
     kept: dict[int, Stepper] = {}
     for stepper in base.steppers:
         held = (stepper.rows, stepper.capacity, stepper.mixture.adapters, stepper.how)
@@ -256,11 +260,12 @@ def _steppers(base: "Base", groups: Sequence[Group]) -> list[Stepper]:
         if fits:
             kept[fits[0]] = stepper
     base.steppers = []  # what is not needed again is free before more is taken
-    for number, (rows, capacity, adapters, how) in enumerate(wanted):
+    for number, (rows, capacity, adapters, hows) in enumerate(wanted):
         if number not in kept:
             mixture = Mixture(base, adapters, rows)
-            settings = groups[number][1][0].settings
-            kept[number] = Stepper(base, rows, capacity, settings, mixture, bool(how[-1]))
+            by_how = {one.how: one.settings for one in groups[number][1]}
+            settings = [by_how[how] for how in hows]
+            kept[number] = Stepper(base, rows, capacity, settings, mixture, bool(hows[0][-1]))
             kept[number].capture()
     base.steppers = [kept[number] for number in range(len(wanted))]
     return list(base.steppers)

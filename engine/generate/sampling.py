@@ -5,6 +5,7 @@ Here the same prompt and seed give the same draw, alone or beside others.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from engine.recipe import GenerateSection
 __all__ = [
     "Cancelled",
     "Ended",
+    "Pickers",
     "RowSampler",
     "TokenPicker",
     "Watcher",
@@ -114,6 +116,39 @@ class TokenPicker:
         if self.seen is not None:
             self.seen.scatter_(1, chosen, True)
         return chosen.squeeze(1)
+
+
+class Pickers:
+    """For slots that differ in how they are picked for: one picker a stretch of equal ones."""
+
+    def __init__(self, settings: Sequence[GenerateSection], vocabulary: int, device: str) -> None:
+        self.how = tuple(map(picking, settings))
+        """Of every slot."""
+        self.device = device
+        self.parts: list[tuple[range, TokenPicker]] = []
+        for _, stretch in groupby(range(len(settings)), key=lambda row: self.how[row]):
+            rows = list(stretch)
+            picker = TokenPicker(settings[rows[0]], len(rows), vocabulary, device)
+            self.parts.append((range(rows[0], rows[-1] + 1), picker))
+
+    def begin(
+        self, slots: Sequence[int], prompts: Sequence[Sequence[int]], seeds: Sequence[int]
+    ) -> None:
+        """As :meth:`TokenPicker.begin`."""
+        for rows, picker in self.parts:
+            mine = [number for number, slot in enumerate(slots) if slot in rows]
+            if mine:
+                places = torch.tensor([slots[number] - rows.start for number in mine])
+                picker.begin(
+                    places.to(self.device),
+                    [prompts[number] for number in mine],
+                    [seeds[number] for number in mine],
+                )
+
+    def pick(self, logits: torch.Tensor) -> torch.Tensor:
+        """As :meth:`TokenPicker.pick`."""
+        chosen = [picker.pick(logits[rows.start : rows.stop]) for rows, picker in self.parts]
+        return chosen[0] if len(chosen) == 1 else torch.cat(chosen)
 
 
 class RowSampler(LogitsProcessor):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from engine.generate.mixing import Mixture
-from engine.generate.sampling import TokenPicker, odds_of
+from engine.generate.sampling import Pickers, odds_of
 from engine.generate.slots import SlotCache
 from engine.recipe import GenerateSection
 
@@ -35,8 +35,9 @@ def _aside(device: str) -> torch.cuda.Stream:
 
 
 class Stepper:
-    """``rows`` slots of ``capacity`` tokens for one base, one mixture of adapters, one sampling.
+    """``rows`` slots of ``capacity`` tokens for one base and one mixture of adapters.
 
+    ``settings`` say how tokens are picked, for all slots or for each of them.
     The base's attention must be :data:`engine.generate.slots.ATTENTION` and gradients off
     (``base.without_gradients()``) whenever it is used.
     """
@@ -46,20 +47,21 @@ class Stepper:
         base: "Base",
         rows: int,
         capacity: int,
-        settings: GenerateSection,
+        settings: GenerateSection | Sequence[GenerateSection],
         mixture: Mixture,
         probabilities: bool = False,
     ) -> None:
         self.model, self.device, self.mixture = base.bare, base.device, mixture
-        self.rows, self.capacity, self.settings = rows, capacity, settings
+        self.rows, self.capacity = rows, capacity
+        each = [settings] * rows if isinstance(settings, GenerateSection) else settings
         config = self.model.config.get_text_config()
         self.tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
         """What each slot reads next."""
         self.positions = torch.zeros(rows, dtype=torch.long, device=self.device)
         """Where it reads it."""
         self.cache = SlotCache(config.num_hidden_layers, rows, capacity, self.positions)
-        self.picker = TokenPicker(settings, rows, config.vocab_size, self.device)
-        self.how = (*self.picker.how, probabilities)
+        self.picker = Pickers(each, config.vocab_size, self.device)
+        self.how = [(*how, probabilities) for how in self.picker.how]
         """What cannot be changed: for other settings there are other slots."""
         self.odds: torch.Tensor | None = None
         """How likely each of the tokens was (shape: rows)."""
@@ -85,7 +87,7 @@ class Stepper:
         where = self._put(slots)
         self.tokens[where] = self._put([prompt[-1] for prompt in prompts])
         self.positions[where] = self._put([len(prompt) - 1 for prompt in prompts])
-        self.picker.begin(where, prompts, seeds)
+        self.picker.begin(slots, prompts, seeds)
         self.mixture.assign(where, adapters)
 
     def _put(self, numbers: Sequence[int]) -> torch.Tensor:

@@ -19,7 +19,6 @@ from engine.recipe import GenerateSection
 from tests.bench.first_token import make_adapter
 from tests.bench.same_answers import prompts
 from tests.engine.servers import Asked, event, serving
-from tests.variants import slow_but
 
 GREEDY = GenerateSection(max_new_tokens=24)
 SEEDED = GenerateSection(max_new_tokens=24, do_sample=True, temperature=1.4, seed=11)
@@ -123,7 +122,7 @@ async def test_settings_of_one_column_do_not_reach_another(
     }
     texts = set()
     async with session(home, columns) as one:
-        for index, prompt in enumerate(prompts(4, seed=31)):
+        for index, prompt in enumerate(prompts(2, seed=31)):
             together = await ask(one, prompt, mine, index=index)
             again = await ask(one, prompt, mine, index=index)
             for name, settings in mine.items():
@@ -132,7 +131,7 @@ async def test_settings_of_one_column_do_not_reach_another(
                 assert alone[name][1].stop_reason == together[name][1].stop_reason
                 texts.add(together[name][0])
             assert "." not in together["b"][0]
-    assert len(texts) > 8, "the columns do not differ: nothing was tested"
+    assert len(texts) > 4, "the columns do not differ: nothing was tested"
 
 
 async def test_mistakes_of_one_column_are_its_own(
@@ -211,11 +210,16 @@ def workers(home: Home) -> list[psutil.Process]:
     ]
 
 
-@pytest.mark.parametrize("count", slow_but([18, 50], 18))
-async def test_cancelled_at_any_moment(count: int, home: Home, columns: list[Column]) -> None:
+def zombies() -> set[psutil.Process]:
+    return {p for p in psutil.Process().children() if p.status() == psutil.STATUS_ZOMBIE}
+
+
+@pytest.mark.parametrize("count", [12, pytest.param(50, marks=pytest.mark.slow)])
+async def test_cancellations_at_any_moment(home: Home, columns: list[Column], count: int) -> None:
     """While it loads, before the first token, and in the middle; by asking, and by leaving."""
     random_ = random.Random(7)
     sampling = dict.fromkeys((column.id for column in columns), LONG)
+    others = zombies()
     seen: dict[str, int] = {"loading": 0, "before a token": 0, "mid-stream": 0}
 
     async def one_prompt(one: Session, prompt: str, got: list[Chunk]) -> None:
@@ -256,9 +260,8 @@ async def test_cancelled_at_any_moment(count: int, home: Home, columns: list[Col
             name: text for name, (text, _) in before.items()
         }
         assert workers(home) == [worker]
-    zombies = [p for p in psutil.Process().children() if p.status() == psutil.STATUS_ZOMBIE]
-    assert not zombies and min(seen.values()) >= count // 6 - 1, seen
-    grown = max(sizes[-count // 5 :]) - max(sizes[: count // 5])
+    assert not zombies() - others and min(seen.values()) >= count // 6, seen
+    grown = max(sizes[-10:]) - max(sizes[:10])
     print(
         f"cancelled {seen}; RSS {sizes[0] >> 20} MiB, then {sizes[-1] >> 20}, grown {grown >> 20}"
     )

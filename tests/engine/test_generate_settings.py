@@ -81,8 +81,12 @@ def said(
 # ---- each column its own ----------------------------------------------------------------------
 
 
-def test_columns_with_settings_of_their_own_answer_as_alone(voices: list[Voice], way: str) -> None:
-    texts = prompts(2, seed=21) if way == "generate" else prompts(5, seed=21)
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_columns_with_settings_of_their_own_answer_as_alone(
+    voices: list[Voice], way: str, count: int
+) -> None:
+    """A few in one batch, slot by slot; many sorted by their settings."""
+    texts = prompts(count, seed=21)
     together = said(voices, texts, DIFFERENT)
     if way == "slots":
         assert voices[0].base.bare.config._attn_implementation == ATTENTION
@@ -106,7 +110,9 @@ def test_one_prompt_to_columns_of_other_settings_streams_side_by_side(voices: li
     assert len(set(seen[:6])) == 4, "one column after the other"
 
 
-def test_equal_settings_are_one_batch(voices: list[Voice], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_are_one_batch_whatever_their_settings(
+    voices: list[Voice], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from engine.generate import batching
 
     made: list[int] = []
@@ -126,6 +132,25 @@ def test_equal_settings_are_one_batch(voices: list[Voice], monkeypatch: pytest.M
     }
     said(voices[:3], prompts(1, seed=23), more)
     assert made == [3]
+    said(voices[:3], prompts(1, seed=24), more)
+    assert made == [3], "the slots are kept for the next prompt"
+    said(voices, prompts(1, seed=23), DIFFERENT)
+    assert made == [3, 4]
+    said(voices, prompts(3, seed=23), DIFFERENT)
+    assert made[2:] == [3, 3, 3, 3], "many: a batch for each way of picking"
+
+
+def test_a_few_without_room_for_all_are_answered_all_the_same(
+    voices: list[Voice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.generate import batching
+
+    texts = prompts(2, seed=28)
+    want = said(voices, texts, DIFFERENT)
+    slot = batching._slot_bytes(voices[0].base, 64)
+    monkeypatch.setattr(batching, "free_memory", lambda device: 2 * slot)  # of which half
+    found = said(voices, texts, DIFFERENT)
+    assert {k: v["text"] for k, v in found.items()} == {k: v["text"] for k, v in want.items()}
 
 
 # ---- stop strings -----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from engine import cli
 from engine.builtin import BUILTIN_BASE
 from engine.errors import NeedsConsent, UserError
 from engine.generate import preparation, room
@@ -199,6 +200,25 @@ async def test_nothing_is_loaded_beside_a_training_run_without_consent(fake: Fak
         assert fake.models.loaded == []
         one.allow_beside_training = True
         assert (await ends(one))["a"].stop_reason == "eos"
+
+
+def test_the_command_asks_for_consent_too(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    def loading(column: Column, allow: bool) -> None:
+        if not allow:
+            raise NeedsConsent("run demo is training on GPU 0")
+
+    fake.models.loading = loading
+    words = ["generate", BUILTIN_BASE, "--prompt", "one two", "--home", str(fake.home.path)]
+    out = fake.home.path / "out.jsonl"
+    stays = ["--stay"]
+    fake.server.stay_seconds = 60.0  # it would end with its first viewer
+    for more in ([], ["--out", str(out)]):
+        assert cli.main([*words, *more, *stays]) == 2
+        assert "training on GPU 0; --now answers all the same" in capsys.readouterr().err
+    assert cli.main([*words, "--now", *stays]) == 0
+    assert "onetwo" in capsys.readouterr().out
+    assert cli.main([*words, "--now", *stays, "--out", str(out)]) == 0
+    assert '"stop_reason": "eos"' in out.read_text()
 
 
 async def test_each_column_has_its_own_settings(fake: Fake) -> None:
