@@ -193,6 +193,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("note", ("t",), "write a note on the last vote", "play", "", "Judging"),
     Action("take_back", ("U",), "take the last vote back", "play", "", "Judging"),
     Action("votes", ("v",), "win rates of all votes", "play", "", "Judging"),
+    Action(
+        "evaluation", ("e",), "the run's evaluation: metrics, best, worst", "play", "", "Judging"
+    ),
     Action("free", ("F",), "give the models' memory back", "play", "", "Play"),
     Action("stay", ("W",), "keep the models loaded when you leave", "play", "", "Play"),
     # --- System

@@ -6,8 +6,10 @@ from typing import Any
 from engine.text import clip
 from tui import ballot
 from tui.answertext import in_words
+from tui.evaluated import LOOKS, evaluation_runs
 from tui.lineup import Seat
 from tui.screens.ask import AskScreen
+from tui.screens.choose import ChooseScreen
 from tui.screens.page import PageScreen
 from tui.screens.prompting import PromptingScreen
 from tui.widgets.lines import BOLD, PLAIN
@@ -128,6 +130,27 @@ class JudgingScreen(PromptingScreen):
         self.workbench.push_screen(
             PageScreen.of_runs("Votes", runs, "tunebench votes export saves them · esc closes")
         )
+
+    def action_evaluation(self) -> None:
+        options = [(look, words) for look, words in LOOKS.items()]
+
+        def chosen(look: str | None) -> None:
+            if look is not None:
+                self.run_worker(self._show_evaluation(look), group="evaluation", exclusive=True)
+
+        self.workbench.push_screen(ChooseScreen("The run's evaluation", options), chosen)
+
+    async def _show_evaluation(self, look: str) -> None:
+        run = self.run_id
+        if run is None:
+            self.workbench.say("no run is among the columns", "warning")
+            return
+        try:
+            title, runs = await asyncio.to_thread(evaluation_runs, self.workbench.home, run, look)
+        except Exception as error:
+            self.workbench.say(in_words(error), "error")
+            return
+        self.workbench.push_screen(PageScreen.of_runs(title, runs))
 
     def before_asking(self) -> None:
         if self.blind:
