@@ -62,6 +62,7 @@ class EndpointClient:
         self.silent_seconds = silent_seconds
         self.request = Request(self.endpoint)
         self._client: httpx.AsyncClient | None = None
+        self._opening = asyncio.Lock()
 
     async def close(self) -> None:
         if self._client is not None:
@@ -187,15 +188,16 @@ class EndpointClient:
         return key
 
     async def _opened(self) -> "httpx.AsyncClient":
-        if self._client is None:
-            import httpx
+        async with self._opening:
+            if self._client is None:
+                import httpx
 
-            times = httpx.Timeout(self.silent_seconds, connect=CONNECT_SECONDS)
-            # In a thread: certificates are read. No redirects; no password of a .netrc.
-            self._client = await asyncio.to_thread(
-                lambda: httpx.AsyncClient(timeout=times, follow_redirects=False, auth=None)
-            )
-        return self._client
+                times = httpx.Timeout(self.silent_seconds, connect=CONNECT_SECONDS)
+                # In a thread: certificates are read. No redirects; no password of a .netrc.
+                self._client = await asyncio.to_thread(
+                    lambda: httpx.AsyncClient(timeout=times, follow_redirects=False, auth=None)
+                )
+            return self._client
 
 
 async def _some(response: "httpx.Response", most: int) -> bytes:

@@ -190,6 +190,7 @@ async def test_a_conversation_goes_on(home: Home, columns: list[Column]) -> None
         assert "ends with the user's" in str(ends_wrong["base"][1].error)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_dies_is_replaced(columns: list[Column], tmp_path: Path) -> None:
     home = open_home(tmp_path / "home")
     async with session(home, columns[:1]) as one:

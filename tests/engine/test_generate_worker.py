@@ -277,6 +277,26 @@ async def test_it_ends_with_its_last_viewer_unless_told_to_stay(fake: Fake) -> N
     assert await asyncio.to_thread(fake.ended.wait, 10)
 
 
+async def test_after_a_worker_that_is_gone_the_next_prompt_finds_another(fake: Fake) -> None:
+    go = threading.Event()
+
+    def held_up() -> None:
+        assert go.wait(20)
+
+    fake.server.stay_seconds = 60.0
+    async with session(fake, "a") as one:
+        await one.ready()
+        fake.answering.step = held_up
+        asking = asyncio.create_task(ends(one))
+        await asyncio.sleep(0.1)
+        for viewer in list(fake.server.viewers):
+            viewer.connection.shutdown(socket.SHUT_RDWR)
+        end = (await asking)["a"]
+        assert end.stop_reason == "error" and "the generation worker ended" in str(end.error)
+        go.set()
+        assert (await ends(one))["a"].stop_reason == "eos"
+
+
 # ---- cancelling -------------------------------------------------------------------------------
 
 
