@@ -458,7 +458,6 @@ def test_addresses() -> None:
 # ---- a real one -----------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 async def test_transformers_serve(tiny_model: Path, tmp_path: Path) -> None:
     """Transformers' own OpenAI-compatible server, with the tiny model and its chat template."""
     for module in ("fastapi", "uvicorn", "openai"):
