@@ -15,7 +15,7 @@ from engine.bench.measured import Measured, result, warm_up, with_ratios
 from engine.bench.process import Ended, run_process
 from engine.bench.rows import RowSet
 from engine.bench.table import WIDTH, table
-from engine.history import judged
+from engine.history import evaluated, judged
 from engine.history.benches import add_bench, latest_bench, latest_benches
 from engine.history.ingest import ingest_all
 from engine.history.store import open_store
@@ -238,7 +238,7 @@ def test_a_database_of_an_older_program_gets_the_benches_that_it_passed_over(hom
     ingest_all(home, store, live=False)
     store.close()
     with sqlite3.connect(home.database) as old:  # as it was before the table was there
-        for table in ("benches", *judged.TABLES):
+        for table in ("benches", *judged.TABLES, *evaluated.TABLES):
             old.execute(f"DROP TABLE {table}")
         old.execute("ALTER TABLE runs DROP COLUMN estimated_peak_bytes")
         old.execute("DELETE FROM _sqlite_migrations WHERE name >= 'm005'")
