@@ -39,7 +39,7 @@ def cast_vote(
     def side(seat: Seat) -> Side:
         answer = seat.answer
         return Side(
-            column=seat.ref,
+            column=getattr(seat.column, "ref", "") or seat.ref,  # by the run's id, if by its name
             label=seat.label,
             text=answer.text,
             sampling=seat.settings(sampling).model_dump(),
