@@ -9,7 +9,10 @@ __all__ = ["slow_but"]
 
 
 def slow_but(variants: Iterable[Any], *quick: Any) -> list[Any]:
-    """Parameters of a test: all but the ``quick`` ones marked slow. Raises for an unknown one."""
+    """Values of one argument of a test, all but the ``quick`` ones marked slow.
+
+    Raises ValueError for a quick one that is not among them.
+    """
     known = list(variants)
     if unknown := [one for one in quick if one not in known]:
         raise ValueError(f"no such variant: {unknown}")

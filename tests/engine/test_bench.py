@@ -30,7 +30,6 @@ from engine.recipe import Recipe, load_recipe
 from engine.train.rows import encode
 from tests.engine.fakes import runs
 from tests.engine.fakes.shell import Shell
-from tests.variants import slow_but
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("--device", "cpu", "--batch", "4", "--max-length", "160", "--steps", "6")
@@ -136,7 +135,7 @@ def test_measures_all_in_turn_and_a_failure_is_a_line(
 
 @pytest.mark.parametrize(
     ("only", "module"),
-    slow_but([("tunebench", "worker"), ("bare", "rival")], ("bare", "rival")),
+    [pytest.param("tunebench", "worker", marks=pytest.mark.slow), ("bare", "rival")],
 )
 def test_ctrl_c_keeps_what_was_measured_and_leaves_no_process(
     only: str, module: str, tmp_path: Path, tiny_model: Path

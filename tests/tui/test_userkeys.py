@@ -18,10 +18,10 @@ def keys(actions: tuple[keymap.Action, ...], screen: str, id: str) -> tuple[str,
 
 def test_actions_get_the_keys_that_are_wished_for() -> None:
     found = with_keys(
-        {"everywhere": {"leave": ","}, "train": {"stop": ["X", "ctrl+t"], "start": "S",
+        {"everywhere": {"leave": ";"}, "train": {"stop": ["X", "ctrl+t"], "start": "S",
                                                  "smoothing": "s"}}
     )  # fmt: skip
-    assert keys(found, "", "leave") == ("comma",)
+    assert keys(found, "", "leave") == ("semicolon",)
     assert keys(found, "train", "stop") == ("X", "ctrl+t")
     assert keys(found, "train", "start") == ("S",) and keys(found, "train", "smoothing") == ("s",)
     assert keys(found, "runs", "stop") == ("X",), "another screen's"

@@ -79,6 +79,7 @@ class AnswerPanes(Horizontal):
             return
         first = self.lineup.seats[0].answer if self.lineup.seats else None
         hidden = bool(self.lineup.pair)
+        room = (self.size.width or 80) // max(1, len(self.seats)) - 6
         for number, seat in enumerate(self._seats):
             if seat is None or seat not in self._dirty:
                 continue
@@ -87,7 +88,7 @@ class AnswerPanes(Horizontal):
             self._head(
                 number,
                 clip(title, 60),
-                clip(answer.foot(pane.outer_size.width - 6, blind=hidden), 80),
+                clip(answer.foot(room, blind=hidden), 80),
             )
             marks = "" if hidden else self.marks
             pane.show(answer.runs(marks, first), follow=not answer.done)
