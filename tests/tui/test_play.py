@@ -27,7 +27,7 @@ from tui.screens.page import PageScreen
 from tui.screens.play import REPAINT_SECONDS, PlayScreen
 from tui.screens.playcolumns import ColumnsScreen
 from tui.screens.sampling import SamplingScreen
-from tui.widgets.lines import LinesView
+from tui.widgets.lines import PLAIN, LinesView
 
 SIZES = [(80, 24), (120, 40)]
 HOSTILE = (
@@ -856,3 +856,45 @@ async def test_a_long_answer_is_followed_until_somebody_moves(
         session.over()
         await until(pilot, lambda: "ended" in foot(app, "base"))
         assert view.top == len(view.text_lines) - view.size.height, "filled up at the end"
+
+
+@pytest.mark.parametrize("width", [7, 30, 79])
+async def test_a_text_that_grows_is_laid_out_as_the_whole_of_it(
+    width: int, frozen_app: Any
+) -> None:
+    import random
+
+    from textual.app import App, ComposeResult
+
+    class One(App[None]):
+        def compose(self) -> ComposeResult:
+            yield LinesView(id="one")
+
+    chance = random.Random(width)
+    pieces = [
+        "oak ",
+        "bench",
+        "\n",
+        "\n\n",
+        "漢字",
+        " ",
+        "  ",
+        "👨‍👩‍👧",
+        "a" * 40,
+        "\x1b[2J",
+        "é",
+        "-",
+        "\t",
+    ]
+    app = One()
+    async with app.run_test(size=(width + 1, 12)) as pilot:
+        view, whole = app.query_one(LinesView), ""
+        for _ in range(300):
+            whole += chance.choice(pieces)
+            answer = Answer("x", whole, done=False)
+            view.show(answer.runs(), follow=True)
+            grown = view.text_lines
+            view._grown = "", PLAIN
+            view.show(answer.runs(), follow=True)
+            assert view.text_lines == grown
+        await pilot.pause()

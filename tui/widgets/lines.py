@@ -181,6 +181,8 @@ class LinesView(Widget, can_focus=True):
         self._away = False
         """Somebody moved while the end was followed: it is no longer, until they go there."""
         self._wrapping = False
+        self._grown: Run = "", PLAIN
+        """The text whose lines are shown, while it grows."""
         self._look = PLAIN
         self.top = 0
         """The first line in sight."""
@@ -199,8 +201,30 @@ class LinesView(Widget, can_focus=True):
         if isinstance(runs, str) and len(runs) > SHOWN_CHARACTERS:
             left = len(runs) - SHOWN_CHARACTERS
             pieces.append((f"\n… {left:,} more characters are not shown", QUIET))
+        if follow and len(pieces) == 1 and self._grow(*pieces[0]):
+            return
         size = sum(len(text) for text, _ in pieces)
         self.show_layout(lambda width: wrap(pieces, width), follow=follow, size=size)
+        if follow and len(pieces) == 1:
+            self._grown = pieces[0]
+
+    def _grow(self, text: str, style: Style) -> bool:
+        """Lay out only what is new of a text that grew: all lines but its last one stay.
+
+        Four streams of 14,000 characters took 20 ms a frame as a whole.
+        """
+        before, look = self._grown
+        if not self._lines or not before or look != style or not text.startswith(before):
+            return False
+        if self._made_for != self.size.width - 1 or self._wrapping or self._away:
+            return False
+        self._grown, self._to_end = (text, style), True
+        self._layout_for = lambda width: wrap([(text, style)], width)
+        last = self._lines[-1].text
+        self._put(
+            [*self._lines[:-1], *wrap([(text[len(before) - len(last) :], style)], self._made_for)]
+        )
+        return True
 
     def show_layout(
         self, layout: Callable[[int], list[Line]], *, follow: bool = False, size: int = 0
@@ -210,6 +234,7 @@ class LinesView(Widget, can_focus=True):
         ``size``: characters that it lays out; where they are many it is called in a thread.
         """
         self._away = self._away and follow
+        self._grown = "", PLAIN
         self._layout_for, self._characters = layout, size
         self._to_end = follow and not self._away
         self._made_for = -1
