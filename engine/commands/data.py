@@ -48,8 +48,8 @@ def clean(args: argparse.Namespace, out: Output) -> int:
     if args.dry_run:
         return _show_look(home, recipe, out)
     began = time.time()
-    with ended_by_signals():
-        dataset = prepare(home, recipe, progress=progress_printer(out))
+    with ended_by_signals() as go_on:
+        dataset = prepare(home, recipe, progress=progress_printer(out, go_on))
     out.progress_done()
     report = dataset.report
     out.document({"name": dataset.name} | report.as_json())
@@ -72,10 +72,11 @@ def clean(args: argparse.Namespace, out: Output) -> int:
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[Callable[[], None]]:
     """Where a SIGTERM, or the terminal that is closed, ends us at once, end in order instead.
 
-    What is half-made is removed on the way: up to the size of the source.
+    What is half-made is removed on the way: up to the size of the source. Yields what is to be
+    called now and then: Python swallows what is raised where a file is collected.
     """
     ours = (signal.SIGTERM, signal.SIGHUP)
     taken = [number for number in ours if signal.getsignal(number) is signal.SIG_DFL]
@@ -86,10 +87,14 @@ def ended_by_signals() -> Iterator[None]:
             got.append(number)
             raise KeyboardInterrupt  # which a user's rule, where it is called, does not answer for
 
+    def go_on() -> None:
+        if got:
+            raise KeyboardInterrupt
+
     for number in taken:
         signal.signal(number, leave)
     try:
-        yield
+        yield go_on
     except KeyboardInterrupt:
         if got:
             sys.exit(128 + got[0])
@@ -175,10 +180,13 @@ def funnel_lines(report: CleanReport) -> list[str]:
     return [f"{name:<{wide}}  {count:>{digits}}  {words}" for name, count, words in rows]
 
 
-def progress_printer(out: Output) -> "Callable[[Progress], None]":
-    """Shows a preparation's progress on the terminal."""
+def progress_printer(
+    out: Output, go_on: Callable[[], None] = lambda: None
+) -> "Callable[[Progress], None]":
+    """Shows a preparation's progress on the terminal; ``go_on`` may raise to end it."""
 
     def show(progress: "Progress") -> None:
+        go_on()
         text = progress.phase
         if progress.rows:
             text += f"  {progress.rows:,} rows  {progress.rows_per_second:,.0f}/s"

@@ -28,8 +28,8 @@ def preflight(home: Home, recipe: Recipe, args: argparse.Namespace, out: Output)
         raise UsageError("--probe and --no-probe go with --dry-run")
     if search and args.probe is False:
         raise UsageError("--find-batch-size has to measure: leave out --no-probe")
-    with ended_by_signals():
-        dataset = prepare(home, recipe, progress=progress_printer(out))
+    with ended_by_signals() as go_on:
+        dataset = prepare(home, recipe, progress=progress_printer(out, go_on))
         out.progress_done()
         seen = look(home, resolve(home, recipe, dataset, progress=_counting(out)))
         if search or (args.probe if args.probe is not None else seen.place.gpu is not None):

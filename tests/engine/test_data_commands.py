@@ -246,7 +246,8 @@ def test_a_signal_leaves_nothing_half_made(
     """A closed terminal left a hidden folder of the size of the source."""
     rule, called = tmp_path / "rule.py", tmp_path / "called"
     rule.write_text(
-        f"import time\ndef rule(p, c):\n    open({str(called)!r}, 'w')\n    time.sleep(60)\n"
+        "import pathlib, time\ndef rule(p, c):\n"
+        f"    pathlib.Path({str(called)!r}).touch()\n    time.sleep(60)\n"
     )
     command = [sys.executable, "-m", "engine.cli", "--home", home, "clean", str(source)]
     command += ["--set", 'clean.rules=["python"]', "--set", f"clean.python.file={rule}"]
