@@ -33,6 +33,8 @@ class Asker:
         """Ids of the columns that the session has."""
         self._seats: Sequence[Seat] = ()
         self._task: asyncio.Task[None] | None = None
+        self._streaming = self._halted = False
+        """The session has a question to answer; the user wants no more of them."""
         self._words: dict[str, str] = {}
         self._since = 0.0
         self.consent: str = ""
@@ -56,7 +58,7 @@ class Asker:
         self._seats = seats
         self._since = time.monotonic()
         self._words = {}
-        self.consent = ""
+        self.consent, self._halted = "", False
         for seat in seats:
             seat.answer.done = False
         self._task = asyncio.ensure_future(self._ask(list(prompts), sampling, probabilities, ended))
@@ -80,18 +82,17 @@ class Asker:
                 for seat in able:
                     groups.setdefault(repr(given[seat]), []).append(seat)
                 for group in groups.values():
-                    await self._stream(session, given[group[0]], group, sampling, probabilities)
+                    if not self._halted:
+                        await self._stream(session, given[group[0]], group, sampling, probabilities)
         except asyncio.CancelledError:
-            for seat in self._seats:
-                if not seat.answer.done:
-                    seat.answer.done, seat.answer.stop_reason = True, "cancelled"
             await self.close()
         except Exception as error:
             for seat in self._seats:
                 seat.answer.fail(error)
             await self.close()
         for seat in self._seats:
-            seat.answer.done = True
+            if not seat.answer.done:
+                seat.answer.done, seat.answer.stop_reason = True, "cancelled"
             self._touched(seat)
         ended()
 
@@ -128,12 +129,16 @@ class Asker:
     ) -> None:
         by_id = {seat.column.id: seat for seat in seats}
         wanted = {id: seat.settings(sampling) for id, seat in by_id.items()}
-        async for chunk in session.ask(prompt, wanted, probabilities=probabilities):
-            seat = by_id[chunk.column]
-            seat.answer.take(chunk)
-            if chunk.needs_consent:
-                self.consent = chunk.error or ""
-            self._touched(seat)
+        self._streaming = True
+        try:
+            async for chunk in session.ask(prompt, wanted, probabilities=probabilities):
+                seat = by_id[chunk.column]
+                seat.answer.take(chunk)
+                if chunk.needs_consent:
+                    self.consent = chunk.error or ""
+                self._touched(seat)
+        finally:
+            self._streaming = False
 
     # --- what is said meanwhile
 
@@ -157,10 +162,11 @@ class Asker:
     # --- ends
 
     async def halt(self) -> None:
-        """Stop the answers; what came stays. While models load, loading is given up."""
+        """Stop the answers; what came stays, and models that load go on loading."""
         if not self.busy:
             return
-        if self._session is not None and any(seat.answer.text for seat in self._seats):
+        self._halted = True
+        if self._session is not None and self._streaming:
             await self._session.cancel()
         elif self._task is not None:
             self._task.cancel()

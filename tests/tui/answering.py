@@ -42,6 +42,8 @@ class FakeSession:
         self.start_error: Exception | None = None
         self.say: Callable[[str | None, str], None] = lambda column, words: None
         self.ready = asyncio.Event()
+        self.starts = asyncio.Event()
+        self.starts.set()
         self.allow_beside_training = False
         self.script: Callable[[Any, str], list[Any]] | None = None
         """Says at once what a column answers to a prompt."""
@@ -58,6 +60,7 @@ class FakeSession:
         self.opened += 1
         if self.start_error:
             raise self.start_error
+        await self.starts.wait()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -81,7 +84,8 @@ class FakeSession:
                 for said in self.script(prompt, column):
                     yield said
             return
-        await self.ready.wait()
+        while not self.ready.is_set() and self.chunks.empty():
+            await asyncio.sleep(0.005)
         while (said := await self.chunks.get()) is not None:
             if isinstance(said, Exception):
                 raise said

@@ -429,7 +429,7 @@ async def test_halting_in_the_middle(session: FakeSession, finished: Any, frozen
         await until(pilot, lambda: len(session.prompts) == 2)
 
 
-async def test_halting_while_loading_ends_the_session(
+async def test_halting_while_loading_leaves_the_session(
     session: FakeSession, finished: Any, frozen_app: Any
 ) -> None:
     app = frozen_app(finished, mode="play")
@@ -437,10 +437,46 @@ async def test_halting_while_loading_ends_the_session(
         await look_loading(pilot, session)
         assert foot(app, "base").startswith("importing torch … ")
         await pilot.press("ctrl+x")
-        await until(pilot, lambda: session.closed == 1)
         await until(pilot, lambda: "stopped by you" in foot(app, "base"))
+        assert session.cancelled == 1 and session.closed == 0, "models go on loading"
         await pilot.press("n")
-        await until(pilot, lambda: session.opened == 2)
+        await until(pilot, lambda: len(session.asked) == 2)
+        assert session.opened == 1
+
+
+async def test_halting_a_conversation_asks_no_further_column(
+    session: FakeSession, finished: Any, frozen_app: Any
+) -> None:
+    app = frozen_app(finished, mode="play")
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await ready(pilot)
+        await pilot.press("C")
+        for seat, word in zip(screen.lineup.seats, "ab", strict=True):
+            seat.turns = [{"role": "user", "content": word}]  # so each is asked for itself
+        await pilot.press("i", "ctrl+u", *"go", "enter")
+        await until(pilot, lambda: len(session.asked) == 1)
+        await pilot.press("ctrl+x")
+        await until(pilot, lambda: not screen.asker.busy)
+        await settle(pilot)
+        assert len(session.asked) == 1
+        assert [seat.answer.stop_reason for seat in screen.lineup.seats] == ["cancelled"] * 2
+
+
+async def test_halting_before_there_is_a_session(
+    session: FakeSession, finished: Any, frozen_app: Any
+) -> None:
+    session.starts.clear()
+    app = frozen_app(finished, mode="play")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: session.opened)
+        await pilot.press("ctrl+x")
+        await until(pilot, lambda: "stopped by you" in foot(app, "base"))
+        await until(pilot, lambda: session.closed == 1)
+        session.starts.set()
+        await pilot.press("n")
+        await until(pilot, lambda: len(session.asked) == 1 and session.opened == 2)
 
 
 async def test_a_column_that_fails_leaves_the_others(
