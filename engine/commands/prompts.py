@@ -4,13 +4,11 @@ import argparse
 import sys
 from dataclasses import asdict
 
+from engine.commands.opened import opened
 from engine.commands.output import Output
 from engine.errors import UsageError, UserError
 from engine.history import prompts as history
-from engine.history.ingest import ingest_all
 from engine.history.judged import prompt_text
-from engine.history.store import Store, open_store
-from engine.home import Home, open_home
 from engine.text import clip
 from engine.words import counted, moment
 
@@ -19,18 +17,9 @@ __all__ = ["add", "asked", "list_sets", "remove", "show"]
 SHOWN_CELLS = 100
 
 
-def _open(args: argparse.Namespace, out: Output) -> tuple[Home, Store]:
-    home = open_home(args.home)
-    store = open_store(home)
-    ingest_all(home, store)
-    for warning in store.warnings:
-        out.note(f"tunebench: {warning}")
-    return home, store
-
-
 def list_sets(args: argparse.Namespace, out: Output) -> int:
     """The saved sets."""
-    _, store = _open(args, out)
+    _, store = opened(args, out)
     found = history.prompt_sets(store)
     for each in found:
         words = f"{each.count:>9,}  {moment(each.t)}"
@@ -46,7 +35,7 @@ def add(args: argparse.Namespace, out: Output) -> int:
     """Save the prompts of a file or split under a name."""
     from engine.generate.prompt_files import read_prompt_rows
 
-    home, store = _open(args, out)
+    home, store = opened(args, out)
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"--limit {args.limit}: at least 1")
     there = {each.name for each in history.prompt_sets(store)}
@@ -65,7 +54,7 @@ def add(args: argparse.Namespace, out: Output) -> int:
 
 def show(args: argparse.Namespace, out: Output) -> int:
     """The prompts of a set."""
-    _, store = _open(args, out)
+    _, store = opened(args, out)
     rows = history.prompt_set(store, args.name)
     for number, row in enumerate(rows, 1):
         out.line(f"{number:>6,}  {clip(prompt_text(row['prompt']), SHOWN_CELLS)}")
@@ -77,7 +66,7 @@ def show(args: argparse.Namespace, out: Output) -> int:
 
 def remove(args: argparse.Namespace, out: Output) -> int:
     """Forget a set; the journal still tells of it."""
-    home, store = _open(args, out)
+    home, store = opened(args, out)
     count = len(history.prompt_set(store, args.name))
     if not args.yes:
         if not sys.stdin.isatty():
@@ -93,7 +82,7 @@ def remove(args: argparse.Namespace, out: Output) -> int:
 
 def asked(args: argparse.Namespace, out: Output) -> int:
     """What was asked, newest first."""
-    _, store = _open(args, out)
+    _, store = opened(args, out)
     rows = history.find_prompts(store, " ".join(args.words), max(0, args.limit))
     for row in rows:
         times = f"{row.times:>4}x" if row.times > 1 else f"{'':>5}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.commands import sweeps
 from engine.commands.endings import ending_lines, standing_checkpoints
+from engine.commands.opened import opened
 from engine.commands.output import Output
 from engine.errors import UsageError, UserError
 from engine.history import queries
@@ -29,22 +30,13 @@ from engine.text import clip
 __all__ = ["compare", "diff", "list_runs", "note", "reindex", "remove", "show", "tag"]
 
 
-def _open(args: argparse.Namespace, out: Output) -> tuple[Home, Store]:
-    home = open_home(args.home)
-    store = open_store(home)
-    ingest_all(home, store)
-    for warning in store.warnings:
-        out.note(f"tunebench: {warning}")
-    return home, store
-
-
 def _folder(home: Home, row: RunRow) -> RunFolder:
     return RunFolder(home.runs / row.id)
 
 
 def list_runs(args: argparse.Namespace, out: Output) -> int:
     """All runs, newest first; a sweep is one line, but for ``--all``."""
-    _, store = _open(args, out)
+    _, store = opened(args, out)
     rows = queries.list_runs(store)
     if rows:
         columns = f"{'run':<21} {'name':<20} {'state':<9} {'steps':>13} {'train':>8} {'valid.':>8}"
@@ -78,7 +70,7 @@ def _summary(row: RunRow, tags: list[str]) -> dict[str, Any]:
 
 def show(args: argparse.Namespace, out: Output) -> int:
     """One run: its state, numbers, result, events, notes and the end of its log; or a sweep."""
-    home, store = _open(args, out)
+    home, store = opened(args, out)
     if sweep := queries.get_sweep(store, args.ref):
         sweeps.table(sweep, out)
         runs = [_summary(row, queries.tags(store, row.id)) for row in sweep.runs]
@@ -138,7 +130,7 @@ def _rows(store: Store, refs: Sequence[str]) -> list[RunRow]:
 
 def compare(args: argparse.Namespace, out: Output) -> int:
     """Metrics of several runs side by side."""
-    _, store = _open(args, out)
+    _, store = opened(args, out)
     rows = _rows(store, args.refs)
     table = compare_runs(rows)
     _table(out, [row.name for row in rows], table)
@@ -148,7 +140,7 @@ def compare(args: argparse.Namespace, out: Output) -> int:
 
 def diff(args: argparse.Namespace, out: Output) -> int:
     """Recipe keys that differ, with every run's value."""
-    home, store = _open(args, out)
+    home, store = opened(args, out)
     rows = _rows(store, args.refs)
     if len(rows) < 2:
         raise UsageError("runs diff: name at least two runs")
@@ -172,7 +164,7 @@ def _table(out: Output, names: list[str], table: dict[str, list[Any]]) -> None:
 
 def note(args: argparse.Namespace, out: Output) -> int:
     """Write a note on a run."""
-    home, store = _open(args, out)
+    home, store = opened(args, out)
     row = queries.get_run(store, args.ref)
     id = add_note(home, row.id, " ".join(args.text))
     out.line(f"noted on {row.name}")
@@ -182,7 +174,7 @@ def note(args: argparse.Namespace, out: Output) -> int:
 
 def tag(args: argparse.Namespace, out: Output) -> int:
     """Add tags to a run; ``TAG-`` takes one away."""
-    home, store = _open(args, out)
+    home, store = opened(args, out)
     row = queries.get_run(store, args.ref)
     for each in args.tags:
         if each.endswith("-"):
@@ -198,7 +190,7 @@ def tag(args: argparse.Namespace, out: Output) -> int:
 
 def remove(args: argparse.Namespace, out: Output) -> int:
     """Delete a run's folder, journal and checkpoints with it; or all runs of a sweep."""
-    home, store = _open(args, out)
+    home, store = opened(args, out)
     sweep = queries.get_sweep(store, args.ref)
     rows = sweep.runs if sweep else (queries.get_run(store, args.ref),)
     for row in rows:

@@ -9,14 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from engine.commands.opened import opened
 from engine.commands.output import Output
 from engine.errors import UsageError, UserError
 from engine.history import votes as history
-from engine.history.ingest import ingest_all
 from engine.history.judged import prompt_text
-from engine.history.store import Store, open_store
+from engine.history.store import Store
 from engine.history.votes import Vote, WinRate
-from engine.home import Home, open_home
 from engine.text import clip
 from engine.whole import sync
 from engine.words import NOTHING, counted, moment
@@ -25,15 +24,6 @@ __all__ = ["export", "list_votes", "note", "remove", "win_rates"]
 
 SIDE = ("column", "label", "text", "stop_reason", "tokens", "sampling")
 ID_CHARACTERS = 8
-
-
-def _open(args: argparse.Namespace, out: Output) -> tuple[Home, Store]:
-    home = open_home(args.home)
-    store = open_store(home)
-    ingest_all(home, store)
-    for warning in store.warnings:
-        out.note(f"tunebench: {warning}")
-    return home, store
 
 
 def _which(args: argparse.Namespace, store: Store) -> dict[str, Any]:
@@ -49,7 +39,7 @@ def _which(args: argparse.Namespace, store: Store) -> dict[str, Any]:
 
 def win_rates(args: argparse.Namespace, out: Output) -> int:
     """A line for each two columns (``--by-set``: and set of prompts)."""
-    _, store = _open(args, out)
+    _, store = opened(args, out)
     which = _which(args, store)
     rates = history.win_rates(store, prompt_set=which["prompt_set"], by_set=args.by_set)
     if "columns" in which:
@@ -88,7 +78,7 @@ def _document(rate: WinRate) -> dict[str, Any]:
 
 def list_votes(args: argparse.Namespace, out: Output) -> int:
     """The votes, newest first."""
-    _, store = _open(args, out)
+    _, store = opened(args, out)
     which = _which(args, store)
     found = history.votes(store, **which, limit=max(0, args.limit))
     count = history.count_votes(store, **which)
@@ -123,7 +113,7 @@ def export(args: argparse.Namespace, out: Output) -> int:
         raise UsageError(f"{name}: the name must end in .jsonl or .csv, which says what to write")
     if path.exists() and not args.force:
         raise UserError(f"{name}: is there already; name another file, or add --force")
-    _, store = _open(args, out)
+    _, store = opened(args, out)
     found = history.votes(store, **_which(args, store))[::-1]
     try:
         _replace(path, found, write)
@@ -171,7 +161,7 @@ def _write_csv(file: IO[str], votes: Sequence[Vote]) -> None:
 
 def note(args: argparse.Namespace, out: Output) -> int:
     """Give a vote another note."""
-    home, store = _open(args, out)
+    home, store = opened(args, out)
     vote = history.get_vote(store, args.ref)
     history.set_vote_note(home, vote.id, " ".join(args.text))
     out.line(f"noted on vote {vote.id}")
@@ -181,7 +171,7 @@ def note(args: argparse.Namespace, out: Output) -> int:
 
 def remove(args: argparse.Namespace, out: Output) -> int:
     """Take votes back; the journal still tells of them."""
-    home, store = _open(args, out)
+    home, store = opened(args, out)
     found = [history.get_vote(store, ref) for ref in args.refs]
     ids = list(dict.fromkeys(vote.id for vote in found))
     for id in ids:

@@ -587,6 +587,7 @@ async def test_columns_are_added_and_removed_by_name(
             BASE, TUNED, "b", "http://127.0.0.1:9/v1#m",
         ]  # fmt: skip
         assert TUNED_TEXT[:9] in shown(app, "tuned"), "what was answered stays"
+        assert title(app, "column-4") == "4 m at 127.0.0.1:9"
         assert [pane(app, f"column-{n}").display for n in (1, 2, 3, 4)] == [True] * 4
         await pilot.press("n")
         await until(pilot, lambda: len(session.asked) == 2)

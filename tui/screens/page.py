@@ -11,7 +11,17 @@ from engine.text import clip
 from tui.widgets.lines import LinesView, Run
 from tui.widgets.tokens import TokensView
 
-__all__ = ["PageScreen"]
+__all__ = ["MOVES", "PageScreen"]
+
+MOVES = [
+    ("j,down", "scroll('scroll_down')", "down"),
+    ("k,up", "scroll('scroll_up')", "up"),
+    ("ctrl+d,pagedown", "scroll('page_down')", "page down"),
+    ("ctrl+u,pageup", "scroll('page_up')", "page up"),
+    ("g,home", "scroll('first')", "first"),
+    ("G,end", "scroll('last')", "last"),
+]
+"""Keys of a dialog that move the one pane in it."""
 
 
 class PageScreen(ModalScreen[None], inherit_bindings=False):
@@ -19,12 +29,7 @@ class PageScreen(ModalScreen[None], inherit_bindings=False):
 
     BINDINGS = [  # noqa: RUF012
         ("escape,q,ctrl+c,enter", "close", "close"),
-        ("j,down", "scroll('scroll_down')", "down"),
-        ("k,up", "scroll('scroll_up')", "up"),
-        ("ctrl+d,pagedown", "scroll('page_down')", "page down"),
-        ("ctrl+u,pageup", "scroll('page_up')", "page up"),
-        ("g,home", "scroll('first')", "first"),
-        ("G,end", "scroll('last')", "last"),
+        *MOVES,
     ]
     DEFAULT_CSS = """
     PageScreen { align: center middle; }

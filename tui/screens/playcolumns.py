@@ -72,7 +72,7 @@ class ColumnsScreen(_Chooser):
             self.chosen.remove(held)
         else:
             offered = next((offer for offer in self._offers if offer.ref == ref), None)
-            self.chosen.append(offered or Offer(ref, safe_line(ref[:200])))
+            self.chosen.append(offered or Offer(ref, _called(ref)))
         if id == TYPED:
             field.value = ""  # fills the list anew
         else:
@@ -84,3 +84,12 @@ class ColumnsScreen(_Chooser):
 
     def action_cancel(self) -> None:
         self.dismiss(None)
+
+
+def _called(ref: str) -> str:
+    """A server by its model, which a narrow title would lose behind the address."""
+    url, _, model = ref.partition("#")
+    if model and "://" in url:
+        host = url.partition("://")[2].partition("/")[0]
+        ref = f"{model.partition(' ')[0]} at {host}"
+    return safe_line(ref[:200])

@@ -14,6 +14,7 @@ from textual.widgets import Static
 from engine.text import clip
 from tui import lookahead
 from tui.reviewlines import review_lines
+from tui.screens.page import MOVES
 from tui.widgets.lines import LinesView
 from tui.words import duration
 
@@ -69,12 +70,7 @@ class ReviewScreen(ModalScreen[Decision], inherit_bindings=False):
         ("p", "measure(False)", "measure"),
         ("b", "measure(True)", "find the batch size"),
         ("escape,ctrl+c,q", "cancel", "cancel"),
-        ("j,down", "scroll('scroll_down')", "down"),
-        ("k,up", "scroll('scroll_up')", "up"),
-        ("ctrl+d,pagedown", "scroll('page_down')", "page down"),
-        ("ctrl+u,pageup", "scroll('page_up')", "page up"),
-        ("g,home", "scroll('first')", "first"),
-        ("G,end", "scroll('last')", "last"),
+        *MOVES,
     ]
     DEFAULT_CSS = """
     ReviewScreen #busy, ReviewScreen #keys {
