@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.text import clip, safe_line
@@ -98,6 +99,7 @@ class Asker:
 
     async def _look_up(self) -> None:
         """Find the columns; a seat whose column cannot be found says why."""
+        ids: set[str] = set()
         for seat in self._seats:
             if seat.column is None:
                 try:
@@ -105,6 +107,10 @@ class Asker:
                 except Exception as error:
                     seat.answer.fail(error)
                     self._touched(seat)
+                    continue
+            while seat.column.id in ids:  # one model by two names, or with two samplings
+                seat.column = replace(seat.column, id=f"{seat.column.id}'")
+            ids.add(seat.column.id)
 
     async def _open(self, seats: Sequence[Seat]) -> "answers.Session":
         columns = [seat.column for seat in seats]

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import replace
-from types import SimpleNamespace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -27,6 +26,12 @@ def piece(column: str, text: str = "", **end: Any) -> Chunk:
     """A chunk as the engine gives it."""
     made = Chunk(column, 0, text, bool(end.get("done")), None, None, None)
     return replace(made, **end)
+
+
+@dataclass(frozen=True)
+class FakeColumn:
+    id: str
+    label: str
 
 
 class FakeSession:
@@ -113,7 +118,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeSession:
     """The Play screen asks it, and finds columns, rows and votes without the engine."""
     fake = FakeSession()
     monkeypatch.setattr(answers, "can_answer", lambda home, run: True)
-    monkeypatch.setattr(answers, "column", lambda home, ref: SimpleNamespace(id=ref, label=ref))
+    monkeypatch.setattr(answers, "column", lambda home, ref: FakeColumn(ref, ref))
     monkeypatch.setattr(answers, "open_session", fake.open)
     monkeypatch.setattr(promptrows, "recipe_of", lambda home, run: Recipe(name="demo"))
     monkeypatch.setattr(promptrows, "remember", lambda home, prompt, source: None)

@@ -522,6 +522,22 @@ async def test_a_column_that_is_not_there_leaves_the_others(
         assert list(session.asked[0][1]) == [TUNED]
 
 
+async def test_one_model_by_two_names_answers_in_both_columns(
+    session: FakeSession, finished: Any, frozen_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.tui.answering import FakeColumn
+    from tui import answers
+
+    monkeypatch.setattr(answers, "column", lambda home, ref: FakeColumn("same", ref))
+    session.script = lambda prompt, column: [piece(column, column, done=True, stop_reason="eos")]
+    app = frozen_app(finished, mode="play")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        await pilot.press("n")
+        await until(pilot, lambda: shown(app, "tuned") == "same'")
+        assert shown(app, "base") == "same"
+
+
 async def test_loading_beside_a_training_is_asked_about(
     session: FakeSession, finished: Any, frozen_app: Any
 ) -> None:
