@@ -318,9 +318,12 @@ def _same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 async def at_rest(min_sleep: float = 0, max_sleep: float = 1) -> None:
-    """Until nothing on the event loop can go on, now or at the next repaint."""
+    """Until nothing on the event loop can go on, now or at the next repaint.
+
+    Textual gives up after a second, which a screen may take on a busy machine.
+    """
     loop: Any = asyncio.get_running_loop()
-    give_up = loop.time() + max_sleep
+    give_up = loop.time() + 10 * max_sleep
     while (now := loop.time()) < give_up:
         await asyncio.sleep(0)
         if loop._ready:
@@ -421,12 +424,15 @@ def no_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def settle(pilot: Any) -> None:
-    """Wait for workers and for the screen to come to rest."""
-    for _ in range(3):
-        # A worker whose place another one took is over too.
-        with contextlib.suppress(WorkerCancelled):
-            await pilot.app.workers.wait_for_complete()
-        await pilot.pause()
+    """Wait for workers, for those that they start in turn, and for the screen to come to rest."""
+    quiet = 0
+    async with asyncio.timeout(60):
+        while quiet < 2:
+            # A worker whose place another one took is over too.
+            with contextlib.suppress(WorkerCancelled):
+                await pilot.app.workers.wait_for_complete()
+            await pilot.pause()
+            quiet = quiet + 1 if all(one.is_finished for one in pilot.app.workers) else 0
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from engine.system.gpu import Gpu, GpuProcess, GpuState
 from engine.system.gpu_events import GpuEvent
 from engine.system.gpu_health import GpuHealth
 from engine.system.host import Host, OurProcess
-from tests.tui.conftest import NOW, FrozenFeed, finished, row, running, snapshot_of
+from tests.tui.conftest import NOW, FrozenFeed, finished, row, running, settle, snapshot_of
 from tui.feed import RunDetail
 from tui.gpushares import Shares, shares_of
 from tui.history import METRICS
@@ -129,12 +129,6 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> Callable[[Readings, tuple[Check
 
 def fed(benches: list[dict[str, Any]]) -> FrozenFeed:
     return FrozenFeed(replace(snapshot_of(), benches=benches))
-
-
-async def settle(pilot: Any) -> None:
-    for _ in range(3):
-        await pilot.app.workers.wait_for_complete()
-        await pilot.pause()
 
 
 def lines(app: Any, id: str) -> list[str]:

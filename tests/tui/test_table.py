@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from textual.app import App, ComposeResult
 from textual.widget import Widget
 
+from tests.tui.conftest import settle
 from tui.widgets.cursortable import Column
 from tui.widgets.funnel import funnel_strips
 from tui.widgets.lines import BOLD, PLAIN, LinesView, hanging, wrap
@@ -48,12 +49,6 @@ class Source:
 
 def drawn(widget: Widget) -> list[str]:
     return [widget.render_line(y).text for y in range(widget.size.height)]
-
-
-async def settle(pilot: Any) -> None:
-    for _ in range(3):
-        await pilot.app.workers.wait_for_complete()
-        await pilot.pause()
 
 
 async def test_two_million_rows_fetch_only_what_is_seen() -> None:
