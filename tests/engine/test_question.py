@@ -1,18 +1,27 @@
 """Questions to the history: what they find, what is wrong with them, how they are completed."""
 
+import contextlib
+import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.cli import main
 from engine.errors import UsageError, UserError
+from engine.history import marks
 from engine.history.completion import complete
 from engine.history.fields import FIELDS, Facts
 from engine.history.question import parse
 from engine.history.row import RunRow
 from engine.history.settings import Settings
+from engine.home import open_home
+from engine.jobs.create import create_run
+from engine.jobs.journal import Journal
+from engine.recipe import load_recipe
 
 NOW = 1_764_000_000.0
 BASE = '{"train.learning_rate": 0.0003, "lora.r": 8, "model.load_in_4bit": true, "data.seed": 1}'
@@ -154,9 +163,9 @@ def test_ways_to_go_on() -> None:
     assert words("best<2 ") == ["and", "or"] and words("") == []
     assert words("best<2 and is:st")[0] == "starred"
     assert complete("a (stat", ROWS, FACTS)[0].text == "a (state"
-    assert "r" in words("r") and words("nonsense:") == []
+    assert "reason" in words("r") and words("nonsense:") == []
     for one in FIELDS:
-        assert complete(one.name[:3], ROWS, FACTS)
+        assert complete(one.name[:-1], ROWS, FACTS), one.name
 
 
 def test_ten_thousand_runs_are_asked_in_a_tenth_of_a_second() -> None:
@@ -182,3 +191,42 @@ def test_settings_tell_what_differs() -> None:
     later = settings.updated([("c", '{"x.a": 1, "x.b": [1]}')], gone={"a"})
     assert "a" in settings and "a" not in later and later.differing(["b", "c"]) != []
     assert later.differing(["c"]) == []
+
+
+def test_the_command_lists_what_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = open_home(tmp_path)
+    recipe = load_recipe("demo")
+    for name, rank, loss in (("one", 8, 2.5), ("two", 16, 2.25), ("three", 32, None)):
+        folder = create_run(home, recipe.with_settings([f"lora.r={rank}"]), name)
+        with contextlib.closing(Journal(folder.journal)) as journal:
+            if loss:
+                journal.append("evaluation", step=3, split="validation", which="during", loss=loss)
+            journal.append("state", state="finished" if loss else "failed", reason="memory is full")
+        marks.archive(home, folder.id, on=name == "three")
+
+    def say(*words: str, status: int = 0) -> str:
+        assert main(["runs", "list", *words, "--home", str(tmp_path)]) == status
+        found = capsys.readouterr()
+        return found.err if status else found.out
+
+    def names(*words: str) -> list[str]:
+        return [run["name"] for run in json.loads(say(*words, "--json"))]
+
+    assert names() == ["two", "one"] and names("--archived") == ["three", "two", "one"]
+    assert names("best<2.4") == ["two"] and names("r>8", "and", "is:finished") == ["two"]
+    assert names("--sort", "r") == ["one", "two"] and names("--sort", "best") == ["two", "one"]
+    assert names("--sort", "r-", "--archived", "--limit", "2") == ["three", "two"]
+    assert names("text:one or text:two") == ["two", "one"]
+    assert names("text:memory", "is:archived") == []
+    text = say()
+    assert "r=16" in text and "learning_rate" not in text, "only what differs"
+    table = say("--columns", "name,r,best_eval_loss,tag,took,peak,created").splitlines()
+    assert table[0].split() == ["name", "r", "best_eval_loss", "tag", "took", "peak", "created"]
+    assert table[1].split()[:4] == ["two", "16", "2.25", "-"]
+    assert "state finished: 2 runs  best 2.2500 two" in say("--group", "state")
+    assert "none of 3 runs is asked for" in say("name:nobody")
+    assert "did you mean" in say("besteval<2", status=2)
+    assert "no field 'hope'" in say("--columns", "hope", status=2)
+    assert "at least 1" in say("--limit", "0", status=2)
