@@ -191,7 +191,7 @@ async def test_the_tree_leads_to_a_run(frozen_app: MakeApp) -> None:
         assert isinstance(app.screen, DescentScreen)
         shown = texts(app)
         assert "├─ > amazon-4" in shown and "└─ = amazon-3" in shown and "amazon-1" not in shown
-        assert "learning_rate" in shown
+        assert "lr 9e-4 → 3e-4" in shown
         await press(pilot, "a")
         assert "amazon-1" in texts(app)
         await press(pilot, "a", "home", "enter")
