@@ -36,6 +36,7 @@ def engine_modules() -> list[str]:
         str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
         for room in (
             "",
+            "charts",
             "data",
             "data/sources",
             "data/rules",

@@ -10,13 +10,12 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from engine.charts.colours import SERIES_COLOURS
+from engine.charts.extremes import Floats, Ints
+from engine.charts.lines import LETTERS, LINED, Line, Mark, Options
+from engine.charts.scale import Range, Scale, ranges
+from engine.charts.ticks import log_labels, log_ticks, nice_ticks, tick_labels
 from engine.text import clip, safe_line
-from tui.eventmarks import LETTERS, LINED
-from tui.extremes import Floats, Ints
-from tui.frame import Line, Mark, Options
-from tui.scale import Range, Scale, ranges
-from tui.theme import SERIES_COLOURS
-from tui.ticks import log_labels, log_ticks, nice_ticks, tick_labels
 
 __all__ = ["csv_of", "svg_of"]
 
@@ -143,7 +142,7 @@ class _Plot(Scale):
             values = nice_ticks(low, high, self.height / 40)
             labels = tick_labels(values)
         for value, words in zip(values, labels, strict=True):
-            y = TOP + float(self.row_of(np.float64(value)))
+            y = TOP + float(self.row_of(np.asarray(value, np.float64)))
             yield f'<path d="M{LEFT} {y:.1f}H{right}" stroke="{GRID}"/>'
             yield (
                 f'<text x="{LEFT - 8}" y="{y + 4:.1f}" fill="{QUIET}" text-anchor="end">'
@@ -157,7 +156,7 @@ class _Plot(Scale):
             values = nice_ticks(low, high, self.width / 90)
             labels = tick_labels(values)
         for value, words in zip(values, labels, strict=True):
-            x = LEFT + float(self.column_of(np.float64(value)))
+            x = LEFT + float(self.column_of(np.asarray(value, np.float64)))
             yield f'<path d="M{x:.1f} {bottom}v5" stroke="{QUIET}"/>'
             yield (
                 f'<text x="{x:.1f}" y="{bottom + 18}" fill="{QUIET}" text-anchor="middle">'
@@ -178,10 +177,10 @@ class _Plot(Scale):
         if line.points.bad:
             some = line.points.usable().any_gap(cuts[:-1], cuts[1:])
             cross = -9
-            for x in np.flatnonzero(some).tolist():
-                if x - cross >= 6:
-                    cross = x
-                    at = f"M{x - 3} {self.height - 7}"
+            for column in np.flatnonzero(some).tolist():
+                if column - cross >= 6:
+                    cross = column
+                    at = f"M{column - 3} {self.height - 7}"
                     yield (
                         f'<path d="{at}l6 6m0 -6l-6 6" stroke="{WRONG}">'
                         "<title>not finite</title></path>"
@@ -205,10 +204,10 @@ class _Plot(Scale):
         if line.mark != "points":
             for index in self.around(points, begin, end):
                 if index is not None:
-                    at = 0 if index < begin else len(places)
-                    places = np.insert(places, at, index)
-                    x = np.insert(x, at, self.column_of(points.x[index]))
-                    y = np.insert(y, at, points.y[index])
+                    place = 0 if index < begin else len(places)
+                    places = np.insert(places, place, index)
+                    x = np.insert(x, place, self.column_of(points.x[index]))
+                    y = np.insert(y, place, points.y[index])
         if not len(places):
             return
         group = usable.gaps_before(places)
@@ -221,7 +220,7 @@ class _Plot(Scale):
         for marker in sorted(self.options.markers, key=lambda marker: marker.x):
             if not self.x_range[0] <= marker.x <= self.x_range[1]:
                 continue
-            x = round(float(self.column_of(np.float64(marker.x))))
+            x = round(float(self.column_of(np.asarray(marker.x, np.float64))))
             near = next((one for one in list(groups)[-1:] if x - one < 10), x)
             groups.setdefault(near, []).append(marker.kind)
         for x, kinds in groups.items():
