@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import __version__
 from engine.cli_evaluate import evaluate_arguments
+from engine.cli_export import export_arguments
 from engine.cli_judging import prompts_parser, votes_parser
 from engine.errors import UserError
 
@@ -299,6 +300,7 @@ def _runs_parser(verbs: "argparse._SubParsersAction[_Parser]", common: _Parser) 
         sub = action(name, f"runs:{name}", help)
         sub.add_argument("ref", metavar="RUN")
         sub.add_argument(field, nargs="+")
+    export_arguments(action("export", "export_runs:export", "as tables, or as a report"))
     sub = action("rm", "runs:remove", "delete a run's folder, or a sweep's; asks first")
     sub.add_argument("ref", metavar="RUN|SWEEP")
     sub.add_argument("--yes", action="store_true", help="do not ask")

@@ -1,0 +1,305 @@
+"""The parts of a report about one run, as blocks; a model card has some of them too."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.data.report import CleanReport, funnel
+from engine.evaluate.metrics import METRICS
+from engine.export import blocks as b
+from engine.export.gathered import Gathered, changed_settings
+from engine.export.said import losses, percent, setting, value_words
+from engine.history.row import is_ended, seconds
+from engine.history.votes import WinRate
+from engine.words import NOTHING, bytes_words, counted, duration, moment
+
+__all__ = [
+    "about",
+    "answered",
+    "data",
+    "evaluation",
+    "method",
+    "recipe",
+    "samples",
+    "versions",
+    "votes",
+]
+
+ON_100 = ("bleu", "chrf")
+MOST_PROMPTS = 6
+MOST_CHARACTERS = 4_000
+"""Of a text that a model wrote; longer ones are cut, and it is said."""
+
+
+def pairs(rows: Sequence[tuple[str, str]]) -> b.Table:
+    """Names and values, without those that have none."""
+    return b.Table(("", ""), [row for row in rows if row[1] not in ("", NOTHING)])
+
+
+def method(g: Gathered) -> str:
+    """How it was trained, in a few words: LoRA r=8 on a base in 4 bits (NF4)."""
+    if g.recipe is None:
+        return ""
+    lora, model = g.recipe.lora, g.recipe.model
+    if not lora.enabled:
+        return "full fine-tuning"
+    names = "DoRA" if lora.use_dora else "LoRA"
+    held = f" on a base in 4 bits ({model.bnb_4bit_quant_type})" if model.load_in_4bit else ""
+    return f"{names}, r={lora.r}, lora_alpha={lora.lora_alpha:g}{held}"
+
+
+def about(g: Gathered) -> list[b.Block]:
+    """What the run is, and what came of it."""
+    row = g.row
+    took = seconds(row)
+    trained = row.trainable_parameters, row.total_parameters
+    parameters = f"{value_words('', trained[0])} of {value_words('', trained[1])}"
+    state = row.state + (f": {row.reason}" if row.reason else "")
+    rows = [
+        ("run", f"{row.name} ({row.id})"),
+        ("state", state if is_ended(row) else f"{state}, not at its end yet"),
+        ("begun", moment(row.created or 0)),
+        ("took", duration(took) + (f" in {row.attempt} attempts" if row.attempt > 1 else "")),
+        ("base model", row.model or ""),
+        ("method", method(g)),
+        ("trained", f"{parameters} parameters ({percent(*trained)})" if all(trained) else ""),
+        ("data", _dataset_words(g)),
+        ("steps", f"{row.step or 0:,} of {value_words('', row.max_steps)}"),
+        ("test loss", f"{losses(row.test_loss_before)} before, {losses(row.test_loss)} after"),
+        ("best validation loss", _best(row.best_eval_loss, row.best_step)),
+        ("peak memory", _peak(g)),
+        ("speed", _speed(g)),
+        ("hardware", hardware(g)),
+        ("sweep", _sweep(g)),
+        ("made from", row.parent or ""),
+        ("tags", " ".join(g.tags)),
+    ]
+    return [pairs(rows)]
+
+
+def _best(loss: Any, step: Any) -> str:
+    at = f" at step {step:,}" if isinstance(step, int) else ""
+    return losses(loss) + at if loss is not None else ""
+
+
+def _peak(g: Gathered) -> str:
+    estimate = g.row.estimated_peak_bytes
+    said = f" (estimated {bytes_words(estimate)})" if estimate else ""
+    return bytes_words(g.row.peak_memory_bytes) + said if g.row.peak_memory_bytes else ""
+
+
+def _speed(g: Gathered) -> str:
+    found = g.row.tokens_per_second
+    return f"{found:,.0f} tokens/s at the end" if isinstance(found, int | float) else ""
+
+
+def _sweep(g: Gathered) -> str:
+    values = ", ".join(f"{key} = {setting(value)}" for key, value in g.sweep_values.items())
+    return f"{g.row.sweep}: {values}" if g.row.sweep else ""
+
+
+def _dataset_words(g: Gathered) -> str:
+    counts = [
+        f"{count:,} {split}"
+        for split, count in (
+            ("train", g.row.train_rows),
+            ("validation", g.row.validation_rows),
+            ("test", g.row.test_rows),
+        )
+        if isinstance(count, int)
+    ]
+    return f"{g.row.dataset or ''}" + (f": {', '.join(counts)} rows" if counts else "")
+
+
+def hardware(g: Gathered) -> str:
+    row = g.row
+    count = f"{row.num_processes} × " if row.num_processes and row.num_processes > 1 else ""
+    words = [f"{count}{row.gpu or row.device or ''}", row.dtype or "", row.backend or ""]
+    return ", ".join(word for word in words if word)
+
+
+def recipe(g: Gathered) -> list[b.Block]:
+    """What differs from the defaults first, then all of it."""
+    if g.recipe is None:
+        return [b.Words("The recipe can no longer be read.")]
+    changed = changed_settings(g.recipe)
+    rows = [(key, setting(value), setting(usual)) for key, (value, usual) in changed.items()]
+    flat = [(key, setting(value)) for key, value in g.recipe.flat().items() if "." in key]
+    found: list[b.Block] = [
+        b.Words(f"{counted(len(rows), 'value')} of {len(flat)} differ from the defaults:")
+    ]
+    if rows:
+        found.append(b.Table(("key", "value", "default"), rows))
+    return [*found, b.Fold("every value", [b.Table(("key", "value"), flat)])]
+
+
+def data(g: Gathered) -> list[b.Block]:
+    """Where the rows came from, what cleaning did to them, and what of the test was in train."""
+    known = g.dataset_row
+    rows = [
+        ("dataset", g.row.dataset or ""),
+        ("source", str(known.get("source") or "")),
+        ("shape", str(known.get("shape") or "")),
+        ("fingerprint", g.row.fingerprint or ""),
+    ]
+    if g.dataset is None:
+        gone = (
+            "The dataset is no longer there as it was trained on, so its cleaning report, leakage "
+            "included, cannot be told."
+        )
+        counts = [
+            (name.replace("_", " "), f"{known[name]:,}")
+            for name in ("rows_read", "rows_kept", "train_rows", "validation_rows", "test_rows")
+            if isinstance(known.get(name), int)
+        ]
+        return [pairs([*rows, *counts]), b.Words(gone)]
+    report = g.dataset.report
+    steps = [
+        (name.replace("_", " "), f"{count:,}", words)
+        for name, count, words in funnel(report)
+        if count or name in ("leakage_before", "leakage_after")
+    ]
+    return [
+        pairs(rows),
+        b.Items(leakage(report)),
+        b.Fold("from the rows read to the splits", [
+            b.Table(("", "rows", ""), steps, frozenset({1}))
+        ]),
+        *([b.Items(report.warnings)] if report.warnings else []),
+    ]  # fmt: skip
+
+
+def leakage(report: CleanReport) -> list[str]:
+    """What of validation and test was seen in training, in sentences."""
+    kept = f"{report.rows_kept:,} of {counted(report.rows_read, 'row')} kept"
+    splits = f"{report.train:,} train, {report.validation:,} validation, {report.test:,} test"
+    held_out = report.validation + report.test
+    after = (
+        f"Leakage: {report.leakage_after:,} of {held_out:,} validation and test rows occur in "
+        "train as written"
+    )
+    before = f"{report.leakage_before:,} test titles would, had lines been dealt out at random"
+    found = [f"{kept}: {splits}.", f"{after} ({before})."]
+    if report.near_leakage:
+        found.append(
+            f"{report.near_leakage:,} more are nearly the same as one in train (near_leakage)."
+        )
+    return found
+
+
+def evaluation(g: Gathered) -> list[b.Block]:
+    """Losses before and after, and the best of validation."""
+    row = g.row
+    rows = []
+    for one in g.evaluations:
+        if one["split"] == "test" and one["which"] in ("before", "after"):
+            rows.append(("test", f"{one['which']} training", one))
+    for one in g.evaluations:
+        if one["split"] == "validation" and one["step"] == row.best_step:
+            rows.append(("validation", f"best, step {one['step']}", one))
+    if not rows:
+        return []
+    table = [
+        (split, when, losses(one["loss"]), _perplexity(one["loss"]),
+         value_words("", one["mean_token_accuracy"]), value_words("", one["rows"]))
+        for split, when, one in rows
+    ]  # fmt: skip
+    head = ("split", "when", "loss", "perplexity", "token accuracy", "rows")
+    found: list[b.Block] = [b.Table(head, table, frozenset({2, 3, 4, 5}))]
+    before, after = row.test_loss_before, row.test_loss
+    if isinstance(before, float) and isinstance(after, float) and before > 0:
+        change = 100 * (after - before) / before
+        found.append(b.Words(f"Test loss: {change:+.1f} % by training."))
+    return found
+
+
+def _perplexity(loss: Any) -> str:
+    known = isinstance(loss, int | float) and loss < 50
+    return f"{math.exp(loss):.3f}" if known and math.isfinite(loss) else NOTHING
+
+
+def answered(document: Mapping[str, Any]) -> list[b.Block]:
+    """One evaluation of answers: metrics with intervals, differences from the base."""
+    labels = {column["id"]: str(column["label"]) for column in document["columns"]}
+    known = {metric.name: metric.label for metric in METRICS}
+    names = list(dict.fromkeys(
+        name for its in document["metrics"].values() for name in its if f"{name}_ci" in its
+    ))  # fmt: skip
+    differing = {k: v for k, v in document["differences"].items() if k in labels}
+    head = ["metric", *(labels[column] for column in document["metrics"])]
+    head += [f"difference of {labels[column]}" for column in differing]
+    rows = []
+    for name in names:
+        cells = [known.get(name, name.replace("_", " "))]
+        cells += [_metric(its, name) for its in document["metrics"].values()]
+        cells += [_difference(its.get(name), name) for its in differing.values()]
+        rows.append(cells)
+    failed = document.get("failed") or {}
+    words = f"{counted(int(document['rows']), 'answer')} on {document['on']}"
+    if failed.get("rows"):
+        words += f"; {failed['rows']} prompts failed ({failed.get('first', '')})"
+    table = b.Table(head, rows, frozenset(range(1, len(head))))
+    return [b.Words(f"{words}. In brackets the interval at 95 % (bootstrap)."), table]
+
+
+def _metric(its: Mapping[str, Any], name: str) -> str:
+    if name not in its:
+        return NOTHING
+    low, high = its[f"{name}_ci"]
+    digits = 2 if name in ON_100 else 3
+    return f"{its[name]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _difference(found: Mapping[str, Any] | None, name: str) -> str:
+    if not found:
+        return NOTHING
+    return f"{found['difference']:+.{2 if name in ON_100 else 3}f} (p={found['p']:.3f})"
+
+
+def samples(g: Gathered, most: int = MOST_PROMPTS) -> list[b.Block]:
+    """What the model wrote for the same prompts: first, last, and the row's own text."""
+    found: list[b.Block] = []
+    by_prompt: dict[str, list[dict[str, Any]]] = {}
+    for sample in g.samples:
+        by_prompt.setdefault(str(sample["prompt"]), []).append(sample)
+    for prompt, its in itertools.islice(by_prompt.items(), most):
+        shown = [its[0], its[-1]] if len(its) > 1 else its
+        texts = [(f"step {one['step']}", cut(one["text"])) for one in shown]
+        if its[-1]["reference"] is not None:
+            texts.append(("reference", cut(its[-1]["reference"])))
+        found.append(b.Answers(cut(prompt), texts))
+    if len(by_prompt) > most:
+        found.append(b.Words(f"{len(by_prompt) - most} more prompts were answered.", quiet=True))
+    return found
+
+
+def cut(text: Any) -> str:
+    """At most :data:`MOST_CHARACTERS` of it."""
+    text = str(text)
+    more = len(text) - MOST_CHARACTERS
+    return text if more <= 0 else f"{text[:MOST_CHARACTERS]} … ({more:,} more characters)"
+
+
+def votes(rates: Sequence[WinRate]) -> list[b.Block]:
+    """Who was preferred."""
+    if not rates:
+        return []
+    rows = [
+        (
+            rate.a_label, rate.b_label, f"{rate.a_wins}", f"{rate.b_wins}", f"{rate.ties}",
+            f"{rate.both_bad}",
+            NOTHING if rate.rate is None or rate.low is None or rate.high is None
+            else f"{100 * rate.rate:.0f} % [{100 * rate.low:.0f}, {100 * rate.high:.0f}]",
+        )
+        for rate in rates
+    ]  # fmt: skip
+    head = ("A", "B", "A better", "B better", "tie", "both bad", "B of decided")
+    said = "In brackets Wilson's interval at 95 %."
+    return [b.Table(head, rows, frozenset(range(2, 7))), b.Words(said, quiet=True)]
+
+
+def versions(g: Gathered) -> list[b.Block]:
+    """Packages, hardware and commit."""
+    rows = [("hardware", hardware(g)), ("git commit", g.row.git_commit or "")]
+    return [pairs([*rows, *((name, value) for name, value in g.versions.items())])]

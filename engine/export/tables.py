@@ -1,0 +1,244 @@
+"""The history as tables for other programs: one row a run, a step, a measured value, a sample.
+
+Times are Unix seconds, sizes bytes, durations seconds, as in ``runs.db``.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from engine.history import queries
+from engine.history.evaluated import evaluations_of
+from engine.history.row import RunRow, seconds
+from engine.history.store import Store
+from engine.history.tables import METRICS
+
+__all__ = ["WHATS", "Column", "Kind", "Table", "table_of"]
+
+Kind = Literal["text", "integer", "number", "flag", "texts", "json"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """``texts``: a list of texts; ``json``: whatever JSON can say."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows are made as they are asked for; their values fit the columns' kinds, or are None."""
+
+    columns: Sequence[Column]
+    rows: Iterator[list[Any]]
+
+
+def table_of(what: str, store: Store, runs: Sequence[RunRow]) -> Table:
+    """One of :data:`WHATS`, of these runs, in their order."""
+    return _MADE[what](store, runs)
+
+
+_LEFT_OUT = ("error", "versions")
+"""Of the table ``runs``: a whole event, and what has columns of its own here."""
+_KINDS: dict[str, Kind] = {"int": "integer", "float": "number", "str": "text", "bool": "flag"}
+
+
+def _runs(store: Store, runs: Sequence[RunRow]) -> Table:
+    """One row a run: what came of it, tags and notes, every recipe value, every version."""
+    own = [
+        Column(field.name, _kind_of(field.type))
+        for field in fields(RunRow)
+        if field.name not in _LEFT_OUT
+    ]
+    tags = queries.tags_of_runs(store)
+    notes: dict[str, list[str]] = {}
+    for run, text in store.query("SELECT run, text FROM notes ORDER BY t"):
+        notes.setdefault(run, []).append(text)
+    settings = [_settings(store, row) for row in runs]
+    versions = [_object(row.versions) for row in runs]
+    keys, packages = _kinds(settings), sorted({name for each in versions for name in each})
+    columns = [*own, Column("seconds", "number"), Column("tags", "texts"), Column("notes", "texts")]
+    columns += [Column(name, kind) for name, kind in keys.items()]
+    columns += [Column(f"versions.{name}", "text") for name in packages]
+
+    def rows() -> Iterator[list[Any]]:
+        for row, its, theirs in zip(runs, settings, versions, strict=True):
+            values = [getattr(row, column.name) for column in own]
+            values += [seconds(row), list(tags.get(row.id, ())), notes.get(row.id, [])]
+            values += [its.get(key) for key in keys]
+            yield [*values, *(theirs.get(name) for name in packages)]
+
+    return _fitted(columns, rows())
+
+
+def _kind_of(type_: Any) -> Kind:
+    """Of ``str``, ``float | None``, ..."""
+    [first, *_] = get_args(type_) or (type_,)
+    return _KINDS[first.__name__]
+
+
+def _settings(store: Store, row: RunRow) -> dict[str, Any]:
+    """Every recipe value as ``section.key``; nothing of a recipe that is gone or damaged."""
+    from engine.errors import UserError
+    from engine.jobs.folder import RunFolder
+
+    try:
+        found = RunFolder(store.home.runs / row.id).read_recipe().flat()
+    except UserError:
+        return {}
+    return {key: value for key, value in found.items() if "." in key}
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _kinds(settings: Sequence[dict[str, Any]]) -> dict[str, Kind]:
+    """Keys in the order of the recipe, each with a kind that all its values fit."""
+    kinds: dict[str, set[Kind]] = {}
+    for its in settings:
+        for key, value in its.items():
+            found = kinds.setdefault(key, set())
+            if value is not None:
+                found.add(_kind(value))
+    return {key: _common(found) for key, found in kinds.items()}
+
+
+def _kind(value: Any) -> Kind:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return "texts"
+    return _KINDS.get(type(value).__name__, "json")
+
+
+def _common(kinds: set[Kind]) -> Kind:
+    if len(kinds) == 1:
+        return next(iter(kinds))
+    if kinds == {"integer", "number"}:
+        return "number"
+    return "json" if kinds else "text"
+
+
+def _metrics(store: Store, runs: Sequence[RunRow]) -> Table:
+    """One row an optimiser step; ``extra``: what else the journal's line had."""
+    whole = ("attempt", "tokens", "memory_bytes", "peak_memory_bytes")
+    names = ("step", "attempt", "t", *METRICS, "extra")
+    columns = [Column("run", "text"), Column("name", "text"), Column("step", "integer")]
+    columns += [Column(name, "integer" if name in whole else "number") for name in names[1:-1]]
+    columns.append(Column("extra", "json"))
+
+    def rows() -> Iterator[list[Any]]:
+        sql = f"SELECT {', '.join(names)} FROM metrics WHERE run = ? ORDER BY step"
+        for row in runs:
+            for *values, extra in store.query(sql, (row.id,)):
+                yield [row.id, row.name, *values, _object(extra) if extra else None]
+
+    return _fitted(columns, rows())
+
+
+def _samples(store: Store, runs: Sequence[RunRow]) -> Table:
+    """One row a text that the model wrote while it trained."""
+    columns = [
+        *(Column("run", "text"), Column("name", "text"), Column("step", "integer")),
+        *(Column("attempt", "integer"), Column("t", "number"), Column("prompt", "text")),
+        *(Column("text", "text"), Column("reference", "text")),
+    ]
+
+    def rows() -> Iterator[list[Any]]:
+        for row in runs:
+            for sample in queries.samples(store, row.id):
+                yield [row.id, row.name, *sample.values()]
+
+    return _fitted(columns, rows())
+
+
+def _evaluations(store: Store, runs: Sequence[RunRow]) -> Table:
+    """One row a measured value: losses while the run trained, then metrics of its answers.
+
+    ``kind`` is loss or answers; ``which`` is before, during, after or asked for losses, for
+    answers the column that answered; ``low`` and ``high``: the interval at 95 %, of answers.
+    """
+    columns = [
+        *(Column("run", "text"), Column("name", "text"), Column("t", "number")),
+        *(Column("kind", "text"), Column("step", "integer"), Column("split", "text")),
+        *(Column("which", "text"), Column("metric", "text"), Column("value", "number")),
+        *(Column("low", "number"), Column("high", "number"), Column("rows", "integer")),
+    ]
+
+    def rows() -> Iterator[list[Any]]:
+        for row in runs:
+            for one in queries.evaluations(store, row.id):
+                begin = [row.id, row.name, one["t"], "loss", one["step"], one["split"]]
+                for metric in ("loss", "mean_token_accuracy"):
+                    if one[metric] is not None:
+                        value = [one["which"], metric, one[metric]]
+                        yield [*begin, *value, None, None, one["rows"]]
+            for document in evaluations_of(store, row.id):
+                begin = [row.id, row.name, document["t"], "answers", None, document["on"]]
+                for column in document["columns"]:
+                    its = document["metrics"].get(column["id"], {})
+                    for metric in its:
+                        if f"{metric}_ci" in its:
+                            value = [column["label"], metric, its[metric], *its[f"{metric}_ci"]]
+                            yield [*begin, *value, document["rows"]]
+
+    return _fitted(columns, rows())
+
+
+_MADE: dict[str, Callable[[Store, Sequence[RunRow]], Table]] = {
+    "runs": _runs,
+    "metrics": _metrics,
+    "evaluations": _evaluations,
+    "samples": _samples,
+}
+WHATS = tuple(_MADE)
+"""What a row may be: a run, an optimiser step, a measured value, a sample."""
+
+
+def _fitted(columns: Sequence[Column], rows: Iterator[list[Any]]) -> Table:
+    fits = [_FIT[column.kind] for column in columns]
+    fitted = ([fit(v) for fit, v in zip(fits, row, strict=True)] for row in rows)
+    return Table(columns, fitted)
+
+
+def _integer(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return int(value) if isinstance(value, int) and -(2**63) <= value < 2**63 else None
+
+
+def _number(value: Any) -> float | None:
+    """With what a journal writes for what is not finite: NaN, Infinity, -Infinity."""
+    if isinstance(value, str) and value not in ("NaN", "Infinity", "-Infinity"):
+        return None
+    return float(value) if isinstance(value, int | float | str) else None
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _texts(value: Any) -> list[str] | None:
+    return [str(one) for one in value] if isinstance(value, list) else None
+
+
+_FIT: dict[Kind, Callable[[Any], Any]] = {
+    "text": _text,
+    "integer": _integer,
+    "number": _number,
+    "flag": _flag,
+    "texts": _texts,
+    "json": lambda value: value,
+}
+"""Kind -> what makes a value fit: a journal may hold anything, and a column holds one kind."""
