@@ -1,4 +1,4 @@
-"""Arguments of ``runs export``, ``runs schema`` and of the model card."""
+"""Arguments of ``runs export`` and of the model card."""
 
 from argparse import ArgumentParser
 

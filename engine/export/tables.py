@@ -3,8 +3,9 @@
 Times are Unix seconds, sizes bytes, durations seconds, as in ``runs.db``.
 """
 
+import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -56,17 +57,22 @@ def _runs(store: Store, runs: Sequence[RunRow]) -> Table:
     notes: dict[str, list[str]] = {}
     for run, text in store.query("SELECT run, text FROM notes ORDER BY t"):
         notes.setdefault(run, []).append(text)
-    settings = [_settings(store, row) for row in runs]
-    versions = [_object(row.versions) for row in runs]
-    keys, packages = _kinds(settings), sorted({name for each in versions for name in each})
-    columns = [*own, Column("seconds", "number"), Column("tags", "texts"), Column("notes", "texts")]
+    stars, away = queries.starred(store), queries.archived(store)
+    # As JSON: of 10,000 runs the values themselves would be 200 MB, and most say the same.
+    recipes = dict(store.query("SELECT run, settings FROM recipes"))
+    keys = _kinds(_settings(text) for text in {recipes.get(row.id) for row in runs})
+    packages = sorted({name for text in {r.versions for r in runs} for name in _object(text)})
+    columns = [*own, Column("seconds", "number"), Column("starred", "flag")]
+    columns += [Column("archived", "flag"), Column("tags", "texts"), Column("notes", "texts")]
     columns += [Column(name, kind) for name, kind in keys.items()]
     columns += [Column(f"versions.{name}", "text") for name in packages]
 
     def rows() -> Iterator[list[Any]]:
-        for row, its, theirs in zip(runs, settings, versions, strict=True):
+        for row in runs:
+            its, theirs = _settings(recipes.get(row.id)), _object(row.versions)
             values = [getattr(row, column.name) for column in own]
-            values += [seconds(row), list(tags.get(row.id, ())), notes.get(row.id, [])]
+            values += [seconds(row), row.id in stars, row.id in away]
+            values += [list(tags.get(row.id, ())), notes.get(row.id, [])]
             values += [its.get(key) for key in keys]
             yield [*values, *(theirs.get(name) for name in packages)]
 
@@ -79,16 +85,10 @@ def _kind_of(type_: Any) -> Kind:
     return _KINDS[first.__name__]
 
 
-def _settings(store: Store, row: RunRow) -> dict[str, Any]:
-    """Every recipe value as ``section.key``; nothing of a recipe that is gone or damaged."""
-    from engine.errors import UserError
-    from engine.jobs.folder import RunFolder
-
-    try:
-        found = RunFolder(store.home.runs / row.id).read_recipe().flat()
-    except UserError:
-        return {}
-    return {key: value for key, value in found.items() if "." in key}
+@functools.lru_cache(maxsize=256)
+def _settings(text: str | None) -> dict[str, Any]:
+    """A recipe's values as ``section.key``; nothing of one that could not be read."""
+    return {key: value for key, value in _object(text).items() if "." in key}
 
 
 def _object(text: str | None) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _object(text: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _kinds(settings: Sequence[dict[str, Any]]) -> dict[str, Kind]:
+def _kinds(settings: Iterable[dict[str, Any]]) -> dict[str, Kind]:
     """Keys in the order of the recipe, each with a kind that all its values fit."""
     kinds: dict[str, set[Kind]] = {}
     for its in settings:

@@ -3,51 +3,8 @@
 Importing sqlite-utils takes 0.1 s, and with pandas, where that is installed, 0.7 s and 40 MB more:
 ``engine.history.store`` compares names with plain SQL first and comes here only when they differ.
 
-Every table up to ``tags`` has a column ``run`` (the run's id). All of it is rebuilt from journals
-by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations seconds.
-
-- ``runs``: one row a run; the columns are the fields of :class:`engine.history.row.RunRow`.
-- ``metrics``: one row an optimiser step (of the latest attempt that made it): ``attempt``, ``t``,
-  ``epoch``, ``loss`` (the step's own), ``learning_rate``, ``grad_norm``, ``step_seconds``,
-  ``tokens`` (without padding), ``tokens_per_second``, ``mean_token_accuracy`` (0 to 1),
-  ``memory_bytes``, ``peak_memory_bytes``, ``extra`` (JSON of any further fields). Not-a-number is
-  the text ``NaN``.
-- ``evaluations``: ``step``, ``split`` (validation, test), ``which`` (before, during, after;
-  asked: on request, it decides nothing), ``loss``, ``rows``, ``tokens``, ``seconds``,
-  ``mean_token_accuracy``.
-- ``samples``: what the model wrote at ``step`` for ``prompt``; ``reference`` is the row's own.
-- ``checkpoints``: ``step``, ``path`` (relative to the run), ``bytes``, ``seconds``, ``best``.
-- ``memory``: readings of a ``device``: ``used_bytes``, ``total_bytes``, ``peak_bytes``,
-  ``utilisation`` (percent).
-- ``events``: all other events (states, warnings, errors, controls, exits, notes): ``line`` (number
-  of the readable line in the journal), ``type``, ``text`` (one line for people), ``event`` (JSON).
-- ``journals``: how far each journal was read: ``device``, ``inode``, ``size``, ``mtime_ns``,
-  ``head`` (digest of the first bytes), ``offset``, ``lines``, ``unreadable``. The home's own is the
-  run ``""``.
-- ``notes`` (``id``, ``run``, ``t``, ``text``) and ``tags`` (``run``, ``tag``, ``t``): from the
-  home's ``journal.jsonl``.
-- ``benches``: one row a ``tunebench bench``, from the same journal: ``id``, ``t`` (when it began),
-  ``host``, ``gpu`` (NULL: the CPU), ``recipe``, ``state`` (running, finished, interrupted),
-  ``document`` (JSON, as ``bench --json`` prints it).
-- ``votes``: one row a vote that was not taken back, from the same journal: ``id``, ``t``,
-  ``prompt_set`` ("": none), ``a`` and ``b`` (the two columns' references, sorted), ``a_label``,
-  ``b_label``, ``choice`` (a, b, tie, both bad), ``note``, ``document`` (JSON: the rest).
-- ``prompts``: what was asked, each prompt once: ``key`` (digest of the prompt), ``id`` and ``t``
-  (of the last time), ``source`` (typed, ...), ``times``, ``prompt`` (JSON: a text, or messages),
-  ``words`` (its text for searching).
-- ``prompt_sets``: ``name``, ``id``, ``t``, ``count``; their prompts in ``set_prompts``: ``set_id``,
-  ``place`` (from 0), ``prompt`` (JSON), ``reference``.
-- ``evaluated``: one row an evaluation of a run's answers, from the same journal: ``id`` (digest of
-  all that went into it), ``run``, ``t``, ``on`` (test, validation, a file, DATASET:SPLIT),
-  ``rows``, ``document`` (JSON: metrics, intervals, differences, definitions, files with the
-  texts; see :func:`engine.evaluate.evaluation.evaluate_answers`).
-- ``evaluated_rows``: its rows: ``evaluation``, ``number`` (from 0, the line of the files),
-  ``score`` (chrF of the last column's answer, 0 to 100), ``change`` (its score less the base's;
-  NULL: no base), ``scores`` (JSON: of each column :data:`engine.history.evaluated.SCORES`).
-- ``datasets``: one row a fingerprint, of what was cleaned or trained on: ``name``, ``path`` (NULL:
-  it is no longer there), ``created``, ``source``, ``layout``, ``shape``, ``rows_read``,
-  ``rows_kept``, rows a split, ``seconds``, ``clean`` (rules, JSON), ``manifest`` (its size, time
-  and inode when it was read), ``first_used`` by a run.
+What the tables and columns mean is said in ``engine.history.described``: a migration that adds one
+adds its words there, and ``tunebench runs schema`` prints both (kept as ``SCHEMA.md`` beside this).
 """
 
 import sys
@@ -140,6 +97,30 @@ RUNS = {
 }
 
 
+VIEWS = {
+    "run_summary": """
+SELECT runs.id, runs.name, runs.state, stars.run IS NOT NULL AS starred,
+  archived.run IS NOT NULL AS archived, datetime(runs.created, 'unixepoch') AS created_utc,
+  runs.model, runs.dataset, runs.sweep, runs.parent, runs.repeats, runs.step, runs.max_steps,
+  runs.train_loss, runs.best_eval_loss, runs.best_step, runs.test_loss_before, runs.test_loss,
+  round(runs.tokens_per_second, 1) AS tokens_per_second,
+  round(runs.peak_memory_bytes / 1073741824.0, 2) AS peak_gib,
+  round((coalesce(runs.earlier_seconds, 0) + coalesce(runs.ended, runs.last_event) - runs.started)
+    / 3600, 3) AS hours,
+  (SELECT group_concat(tag, ' ') FROM tags WHERE tags.run = runs.id) AS tags,
+  (SELECT count(*) FROM notes WHERE notes.run = runs.id) AS notes, runs.reason
+FROM runs LEFT JOIN stars ON stars.run = runs.id LEFT JOIN archived ON archived.run = runs.id
+ORDER BY runs.created DESC""",
+    "run_settings": """
+SELECT recipes.run, runs.name, each.key, each.value
+FROM recipes JOIN runs ON runs.id = recipes.run, json_each(recipes.settings) AS each""",
+    "sweep_summary": """
+SELECT sweep, count(*) AS runs, sum(state = 'finished') AS finished,
+  min(best_eval_loss) AS best_eval_loss, datetime(min(created), 'unixepoch') AS created_utc
+FROM runs WHERE sweep IS NOT NULL GROUP BY sweep ORDER BY created_utc DESC""",
+}
+
+
 @migrations()
 def m001_first(db: Database) -> None:
     _create(db, "runs", RUNS, "id")
@@ -228,6 +209,24 @@ def m008_evaluations_of_answers(db: Database) -> None:
     _create(db, "evaluated_rows", rows, ("evaluation", "number"))
     db.table("evaluated_rows").create_index(("evaluation", "score"), "evaluated_rows_by_score")
     db.execute("DELETE FROM journals WHERE run = ''")  # as in m005
+
+
+@migrations()
+def m009_marks_and_search(db: Database) -> None:
+    for name in ("repeats", "imported"):
+        db.table("runs").add_column(name, str)
+    _create(db, "recipes", {"run": str, "settings": str}, "run")
+    _create(db, "names", {"run": str, "t": float, "name": str}, "run")
+    _create(db, "stars", {"run": str, "t": float}, "run")
+    _create(db, "archived", {"run": str, "t": float}, "run")
+    texts = {"id": int, "run": str, "kind": str, "part": str, "t": float, "text": str}
+    _create(db, "texts", texts, "id")
+    db.table("texts").create_index(("run", "kind", "part"), "texts_of_run", unique=True)
+    tokenize = "unicode61 remove_diacritics 2"
+    db.table("texts").enable_fts(["text"], "FTS5", create_triggers=True, tokenize=tokenize)
+    for name, sql in VIEWS.items():
+        db.create_view(name, sql)
+    db.execute("DELETE FROM journals")  # so that all are read again, for the recipes and texts
 
 
 def _create(db: Database, name: str, columns: dict[str, type], key: str | Sequence[str]) -> None:
