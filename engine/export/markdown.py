@@ -46,7 +46,7 @@ def _block(block: b.Block, pictures: str | None) -> Iterator[str]:
         case b.Table():
             yield _table(block)
         case b.Answers(prompt, texts):
-            yield "\n".join(f"> {_begun(line)}" for line in safe(prompt).split("\n"))
+            yield "  \n".join(f"> {_begun(line)}" for line in safe(prompt).split("\n"))
             for who, text in texts:
                 yield f"{_begun(who)}:"
                 yield _fenced(text, "text")

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine.data.report import CleanReport, funnel
@@ -10,7 +10,7 @@ from engine.evaluate.metrics import METRICS
 from engine.export import blocks as b
 from engine.export.gathered import Gathered, changed_settings
 from engine.export.said import losses, percent, setting, value_words
-from engine.history.row import is_ended, seconds
+from engine.history.row import RunRow, is_ended, seconds
 from engine.history.votes import WinRate
 from engine.words import NOTHING, bytes_words, counted, duration, moment
 
@@ -22,6 +22,7 @@ __all__ = [
     "method",
     "recipe",
     "samples",
+    "trained",
     "versions",
     "votes",
 ]
@@ -49,33 +50,49 @@ def method(g: Gathered) -> str:
     return f"{names}, r={lora.r}, lora_alpha={lora.lora_alpha:g}{held}"
 
 
+def trained(g: Gathered, base: str) -> b.Table:
+    """What was trained by what, on what. ``base``: how the base model is called."""
+    row = g.row
+    counts = row.trainable_parameters, row.total_parameters
+    parameters = f"{value_words('', counts[0])} of {value_words('', counts[1])}"
+    took = seconds(row)
+    rows = [
+        ("base model", base),
+        ("method", method(g)),
+        ("trained", f"{parameters} parameters ({percent(*counts)})" if all(counts) else ""),
+        ("data", _dataset_words(g)),
+        ("steps", f"{row.step or 0:,} of {value_words('', row.max_steps)}"),
+        ("took", duration(took) + (f" in {row.attempt} attempts" if row.attempt > 1 else "")),
+        ("best validation loss", _best(row.best_eval_loss, row.best_step)),
+        ("peak memory", _peak(g)),
+        ("hardware", hardware(g)),
+    ]
+    return pairs(rows)
+
+
 def about(g: Gathered) -> list[b.Block]:
     """What the run is, and what came of it."""
     row = g.row
-    took = seconds(row)
-    trained = row.trainable_parameters, row.total_parameters
-    parameters = f"{value_words('', trained[0])} of {value_words('', trained[1])}"
     state = row.state + (f": {row.reason}" if row.reason else "")
     rows = [
         ("run", f"{row.name} ({row.id})"),
         ("state", state if is_ended(row) else f"{state}, not at its end yet"),
         ("begun", moment(row.created or 0)),
-        ("took", duration(took) + (f" in {row.attempt} attempts" if row.attempt > 1 else "")),
-        ("base model", row.model or ""),
-        ("method", method(g)),
-        ("trained", f"{parameters} parameters ({percent(*trained)})" if all(trained) else ""),
-        ("data", _dataset_words(g)),
-        ("steps", f"{row.step or 0:,} of {value_words('', row.max_steps)}"),
-        ("test loss", f"{losses(row.test_loss_before)} before, {losses(row.test_loss)} after"),
-        ("best validation loss", _best(row.best_eval_loss, row.best_step)),
-        ("peak memory", _peak(g)),
+        ("test loss", _before_and_after(row)),
         ("speed", _speed(g)),
-        ("hardware", hardware(g)),
         ("sweep", _sweep(g)),
-        ("made from", row.parent or ""),
+        ("goes on from", row.parent or ""),
+        ("repeats", row.repeats or ""),
         ("tags", " ".join(g.tags)),
     ]
-    return [pairs(rows)]
+    whole = [*rows[:4], *trained(g, row.model or "").rows, *rows[4:]]
+    return [pairs([(name, value) for name, value in whole])]
+
+
+def _before_and_after(row: RunRow) -> str:
+    if row.test_loss is None and row.test_loss_before is None:
+        return ""
+    return f"{losses(row.test_loss_before)} before, {losses(row.test_loss)} after"
 
 
 def _best(loss: Any, step: Any) -> str:
@@ -119,13 +136,13 @@ def hardware(g: Gathered) -> str:
     return ", ".join(word for word in words if word)
 
 
-def recipe(g: Gathered) -> list[b.Block]:
-    """What differs from the defaults first, then all of it."""
+def recipe(g: Gathered, say: Callable[[Any], str] = setting) -> list[b.Block]:
+    """What differs from the defaults first, then all of it; ``say``: how a value is said."""
     if g.recipe is None:
         return [b.Words("The recipe can no longer be read.")]
     changed = changed_settings(g.recipe)
-    rows = [(key, setting(value), setting(usual)) for key, (value, usual) in changed.items()]
-    flat = [(key, setting(value)) for key, value in g.recipe.flat().items() if "." in key]
+    rows = [(key, say(value), say(usual)) for key, (value, usual) in changed.items()]
+    flat = [(key, say(value)) for key, value in g.recipe.flat().items() if "." in key]
     found: list[b.Block] = [
         b.Words(f"{counted(len(rows), 'value')} of {len(flat)} differ from the defaults:")
     ]
@@ -134,12 +151,12 @@ def recipe(g: Gathered) -> list[b.Block]:
     return [*found, b.Fold("every value", [b.Table(("key", "value"), flat)])]
 
 
-def data(g: Gathered) -> list[b.Block]:
+def data(g: Gathered, say: Callable[[Any], str] = setting, warnings: bool = True) -> list[b.Block]:
     """Where the rows came from, what cleaning did to them, and what of the test was in train."""
     known = g.dataset_row
     rows = [
         ("dataset", g.row.dataset or ""),
-        ("source", str(known.get("source") or "")),
+        ("source", say(str(known.get("source") or ""))),
         ("shape", str(known.get("shape") or "")),
         ("fingerprint", g.row.fingerprint or ""),
     ]
@@ -166,7 +183,7 @@ def data(g: Gathered) -> list[b.Block]:
         b.Fold("from the rows read to the splits", [
             b.Table(("", "rows", ""), steps, frozenset({1}))
         ]),
-        *([b.Items(report.warnings)] if report.warnings else []),
+        *([b.Items(report.warnings)] if report.warnings and warnings else []),
     ]  # fmt: skip
 
 
@@ -179,7 +196,9 @@ def leakage(report: CleanReport) -> list[str]:
         f"Leakage: {report.leakage_after:,} of {held_out:,} validation and test rows occur in "
         "train as written"
     )
-    before = f"{report.leakage_before:,} test titles would, had lines been dealt out at random"
+    before = (
+        f"{counted(report.leakage_before, 'test title')} would, had lines been dealt out at random"
+    )
     found = [f"{kept}: {splits}.", f"{after} ({before})."]
     if report.near_leakage:
         found.append(
@@ -238,7 +257,8 @@ def answered(document: Mapping[str, Any]) -> list[b.Block]:
     failed = document.get("failed") or {}
     words = f"{counted(int(document['rows']), 'answer')} on {document['on']}"
     if failed.get("rows"):
-        words += f"; {failed['rows']} prompts failed ({failed.get('first', '')})"
+        why = f" ({failed['first']})" if failed.get("first") else ""
+        words += f"; {counted(int(failed['rows']), 'prompt')} failed{why}"
     table = b.Table(head, rows, frozenset(range(1, len(head))))
     return [b.Words(f"{words}. In brackets the interval at 95 % (bootstrap)."), table]
 
