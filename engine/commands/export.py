@@ -34,10 +34,12 @@ def export(args: argparse.Namespace, out: Output) -> int:
             out.progress_done()
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror or error})") from None
-    out.line(f"{result['folder']}: {result['bytes']:,} bytes")
     store = open_store(home)
     ingest_all(home, store)
     row = queries.get_run(store, folder.id)
-    out.note(add_card(store, row, target, merged=args.to == "merged"))
+    said = add_card(store, row, target, merged=args.to == "merged")
+    result["bytes"] = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    out.line(f"{result['folder']}: {result['bytes']:,} bytes")
+    out.note(said)
     out.document({"run": folder.id, "to": args.to, **result})
     return 0
