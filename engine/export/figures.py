@@ -18,10 +18,12 @@ from engine.history.store import Store
 if TYPE_CHECKING:
     Points = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
-__all__ = ["Figure", "RunCurve", "curve_of", "figures_of_one", "figures_of_several"]
+__all__ = ["FEW", "Figure", "RunCurve", "curve_of", "figures_of_one", "figures_of_several"]
 
 GIB = 2.0**30
 MARKS: tuple[Mark, ...] = ("solid", "dashed", "dotted", "dashdot")
+FEW = 6
+"""Runs whose names are said below every chart."""
 _SMOOTHING = ((500, 0.6), (20_000, 0.9))
 """Points below which a curve is smoothed by so much, as the workbench begins with."""
 
@@ -189,12 +191,14 @@ def figures_of_several(curves: Sequence[RunCurve], names: Sequence[str]) -> list
         ),
         "memory": ("memory, GiB", False, True, [c.metrics.get("memory_bytes") for c in curves]),
     }
-    made = []
+    made: list[Figure] = []
     for name, (title, noisy, y_zero, series) in found.items():
         drawn = _Lines()
         for number, (one, whose) in enumerate(zip(series, names, strict=True)):
             shown = one.smooth(_weight(len(one))) if noisy and one is not None else one
-            drawn.add(whose, shown, number % 6, MARKS[(number + number // 6) % 4])
+            mark = MARKS[(number + number // 6) % 4]
+            # So many names are said once, below the first chart.
+            drawn.add(whose, shown, number % 6, mark, quiet=bool(made) and len(names) > FEW)
         if drawn.lines:
             made.append(Figure(name, title, drawn.lines, drawn.colours, y_zero))
     return made

@@ -33,20 +33,21 @@ h2 {{ font-size: 1.2rem; margin: 2.2rem 0 .6rem; padding-bottom: .2rem;
   border-bottom: 1px solid var(--grid); }}
 h3 {{ font-size: 1rem; margin: 1.3rem 0 .4rem; overflow-wrap: anywhere; }}
 p, ul {{ margin: .5rem 0; overflow-wrap: anywhere; }}
-.quiet {{ color: var(--quiet); font-size: .87rem; }}
+.quiet {{ color: var(--quiet); font-size: .87em; }}
 .scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; margin: .5rem 0; font-size: .9rem; }}
+table {{ border-collapse: collapse; margin: .5rem 0; font-size: .9em; }}
 th, td {{ padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--grid); overflow-wrap: anywhere; }}
 th {{ color: var(--quiet); font-weight: 600; }}
-td:first-child {{ min-width: 9rem; }}
+th:first-child, td:first-child {{ min-width: 9rem; max-width: 24rem; overflow-wrap: break-word; }}
 .number {{ text-align: right; padding: .25rem .4rem .25rem .8rem; white-space: nowrap;
   font-variant-numeric: tabular-nums; }}
+.long {{ white-space: normal; min-width: 9rem; max-width: 16rem; }}
 .best {{ font-weight: 700; }}
 .best::after {{ content: "\\00a0★"; color: var(--series1); }}
 th.number:not(.best)::after, td.number:not(.best)::after {{ content: "\\00a0\\2003"; }}
 pre {{ margin: .5rem 0; padding: .7rem .9rem; border: 1px solid var(--grid); border-radius: 4px;
-  font: .82rem/1.45 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }}
+  font: .82em/1.45 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }}
 .answers {{ table-layout: fixed; width: 100%; }}
 .answers td {{ white-space: pre-wrap; min-width: 10rem; }}
 .prompt {{ white-space: pre-wrap; border-left: 3px solid var(--series0); padding-left: .7rem; }}
@@ -70,6 +71,8 @@ _POLICY = (
 WIDE, NARROW = (960, 340), (560, 280)
 """Sizes of the first chart and of the others, in pixels."""
 QUIET, LARGE = ' class="quiet"', ' class="wide"'
+LONG = 20
+"""Characters from which on a cell that is aligned like a number may be broken."""
 MOST_BESIDE = 4
 """Answers beside each other; more stand below each other."""
 
@@ -143,6 +146,7 @@ def _block(block: b.Block) -> Iterator[str]:
 def _table(table: b.Table) -> Iterator[str]:
     def cell(tag: str, text: str, row: int, column: int) -> str:
         names = ["number"] if column in table.numbers else []
+        names += ["long"] if len(text) > LONG and names else []
         names += ["best"] if (row, column) in table.best else []
         classes = f' class="{" ".join(names)}"' if names else ""
         return f"<{tag}{classes}>{_line(text)}</{tag}>"

@@ -1,12 +1,12 @@
 """A report of one run, or of several beside each other, as blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from engine import __version__
 from engine.export import blocks as b
 from engine.export import parts
-from engine.export.figures import curve_of, figures_of_one, figures_of_several
+from engine.export.figures import FEW, curve_of, figures_of_one, figures_of_several
 from engine.export.gathered import Gathered, gather
 from engine.export.said import setting, value_words
 from engine.history.compare import compare
@@ -112,19 +112,37 @@ def _metrics(gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block
     same_rows = len({(g.row.fingerprint, g.row.dataset) for g in gathered}) == 1
     rows: list[list[str]] = []
     best: set[tuple[int, int]] = set()
+    shared = []
     for name, label in _LABELS.items():
-        values = table[name]
-        if all(value is None for value in values):
+        words = [value_words(name, value) for value in table[name]]
+        if set(words) == {NOTHING}:
+            continue
+        if len(names) > FEW and len(set(words)) == 1:
+            shared.append(f"{label} {words[0]}")
             continue
         if same_rows or "loss" not in name:
-            best |= {(len(rows), 1 + place) for place in _best(name, values)}
-        rows.append([label, *(value_words(name, value) for value in values)])
-    numbers = frozenset(range(1, 1 + len(names)))
-    found: list[b.Block] = [b.Table(("", *names), rows, numbers, frozenset(best))]
+            best |= {(len(rows), 1 + place) for place in _best(name, table[name])}
+        rows.append([label, *words])
+    found: list[b.Block] = [_beside(names, rows, best)] if rows else []
+    if shared:
+        found.append(b.Words(f"The same in all: {', '.join(shared)}."))
     if not same_rows:
-        words = "The runs were not judged on the same rows: no loss is called the best."
-        found.append(b.Words(words))
+        words_ = "The runs were not judged on the same rows: no loss is called the best."
+        found.append(b.Words(words_))
     return found
+
+
+def _beside(
+    names: Sequence[str], rows: Sequence[Sequence[str]], best: Set[tuple[int, int]]
+) -> b.Table:
+    """A column a run, or of many a row a run."""
+    if len(names) <= FEW:
+        numbers = frozenset(range(1, 1 + len(names)))
+        return b.Table(("", *names), rows, numbers, frozenset(best))
+    head = ["", *(row[0] for row in rows)]
+    turned = [[name, *(row[1 + at] for row in rows)] for at, name in enumerate(names)]
+    marks = frozenset((column - 1, row + 1) for row, column in best)
+    return b.Table(head, turned, frozenset(range(1, len(head))), marks)
 
 
 def _best(name: str, values: Sequence[Any]) -> list[int]:
@@ -138,23 +156,26 @@ def _best(name: str, values: Sequence[Any]) -> list[int]:
 
 def _differences(gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block]:
     """Only what differs: recipe keys, data, hardware, packages."""
-    lines: dict[str, list[Any]] = {}
-    flat = [
-        {k: v for k, v in g.recipe.flat().items() if "." in k} if g.recipe else {} for g in gathered
-    ]
-    for key in dict.fromkeys(key for its in flat for key in its):
-        lines[key] = [setting(its[key]) if key in its else NOTHING for its in flat]
+    lines: dict[str, list[str]] = {}
+    unread = [name for g, name in zip(gathered, names, strict=True) if g.recipe is None]
+    flat = [g.recipe.flat() if g.recipe else None for g in gathered]
+    keys = dict.fromkeys(key for its in flat for key in its or () if "." in key)
+    for key in keys:
+        lines[key] = [NOTHING if its is None else setting(its.get(key)) for its in flat]
     for field in ("fingerprint", "gpu", "device", "dtype", "backend", "optim", "git_commit"):
-        lines[field.replace("_", " ")] = [getattr(g.row, field) or NOTHING for g in gathered]
+        lines[field.replace("_", " ")] = [str(getattr(g.row, field) or NOTHING) for g in gathered]
     for name in dict.fromkeys(name for g in gathered for name in g.versions):
         lines[f"version of {name}"] = [g.versions.get(name, NOTHING) for g in gathered]
-    rows = [
-        [key, *map(str, values)] for key, values in lines.items() if len({*map(str, values)}) > 1
-    ]
-    if not rows:
-        return [b.Words("Nothing that is known: recipe, data, hardware and packages are the same.")]
-    said = "Differences, not causes."
-    return [b.Words(said, quiet=True), b.Table(("", *names), rows)]
+    # What is not known of a run is no difference.
+    rows = [[key, *values] for key, values in lines.items() if len({*values} - {NOTHING}) > 1]
+    found: list[b.Block] = []
+    if rows:
+        found += [b.Words("Differences, not causes.", quiet=True), b.Table(("", *names), rows)]
+    else:
+        found.append(b.Words("Nothing that is known: recipe, data, hardware, packages."))
+    if unread:
+        found.append(b.Words(f"Recipes that can no longer be read: {', '.join(unread)}."))
+    return found
 
 
 def _answers(gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block]:
