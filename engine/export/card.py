@@ -16,8 +16,8 @@ from engine.charts.series import Series
 from engine.data.sources import comes_from_hub
 from engine.data.sources.hub import hub_name
 from engine.evaluate.metrics import METRICS
+from engine.export import answer_parts, parts
 from engine.export import blocks as b
-from engine.export import parts
 from engine.export.figures import RunCurve, figures_of_one
 from engine.export.gathered import Gathered
 from engine.export.markdown import markdown_of
@@ -135,10 +135,10 @@ def _results(g: Gathered, hub: str) -> list[dict[str, Any]]:
     document = next((one for one in g.answers if one["on"] == "test"), None)
     if document is not None:
         labels = {metric.name: metric.label for metric in METRICS}
-        its: Mapping[str, Any] = document["metrics"].get(document["columns"][-1]["id"], {})
+        its = document["metrics"].get(document["run"], {})
         for name, type in _TYPES.items():
-            value = its.get(name)
-            if isinstance(value, int | float) and math.isfinite(value):
+            value, _, _ = its.get(name, (math.nan, 0.0, 0.0))
+            if math.isfinite(value):
                 metrics.append({"type": type, "value": round(value, 4), "name": labels[name]})
     if not metrics:
         return []
@@ -152,7 +152,7 @@ def _results(g: Gathered, hub: str) -> list[dict[str, Any]]:
 
 def _blocks(g: Gathered, curve: RunCurve, base: str, adapter: bool) -> list[b.Block]:
     figures = figures_of_one(curve)
-    answers = [block for one in g.answers for block in parts.answered(_own(one))]
+    answers = [block for one in g.answers for block in answer_parts.answered(_own(one))]
     found: list[b.Block] = [b.Heading(1, g.row.name), b.Words(_what(g, base, adapter))]
     for title, blocks in (
         ("How to use", usage(g, adapter)),
@@ -160,7 +160,7 @@ def _blocks(g: Gathered, curve: RunCurve, base: str, adapter: bool) -> list[b.Bl
         ("Data", parts.data(g, published, warnings=False)),
         ("Curves", [*([b.Pictures(figures)] if figures else []), *_losses(curve)]),
         ("Evaluation", [*parts.evaluation(g), *answers]),
-        ("Samples", parts.samples(g)),
+        ("Samples", answer_parts.samples(g)),
         ("Limits", [b.Items(_limits(g, base))]),
         ("Versions", parts.versions(g)),
     ):
@@ -175,16 +175,18 @@ def _recipe(g: Gathered) -> list[b.Block]:
 
 def _own(document: Mapping[str, Any]) -> dict[str, Any]:
     """An evaluation with the run and its base only: others may be servers of the user's."""
-    *_, run = document["columns"]
-    columns = [one for one in document["columns"] if one["id"] in (document["base"], run["id"])]
-    ids = {one["id"] for one in columns}
+    ids = (document["base"], document["run"])
     return {
-        "columns": [{**one, "label": published(one["label"])} for one in columns],
+        **document,
+        "columns": [
+            {"id": one["id"], "label": published(one["label"])}
+            for one in document["columns"]
+            if one["id"] in ids
+        ],
         "metrics": {id: its for id, its in document["metrics"].items() if id in ids},
         "differences": {id: its for id, its in document["differences"].items() if id in ids},
-        "rows": document["rows"],
         "on": published(document["on"]),
-        "failed": {"rows": (document.get("failed") or {}).get("rows", 0)},
+        "failed": {"rows": document["failed"]["rows"], "first": ""},
     }
 
 

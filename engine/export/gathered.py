@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.data.dataset import Dataset, open_dataset
 from engine.errors import UserError
+from engine.export.fitting import fitted
 from engine.history import queries
 from engine.history.evaluated import evaluations_of
 from engine.history.row import RunRow
@@ -16,7 +17,7 @@ from engine.history.votes import WinRate, columns_of, win_rates
 from engine.jobs.folder import RunFolder
 from engine.recipe import Recipe
 
-__all__ = ["Gathered", "changed_settings", "gather"]
+__all__ = ["Gathered", "answers_of", "changed_settings", "gather"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Gathered:
     evaluations: Sequence[dict[str, Any]]
     """Losses while it trained."""
     answers: Sequence[dict[str, Any]]
-    """Documents of evaluations of its answers, newest first."""
+    """Evaluations of its answers, see :func:`answers_of`."""
     samples: Sequence[dict[str, Any]]
     notes: Sequence[dict[str, Any]]
     tags: Sequence[str]
@@ -46,6 +47,7 @@ class Gathered:
 
 def gather(store: Store, row: RunRow) -> Gathered:
     """Read all that is known of a run; what is gone is left out, never an error."""
+    row = fitted(row)
     recipe = None
     with contextlib.suppress(UserError):
         recipe = RunFolder(store.home.runs / row.id).read_recipe()
@@ -59,7 +61,7 @@ def gather(store: Store, row: RunRow) -> Gathered:
         dataset=_dataset(store, dataset_row),
         dataset_row=dataset_row,
         evaluations=queries.evaluations(store, row.id),
-        answers=evaluations_of(store, row.id),
+        answers=answers_of(store, row.id),
         samples=queries.samples(store, row.id),
         notes=queries.notes(store, row.id),
         tags=queries.tags(store, row.id),
@@ -68,6 +70,54 @@ def gather(store: Store, row: RunRow) -> Gathered:
         sweep_values=_object(row.sweep_values),
         facts=facts[-1] if facts else {},
     )
+
+
+def answers_of(store: Store, run: str) -> list[dict[str, Any]]:
+    """The evaluations of a run's answers, newest first, of their metrics those that are whole.
+
+    What a stranger wrote into the journal and is no evaluation is left out.
+    """
+    return [made for one in evaluations_of(store, run) if (made := _whole(one)) is not None]
+
+
+def _whole(document: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        columns = [
+            {"id": str(column["id"]), "label": str(column["label"])}
+            for column in document["columns"]
+        ]
+        ids = {column["id"] for column in columns}
+        metrics = {
+            str(id): {name: value for name in its for value in [_measured(its, name)] if value}
+            for id, its in document["metrics"].items()
+            if id in ids
+        }
+        differences = {
+            str(id): {
+                str(name): {"difference": float(one["difference"]), "p": float(one["p"])}
+                for name, one in its.items()
+            }
+            for id, its in document["differences"].items()
+            if id in ids
+        }
+        failed = document.get("failed") or {}
+        return {
+            "t": document["t"], "on": str(document["on"]), "rows": int(document["rows"]),
+            "columns": columns, "run": columns[-1]["id"], "base": document["base"],
+            "metrics": metrics, "differences": differences,
+            "failed": {"rows": int(failed.get("rows", 0)), "first": str(failed.get("first", ""))},
+            "pairs": str(document["pairs"]).rpartition("/")[2],
+        }  # fmt: skip
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return None
+
+
+def _measured(its: dict[str, Any], name: str) -> tuple[float, float, float] | None:
+    """A metric's value and the ends of its interval; None: it is none."""
+    if f"{name}_ci" not in its:
+        return None
+    low, high = its[f"{name}_ci"]
+    return float(its[name]), float(low), float(high)
 
 
 def _object(text: str | None) -> dict[str, Any]:

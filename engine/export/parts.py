@@ -1,36 +1,28 @@
-"""The parts of a report about one run, as blocks; a model card has some of them too."""
+"""The parts of a report about one run, as blocks; a model card has some of them too.
 
-import itertools
+What was written and how it was judged is in ``answer_parts``.
+"""
+
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.data.report import CleanReport, funnel
-from engine.evaluate.metrics import METRICS
 from engine.export import blocks as b
 from engine.export.gathered import Gathered, changed_settings
 from engine.export.said import losses, percent, setting, value_words
 from engine.history.row import RunRow, is_ended, seconds
-from engine.history.votes import WinRate
 from engine.words import NOTHING, bytes_words, counted, duration, moment
 
 __all__ = [
     "about",
-    "answered",
     "data",
     "evaluation",
     "method",
     "recipe",
-    "samples",
     "trained",
     "versions",
-    "votes",
 ]
-
-ON_100 = ("bleu", "chrf")
-MOST_PROMPTS = 6
-MOST_CHARACTERS = 4_000
-"""Of a text that a model wrote; longer ones are cut, and it is said."""
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> b.Table:
@@ -236,87 +228,6 @@ def evaluation(g: Gathered) -> list[b.Block]:
 def _perplexity(loss: Any) -> str:
     known = isinstance(loss, int | float) and loss < 50
     return f"{math.exp(loss):.3f}" if known and math.isfinite(loss) else NOTHING
-
-
-def answered(document: Mapping[str, Any]) -> list[b.Block]:
-    """One evaluation of answers: metrics with intervals, differences from the base."""
-    labels = {column["id"]: str(column["label"]) for column in document["columns"]}
-    known = {metric.name: metric.label for metric in METRICS}
-    names = list(dict.fromkeys(
-        name for its in document["metrics"].values() for name in its if f"{name}_ci" in its
-    ))  # fmt: skip
-    differing = {k: v for k, v in document["differences"].items() if k in labels}
-    head = ["metric", *(labels[column] for column in document["metrics"])]
-    head += [f"difference of {labels[column]}" for column in differing]
-    rows = []
-    for name in names:
-        cells = [known.get(name, name.replace("_", " "))]
-        cells += [_metric(its, name) for its in document["metrics"].values()]
-        cells += [_difference(its.get(name), name) for its in differing.values()]
-        rows.append(cells)
-    failed = document.get("failed") or {}
-    words = f"{counted(int(document['rows']), 'answer')} on {document['on']}"
-    if failed.get("rows"):
-        why = f" ({failed['first']})" if failed.get("first") else ""
-        words += f"; {counted(int(failed['rows']), 'prompt')} failed{why}"
-    table = b.Table(head, rows, frozenset(range(1, len(head))))
-    return [b.Words(f"{words}. In brackets the interval at 95 % (bootstrap)."), table]
-
-
-def _metric(its: Mapping[str, Any], name: str) -> str:
-    if name not in its:
-        return NOTHING
-    low, high = its[f"{name}_ci"]
-    digits = 2 if name in ON_100 else 3
-    return f"{its[name]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _difference(found: Mapping[str, Any] | None, name: str) -> str:
-    if not found:
-        return NOTHING
-    return f"{found['difference']:+.{2 if name in ON_100 else 3}f} (p={found['p']:.3f})"
-
-
-def samples(g: Gathered, most: int = MOST_PROMPTS) -> list[b.Block]:
-    """What the model wrote for the same prompts: first, last, and the row's own text."""
-    found: list[b.Block] = []
-    by_prompt: dict[str, list[dict[str, Any]]] = {}
-    for sample in g.samples:
-        by_prompt.setdefault(str(sample["prompt"]), []).append(sample)
-    for prompt, its in itertools.islice(by_prompt.items(), most):
-        shown = [its[0], its[-1]] if len(its) > 1 else its
-        texts = [(f"step {one['step']}", cut(one["text"])) for one in shown]
-        if its[-1]["reference"] is not None:
-            texts.append(("reference", cut(its[-1]["reference"])))
-        found.append(b.Answers(cut(prompt), texts))
-    if len(by_prompt) > most:
-        found.append(b.Words(f"{len(by_prompt) - most} more prompts were answered.", quiet=True))
-    return found
-
-
-def cut(text: Any) -> str:
-    """At most :data:`MOST_CHARACTERS` of it."""
-    text = str(text)
-    more = len(text) - MOST_CHARACTERS
-    return text if more <= 0 else f"{text[:MOST_CHARACTERS]} … ({more:,} more characters)"
-
-
-def votes(rates: Sequence[WinRate]) -> list[b.Block]:
-    """Who was preferred."""
-    if not rates:
-        return []
-    rows = [
-        (
-            rate.a_label, rate.b_label, f"{rate.a_wins}", f"{rate.b_wins}", f"{rate.ties}",
-            f"{rate.both_bad}",
-            NOTHING if rate.rate is None or rate.low is None or rate.high is None
-            else f"{100 * rate.rate:.0f} % [{100 * rate.low:.0f}, {100 * rate.high:.0f}]",
-        )
-        for rate in rates
-    ]  # fmt: skip
-    head = ("A", "B", "A better", "B better", "tie", "both bad", "B of decided")
-    said = "In brackets Wilson's interval at 95 %."
-    return [b.Table(head, rows, frozenset(range(2, 7))), b.Words(said, quiet=True)]
 
 
 def versions(g: Gathered) -> list[b.Block]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence, Set
 from typing import Any
 
 from engine import __version__
+from engine.export import answer_parts, parts
 from engine.export import blocks as b
-from engine.export import parts
 from engine.export.figures import FEW, curve_of, figures_of_one, figures_of_several
 from engine.export.gathered import Gathered, gather
 from engine.export.said import setting, value_words
@@ -38,15 +38,15 @@ def report_of(store: Store, runs: Sequence[RunRow], now: float) -> list[b.Block]
 
 def _one(store: Store, g: Gathered) -> list[b.Block]:
     figures = figures_of_one(curve_of(store, g.row))
-    answers = [block for one in g.answers for block in parts.answered(one)]
+    answers = [block for one in g.answers for block in answer_parts.answered(one)]
     return [
         *parts.about(g),
         *_part("Recipe", parts.recipe(g)),
         *_part("Data", parts.data(g)),
         *_part("Curves", [b.Pictures(figures)] if figures else []),
         *_part("Evaluation", [*parts.evaluation(g), *answers]),
-        *_part("Samples", parts.samples(g)),
-        *_part("Votes", parts.votes(g.votes)),
+        *_part("Samples", answer_parts.samples(g)),
+        *_part("Votes", answer_parts.votes(g.votes)),
         *_part("Notes", [b.Table(("", ""), _notes(g))] if g.notes else []),
         *_part("Versions and hardware", parts.versions(g)),
     ]
@@ -93,7 +93,9 @@ def _several(store: Store, gathered: Sequence[Gathered]) -> list[b.Block]:
         *_part("Curves", [b.Pictures(figures)] if figures else []),
         *_part("Answers", _answers(gathered, names)),
         *_part("Samples", _samples(gathered, names)),
-        *_part("Votes", parts.votes(list({rate: rate for g in gathered for rate in g.votes}))),
+        *_part(
+            "Votes", answer_parts.votes(list({rate: rate for g in gathered for rate in g.votes}))
+        ),
         *_part("Notes", _all_notes(gathered, names)),
     ]
 
@@ -180,25 +182,18 @@ def _differences(gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.B
 
 def _answers(gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block]:
     """Metrics of answers to the same prompts, by the newest evaluation of each run."""
-    groups: dict[tuple[str, str, int], dict[str, dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, int], dict[str, Any]] = {}
     for g, name in zip(gathered, names, strict=True):
         for document in g.answers:
-            prompts = str(document["pairs"]).rpartition("/")[2]
-            group = groups.setdefault((document["on"], prompts, document["rows"]), {})
-            group.setdefault(name, document)
+            group = groups.setdefault((document["on"], document["pairs"], document["rows"]), {})
+            group.setdefault(name, document["metrics"].get(document["run"], {}))
     found: list[b.Block] = []
-    for (on, _, count), documents in groups.items():
-        if len(documents) < 2:
-            continue
-        columns = {}
-        for name, document in documents.items():
-            own = document["columns"][-1]["id"]
-            columns[name] = document["metrics"].get(own, {})
-        whole = {
-            "columns": [{"id": name, "label": name} for name in columns],
-            "metrics": columns, "differences": {}, "rows": count, "on": on,
-        }  # fmt: skip
-        found += parts.answered(whole)
+    for (on, _, rows), metrics in groups.items():
+        if len(metrics) > 1:
+            columns = [{"id": name, "label": name} for name in metrics]
+            failed = {"rows": 0, "first": ""}
+            whole = {"columns": columns, "metrics": metrics, "differences": {}, "failed": failed}
+            found += answer_parts.answered({**whole, "on": on, "rows": rows})
     return found
 
 
@@ -210,16 +205,16 @@ def _samples(gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block
             last.setdefault(str(sample["prompt"]), {})[name] = sample
     shared = [(prompt, its) for prompt, its in last.items() if len(its) > 1]
     found: list[b.Block] = []
-    for prompt, its in shared[: parts.MOST_PROMPTS]:
+    for prompt, its in shared[: answer_parts.MOST_PROMPTS]:
         texts = [
-            (f"{name}, step {sample['step']}", parts.cut(sample["text"]))
+            (f"{name}, step {sample['step']}", answer_parts.cut(sample["text"]))
             for name, sample in its.items()
         ]
         reference = next((s["reference"] for s in its.values() if s["reference"]), None)
-        texts += [("reference", parts.cut(reference))] if reference else []
-        found.append(b.Answers(parts.cut(prompt), texts))
-    if len(shared) > parts.MOST_PROMPTS:
-        more = counted(len(shared) - parts.MOST_PROMPTS, "prompt")
+        texts += [("reference", answer_parts.cut(reference))] if reference else []
+        found.append(b.Answers(answer_parts.cut(prompt), texts))
+    if len(shared) > answer_parts.MOST_PROMPTS:
+        more = counted(len(shared) - answer_parts.MOST_PROMPTS, "prompt")
         found.append(b.Words(f"{more} more were answered by several.", quiet=True))
     return found
 

@@ -7,17 +7,16 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any
 
+from engine.export.fitting import FIT, KINDS, Kind, kind_of
+from engine.export.gathered import answers_of
 from engine.history import queries
-from engine.history.evaluated import evaluations_of
 from engine.history.row import RunRow, seconds
 from engine.history.store import Store
 from engine.history.tables import METRICS
 
-__all__ = ["WHATS", "Column", "Kind", "Table", "table_of"]
-
-Kind = Literal["text", "integer", "number", "flag", "texts", "json"]
+__all__ = ["WHATS", "Column", "Table", "table_of"]
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,12 @@ def table_of(what: str, store: Store, runs: Sequence[RunRow]) -> Table:
 
 _LEFT_OUT = ("error", "versions")
 """Of the table ``runs``: a whole event, and what has columns of its own here."""
-_KINDS: dict[str, Kind] = {"int": "integer", "float": "number", "str": "text", "bool": "flag"}
 
 
 def _runs(store: Store, runs: Sequence[RunRow]) -> Table:
     """One row a run: what came of it, tags and notes, every recipe value, every version."""
     own = [
-        Column(field.name, _kind_of(field.type))
+        Column(field.name, kind_of(field.type))
         for field in fields(RunRow)
         if field.name not in _LEFT_OUT
     ]
@@ -77,12 +75,6 @@ def _runs(store: Store, runs: Sequence[RunRow]) -> Table:
             yield [*values, *(theirs.get(name) for name in packages)]
 
     return _fitted(columns, rows())
-
-
-def _kind_of(type_: Any) -> Kind:
-    """Of ``str``, ``float | None``, ..."""
-    [first, *_] = get_args(type_) or (type_,)
-    return _KINDS[first.__name__]
 
 
 @functools.lru_cache(maxsize=256)
@@ -113,7 +105,7 @@ def _kinds(settings: Iterable[dict[str, Any]]) -> dict[str, Kind]:
 def _kind(value: Any) -> Kind:
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return "texts"
-    return _KINDS.get(type(value).__name__, "json")
+    return KINDS.get(type(value).__name__, "json")
 
 
 def _common(kinds: set[Kind]) -> Kind:
@@ -178,14 +170,11 @@ def _evaluations(store: Store, runs: Sequence[RunRow]) -> Table:
                     if one[metric] is not None:
                         value = [one["which"], metric, one[metric]]
                         yield [*begin, *value, None, None, one["rows"]]
-            for document in evaluations_of(store, row.id):
+            for document in answers_of(store, row.id):
                 begin = [row.id, row.name, document["t"], "answers", None, document["on"]]
                 for column in document["columns"]:
-                    its = document["metrics"].get(column["id"], {})
-                    for metric in its:
-                        if f"{metric}_ci" in its:
-                            value = [column["label"], metric, its[metric], *its[f"{metric}_ci"]]
-                            yield [*begin, *value, document["rows"]]
+                    for metric, value in document["metrics"].get(column["id"], {}).items():
+                        yield [*begin, column["label"], metric, *value, document["rows"]]
 
     return _fitted(columns, rows())
 
@@ -201,44 +190,6 @@ WHATS = tuple(_MADE)
 
 
 def _fitted(columns: Sequence[Column], rows: Iterator[list[Any]]) -> Table:
-    fits = [_FIT[column.kind] for column in columns]
+    fits = [FIT[column.kind] for column in columns]
     fitted = ([fit(v) for fit, v in zip(fits, row, strict=True)] for row in rows)
     return Table(columns, fitted)
-
-
-def _integer(value: Any) -> int | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return int(value) if isinstance(value, int) and -(2**63) <= value < 2**63 else None
-
-
-def _number(value: Any) -> float | None:
-    """With what a journal writes for what is not finite: NaN, Infinity, -Infinity."""
-    if isinstance(value, str) and value not in ("NaN", "Infinity", "-Infinity"):
-        return None
-    return float(value) if isinstance(value, int | float | str) else None
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _flag(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _texts(value: Any) -> list[str] | None:
-    return [str(one) for one in value] if isinstance(value, list) else None
-
-
-_FIT: dict[Kind, Callable[[Any], Any]] = {
-    "text": _text,
-    "integer": _integer,
-    "number": _number,
-    "flag": _flag,
-    "texts": _texts,
-    "json": lambda value: value,
-}
-"""Kind -> what makes a value fit: a journal may hold anything, and a column holds one kind."""

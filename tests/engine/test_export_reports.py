@@ -2,13 +2,16 @@
 
 import base64
 import hashlib
+import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -16,9 +19,14 @@ from engine import cli
 from engine.charts.colours import LIGHT
 from engine.data.prepare import prepare
 from engine.export import blocks as b
+from engine.export.answer_parts import MOST_PROMPTS
+from engine.export.card import card_of
+from engine.export.figures import curve_of
+from engine.export.gathered import gather
 from engine.export.html import html_of
 from engine.export.markdown import markdown_of
-from engine.export.parts import MOST_PROMPTS
+from engine.export.report import report_of
+from engine.history import queries
 from engine.home import Home, open_home
 from engine.jobs.journal import Journal
 from engine.recipe import load_recipe
@@ -259,3 +267,41 @@ def test_a_page_alone() -> None:
         html_of("<t>", [b.Heading(2, "<a>"), b.Items(["<b>"]), b.Words("&amp;", quiet=True)])
     )
     assert page.text.split() == ["<t>", "<a>", "<b>", "&amp;"]
+
+
+GARBAGE = ("x", -1, 1e308, float("nan"), float("-inf"), True, 2**70, "NaN", "", b"\xff", 0)
+
+
+@pytest.mark.parametrize("value", GARBAGE, ids=repr)
+def test_whatever_a_journal_says_there_is_a_report(home: Home, value: object) -> None:
+    """Columns of runs.db hold what a journal had, of any type."""
+    store = exporting.opened(home)
+    row = queries.get_run(store, ONE)
+    own = ("id", "name", "state", "attempt")
+    changed = {field.name: value for field in fields(row) if field.name not in own}
+    garbled = replace(row, **changed)  # type: ignore[arg-type]
+    for runs in ([garbled], [garbled, row]):
+        text = html_of("t", report_of(store, runs, 0.0))
+        assert "<script>alert" not in text
+    assert ModelCard(card_of(gather(store, garbled), curve_of(store, garbled)).text).data.tags
+    store.close()
+
+
+def test_what_is_no_evaluation_is_left_out(home: Home) -> None:
+    store = exporting.opened(home)
+    sound = exporting.evaluation(ONE, home)
+    broken = (
+        {"columns": "x"}, {"metrics": []}, {"differences": 1}, {"rows": "many"}, {"columns": []},
+        {"metrics": {ONE: {"bleu": 1.0, "bleu_ci": [1.0]}}}, {"failed": [1]}, {"columns": [1]},
+    )  # fmt: skip
+    for number, change in enumerate(broken):
+        document = json.dumps(sound | change)
+        with store.transaction() as connection:
+            values = (f"broken-{number}", "20251122-000001-run", 1.0, "test", 1, document)
+            connection.execute("INSERT INTO evaluated VALUES (?, ?, ?, ?, ?, ?)", values)
+    row = queries.get_run(store, "20251122-000001-run")
+    assert not gather(store, row).answers
+    assert len(gather(store, queries.get_run(store, ONE)).answers) == 1
+    with store.transaction() as connection:
+        connection.execute("DELETE FROM evaluated WHERE id LIKE 'broken-%'")
+    store.close()
