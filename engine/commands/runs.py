@@ -55,6 +55,12 @@ def summary(row: RunRow, tags: Sequence[str], starred: bool) -> dict[str, Any]:
 
 def show(args: argparse.Namespace, out: Output) -> int:
     """One run: its state, numbers, result, events, notes and the end of its log; or a sweep."""
+    if args.card:
+        from engine.commands.card import card
+
+        return card(args, out)
+    if args.to is not None:
+        raise UsageError("runs show --to: writes a model card; say --card too")
     home, store = opened(args, out)
     if sweep := queries.get_sweep(store, args.ref):
         sweeps.table(sweep, out)
