@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine import __version__
+from engine.cli_comparing import comparing_parsers
 from engine.cli_evaluate import evaluate_arguments
 from engine.cli_judging import prompts_parser, votes_parser
 from engine.errors import UserError
@@ -287,11 +288,7 @@ def _runs_parser(verbs: "argparse._SubParsersAction[_Parser]", common: _Parser) 
     sub.add_argument("--all", action="store_true", help="the runs of sweeps one by one too")
     sub = action("show", "runs:show", "one run whole, or a sweep's runs, the best first")
     sub.add_argument("ref", metavar="RUN|SWEEP")
-    for name, help in (
-        ("compare", "metrics of several runs side by side"),
-        ("diff", "only what differs between two recipes"),
-    ):
-        action(name, f"runs:{name}", help).add_argument("refs", nargs="+", metavar="RUN|SWEEP")
+    comparing_parsers(action)
     for name, field, help in (
         ("note", "text", "write a note on a run"),
         ("tag", "tags", "add tags to a run (TAG- takes one away)"),
