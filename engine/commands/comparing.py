@@ -10,6 +10,7 @@ from typing import Any
 from engine.commands import difference_words, parallel_words, side_tables
 from engine.commands.opened import opened
 from engine.commands.output import Output
+from engine.commands.runs import rows_of
 from engine.commands.side_tables import Lines
 from engine.errors import UsageError
 from engine.history import queries
@@ -20,23 +21,12 @@ from engine.history.differing import differ
 from engine.history.parallel import by_value, parameters_of
 from engine.history.row import RunRow
 from engine.history.settings import settings_of
-from engine.history.store import Store
 from engine.history.why import Ranked, Why
 from engine.history.why import why as why_better
 
-__all__ = ["compare", "diff", "rows_of", "why"]
+__all__ = ["compare", "diff", "why"]
 
 SCATTER_LINES = 16
-
-
-def rows_of(store: Store, refs: Sequence[str]) -> list[RunRow]:
-    """The runs named, each once; a sweep stands for its runs, the best first."""
-    rows: dict[str, RunRow] = {}
-    for ref in refs:
-        sweep = queries.get_sweep(store, ref)
-        for row in sweep.runs if sweep else [queries.get_run(store, ref)]:
-            rows.setdefault(row.id, row)
-    return list(rows.values())
 
 
 def _width() -> int:

@@ -114,14 +114,13 @@ def why_lines(found: Why, width: int) -> Lines:
         return [*made, ("nothing that is known of them differs", "plain")]
     told = "These are differences, not causes."
     if found.only_seed:
-        told += " But for the seed nothing differs that usually matters: this is chance."
+        told += " But for the seed nothing differs that usually matters: what is left is chance."
     made += [("", "plain"), *wrapped(told, width, "  ", "head")]
-    number, basis = 0, ""
-    for one in found.ranked:
+    basis = ""
+    for number, one in enumerate(found.ranked, 1):
         if one.basis != basis:
             basis = one.basis
             made += [("", "plain"), *wrapped(_HEADS[basis], width, "  ", "head")]
-        number += 1
         made += _ranked(number, one, found, width)
     return made
 
@@ -182,8 +181,8 @@ def _evidence(evidence: Evidence, seeds: SeedSpread | None) -> str:
     if seeds is not None and abs(evidence.median) <= seeds.width:
         chance = ", within the seeds' spread"
     return (
-        f"{counted(evidence.pairs, 'other pair')} {verb} in this alone{values}: {way} in {count} of "
-        f"{evidence.pairs}, median change {evidence.median:+.4f}{chance}"
+        f"{counted(evidence.pairs, 'other pair')} {verb} in this alone{values}: {way} in "
+        f"{count} of {evidence.pairs}, median change {evidence.median:+.4f}{chance}"
     )
 
 

@@ -1,9 +1,9 @@
-"""``runs ...`` and ``reindex``: the history, told, annotated, removed, rebuilt."""
+"""``runs ...`` and ``reindex``: the history, told, annotated, rebuilt."""
 
 import argparse
 import json
-import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,20 +11,18 @@ from engine.commands import sweeps
 from engine.commands.endings import ending_lines, standing_checkpoints
 from engine.commands.opened import opened
 from engine.commands.output import Output
-from engine.errors import UserError
 from engine.history import queries
 from engine.history.ingest import ingest_all
 from engine.history.ingest import reindex as reindex_store
 from engine.history.notes import add_note, add_tag, remove_tag
 from engine.history.row import RunRow, scalar
-from engine.history.store import open_store
+from engine.history.store import Store, open_store
 from engine.home import Home, open_home
 from engine.jobs.folder import RunFolder
-from engine.jobs.launch import delete_run, refuse_alive
 from engine.jobs.lock import is_alive
 from engine.text import clip
 
-__all__ = ["list_runs", "note", "reindex", "remove", "show", "tag"]
+__all__ = ["list_runs", "note", "reindex", "rows_of", "show", "tag"]
 
 
 def _folder(home: Home, row: RunRow) -> RunFolder:
@@ -116,6 +114,16 @@ def show(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
+def rows_of(store: Store, refs: Sequence[str]) -> list[RunRow]:
+    """The runs named, each once; a sweep stands for its runs, the best first."""
+    rows: dict[str, RunRow] = {}
+    for ref in refs:
+        sweep = queries.get_sweep(store, ref)
+        for row in sweep.runs if sweep else [queries.get_run(store, ref)]:
+            rows.setdefault(row.id, row)
+    return list(rows.values())
+
+
 def note(args: argparse.Namespace, out: Output) -> int:
     """Write a note on a run."""
     home, store = opened(args, out)
@@ -139,31 +147,6 @@ def tag(args: argparse.Namespace, out: Output) -> int:
     tags = queries.tags(store, row.id)
     out.line(f"{row.name}: {' '.join(tags) or 'no tags'}")
     out.document({"run": row.id, "tags": tags})
-    return 0
-
-
-def remove(args: argparse.Namespace, out: Output) -> int:
-    """Delete a run's folder, journal and checkpoints with it; or all runs of a sweep."""
-    home, store = opened(args, out)
-    sweep = queries.get_sweep(store, args.ref)
-    rows = sweep.runs if sweep else (queries.get_run(store, args.ref),)
-    for row in rows:
-        refuse_alive(_folder(home, row))  # before anything is asked
-    [row, *_] = rows
-    what = f"{len(rows)} runs of {sweep.id}" if sweep else f"{row.name} ({row.id})"
-    if not args.yes:
-        if not sys.stdin.isatty():
-            words = what if sweep else row.id
-            raise UserError(f"runs rm {args.ref}: nobody to ask; add --yes to delete {words}")
-        if not out.ask(f"Delete {what} with checkpoints and result?"):
-            out.note("nothing deleted")
-            return 1
-    for row in rows:
-        delete_run(home, _folder(home, row))
-    ingest_all(home, store)
-    out.line(f"deleted {what}")
-    deleted = {"sweep": sweep.id, "runs": [row.id for row in rows]} if sweep else {"run": row.id}
-    out.document({**deleted, "deleted": True})
     return 0
 
 

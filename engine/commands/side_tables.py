@@ -1,4 +1,4 @@
-"""Runs side by side as lines of text: a legend of letters, tables that fit a width, the best marked.
+"""Runs side by side as lines of text: a legend of letters, tables that fit, the best marked.
 
 Each line is (text, weight): head, plain or quiet. The screens show them as they are.
 """
@@ -16,8 +16,8 @@ from engine.text import clip, safe_line
 from engine.words import NOTHING, bytes_words, duration
 
 __all__ = [
-    "BEST", "LEAST_CELL", "MOST_CELL", "Lines", "columns_table", "evaluation_lines", "legend", "letter", "measure_words",
-    "metric_lines", "sample_lines", "vote_lines", "wrapped",
+    "BEST", "LEAST_CELL", "MOST_CELL", "Lines", "columns_table", "evaluation_lines", "legend",
+    "letter", "measure_words", "metric_lines", "sample_lines", "vote_lines", "wrapped",
 ]  # fmt: skip
 
 Weight = Literal["head", "plain", "quiet"]

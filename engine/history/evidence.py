@@ -10,10 +10,10 @@ import math
 import statistics
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from engine.history.row import RunRow
-from engine.history.settings import has_column, settings_of
 from engine.history.store import Store
 
 __all__ = ["SEED", "Evidence", "Evidences", "SeedSpread", "is_setting"]
@@ -112,7 +112,7 @@ class Evidences:
             steps = sorted((float(text), loss) for text, loss in its.items() if _parses(text))
             if new < old:
                 steps.reverse()
-            changes += [later[1] - one[1] for one, later in zip(steps, steps[1:], strict=False)]
+            changes += [later[1] - one[1] for one, later in pairwise(steps)]
         return _evidence(changes, False) if changes else None
 
     def _groups(self, key: str) -> list[dict[str, float]]:
@@ -169,16 +169,12 @@ def _evidence(changes: Sequence[float], same_values: bool) -> Evidence:
 
 def _texts(store: Store, prints: Collection[str]) -> Iterable[tuple[str, str, Any, str]]:
     marks = ", ".join("?" * len(prints))
-    where = f"fingerprint IN ({marks}) AND state = 'finished' AND best_eval_loss IS NOT NULL"
-    if has_column(store):
-        return store.query(
-            f"SELECT id, fingerprint, best_eval_loss, settings FROM runs WHERE {where} "
-            "AND settings IS NOT NULL",
-            [*prints],
-        )
-    rows = store.query(f"SELECT id, fingerprint, best_eval_loss FROM runs WHERE {where}", [*prints])
-    settings = settings_of(store, [id for id, _, _ in rows])
-    return [(*row, json.dumps(settings[row[0]].values, ensure_ascii=False)) for row in rows]
+    return store.query(
+        "SELECT runs.id, runs.fingerprint, runs.best_eval_loss, recipes.settings "
+        f"FROM runs JOIN recipes ON recipes.run = runs.id WHERE runs.fingerprint IN ({marks}) "
+        "AND runs.state = 'finished' AND runs.best_eval_loss IS NOT NULL",
+        [*prints],
+    )
 
 
 def _cut(text: str, keys: Sequence[str]) -> tuple[Any, tuple[str, ...]]:

@@ -1,17 +1,14 @@
-"""The recipes of runs, flat, as the history has them: read from ``runs.db``, else from the folder.
+"""The recipes of runs as the history has them, for comparing them key by key."""
 
-Reading 10,000 recipes takes a minute, their column 50 ms.
-"""
-
-import json
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import UserError
+from engine.history import queries
 from engine.history.store import Store
 from engine.jobs.folder import RunFolder
+from engine.sections.upgrade import from_version_1
 
 __all__ = ["Settings", "flattened", "settings_of"]
 
@@ -31,16 +28,11 @@ class Settings:
 
 def settings_of(store: Store, ids: Collection[str]) -> dict[str, Settings]:
     """Run's id -> its recipe, for every one of ``ids``. A recipe that cannot be read says why."""
-    marks = ", ".join("?" * len(ids))
-    known: dict[str, Any] = {}
-    if has_column(store):
-        known = dict(store.query(f"SELECT id, settings FROM runs WHERE id IN ({marks})", [*ids]))
-    return {id: _parsed(known.get(id)) or _read(store, id) for id in ids}
-
-
-def has_column(store: Store) -> bool:
-    """TEMPORARY, until m009 is on main."""
-    return any(row[1] == "settings" for row in store.query("PRAGMA table_info(runs)"))
+    known = queries.settings_of(store, ids)
+    return {
+        id: Settings(flattened(_present(known[id]))) if known.get(id) else _unread(store, id)
+        for id in ids
+    }
 
 
 def flattened(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,29 +48,31 @@ def flattened(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _parsed(text: Any) -> Settings | None:
-    if not isinstance(text, str):
-        return None
+def _present(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recipe of schema version 1 under the keys of the present one."""
+    if values.get("version") != 1:
+        return values
+    tree: dict[str, Any] = {"data": {}, "clean": {}}
+    rest = {}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        if section in tree and name:
+            tree[section][name] = value
+        else:
+            rest[key] = value
     try:
-        found = json.loads(text)
+        made = from_version_1(tree)
     except ValueError:
-        return None
-    return Settings(flattened(found)) if isinstance(found, dict) and found else None
+        return rest
+    return rest | {
+        f"{section}.{key}": value for section in tree for key, value in made[section].items()
+    }
 
 
-def _read(store: Store, id: str) -> Settings:
-    """From the run's folder, as far as there is a recipe that this program understands."""
-    folder = RunFolder(store.home.runs / id)
+def _unread(store: Store, id: str) -> Settings:
+    """Of a run whose recipe the history does not have: why not."""
     try:
-        return Settings(flattened(folder.read_recipe().flat()))
+        RunFolder(store.home.runs / id).read_recipe()
     except UserError as error:
-        problem = str(error)
-    try:  # an older or a stranger's recipe: what it says is known all the same
-        tree = tomllib.loads(folder.recipe_file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return Settings(problem=problem)
-    flat: dict[str, Any] = {}
-    for section, value in tree.items():
-        if isinstance(value, dict):
-            flat |= {f"{section}.{key}": inner for key, inner in value.items()}
-    return Settings(flattened(flat), "" if flat else problem)
+        return Settings(problem=str(error))
+    return Settings(problem="the history has not read it yet")
