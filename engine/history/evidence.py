@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.history.row import RunRow
 from engine.history.store import Store
@@ -66,8 +66,7 @@ class SeedSpread:
         return self.high - self.low
 
 
-@dataclass(frozen=True)
-class _Known:
+class _Known(NamedTuple):
     """One finished run: what it is like but for the keys in question, those, and its loss."""
 
     id: str
@@ -88,76 +87,77 @@ class Evidences:
         """Finished runs on the rows of A or B, both included."""
 
     def _read(self, store: Store, prints: Collection[str]) -> Iterable[_Known]:
-        recipes: dict[str, tuple[Any, tuple[str, ...]]] = {}
+        cut = _Cut(self._keys)
         for id, fingerprint, loss, text in _texts(store, prints):
-            if not isinstance(loss, int | float) or not math.isfinite(loss):
-                continue
-            if text not in recipes:
-                recipes[text] = _cut(text, self._keys)
-            rest, values = recipes[text]
-            yield _Known(id, (fingerprint, rest), values, loss)
+            if isinstance(loss, int | float) and math.isfinite(loss):
+                rest, values = cut(text)
+                yield _Known(id, (fingerprint, rest), values, loss)
 
     def of(self, key: str, old: Any, new: Any) -> Evidence | None:
         """About a change from ``old`` to ``new``; None: no other pair differs in this key alone."""
         if key not in self._keys:
             return None
-        groups = self._groups(key)
         before, after = _TEXT(old), _TEXT(new)
-        changes = [its[after] - its[before] for its in groups if before in its and after in its]
+        changes = [
+            its[after] - its[before] for its in self._groups(key, {before, after}) if len(its) == 2
+        ]
         if changes:
             return _evidence(changes, True)
         if not (_is_number(old) and _is_number(new)):
             return None
-        for its in groups:
+        for its in self._groups(key):
             steps = sorted((float(text), loss) for text, loss in its.items() if _parses(text))
             if new < old:
                 steps.reverse()
             changes += [later[1] - one[1] for one, later in pairwise(steps)]
         return _evidence(changes, False) if changes else None
 
-    def _groups(self, key: str) -> list[dict[str, float]]:
-        """Value -> median loss, for runs that differ in ``key`` alone; A and B are not asked about
-        each other."""
+    def _groups(self, key: str, only: Collection[str] | None = None) -> list[dict[str, float]]:
+        """Value -> median loss, for runs that differ in ``key`` alone; ``only``: these values.
+
+        The very pair that is asked about is no evidence about itself.
+        """
+        pair = {self.a.id, self.b.id}
+        made = []
+        for its in self._alike(key, only):
+            own = sum(one.id in pair for one in its) == 2
+            by_value = self._medians(key, its, own)
+            if len(by_value) > 1:
+                made.append(by_value)
+        return made
+
+    def _alike(self, key: str, only: Collection[str] | None = None) -> list[list[_Known]]:
+        """Runs that differ in ``key`` at most, as far as there are several."""
         at = self._keys.index(key)
-        found: dict[Any, dict[str, list[float]]] = {}
-        own: dict[Any, list[str]] = {}
+        found: dict[Any, list[_Known]] = {}
         for one in self._known:
-            rest = (one.rest, one.values[:at], one.values[at + 1 :])
-            if one.id in (self.a.id, self.b.id):
-                own.setdefault(rest, []).append(one.id)
-            found.setdefault(rest, {}).setdefault(one.values[at], []).append(one.loss)
-        for rest, ids in own.items():
-            if len(ids) < 2:
-                continue
-            for one in self._known:  # the very pair that is asked about is no evidence about itself
-                if one.id in ids and (one.rest, one.values[:at], one.values[at + 1 :]) == rest:
-                    losses = found[rest][one.values[at]]
-                    losses.remove(one.loss)
-                    if not losses:
-                        del found[rest][one.values[at]]
-        return [
-            {value: statistics.median(losses) for value, losses in its.items()}
-            for its in found.values()
-            if len(its) > 1
-        ]
+            values = one.values
+            if only is None or values[at] in only:
+                found.setdefault((one.rest, values[:at], values[at + 1 :]), []).append(one)
+        return [its for its in found.values() if len(its) > 1]
+
+    def _medians(self, key: str, runs: Sequence[_Known], without: bool = False) -> dict[str, float]:
+        """Value -> median loss; ``without`` A and B."""
+        at = self._keys.index(key)
+        losses: dict[str, list[float]] = {}
+        for one in runs:
+            if not (without and one.id in (self.a.id, self.b.id)):
+                losses.setdefault(one.values[at], []).append(one.loss)
+        return {
+            value: its[0] if len(its) == 1 else statistics.median(its)
+            for value, its in losses.items()
+        }
 
     def seeds(self) -> SeedSpread | None:
         """How far apart runs lie that differ by the seed alone: A's and B's repetitions, or else
         those of the run on the same rows that spread most; None: nobody was repeated."""
-        at = self._keys.index(SEED)
-        groups: dict[Any, dict[str, list[float]]] = {}
-        whose: dict[Any, set[str]] = {}
-        for one in self._known:
-            rest = (one.rest, one.values[:at], one.values[at + 1 :])
-            groups.setdefault(rest, {}).setdefault(one.values[at], []).append(one.loss)
-            if one.id in (self.a.id, self.b.id):
-                whose.setdefault(rest, set()).add(one.id)
         spreads = []
-        for rest, by_seed in groups.items():
-            if len(by_seed) > 1:
-                losses = [statistics.median(its) for its in by_seed.values()]
-                ids = tuple(sorted(whose.get(rest, ())))
-                spreads.append(SeedSpread(len(losses), min(losses), max(losses), ids))
+        for its in self._alike(SEED):
+            losses = self._medians(SEED, its).values()
+            if len(losses) > 1:
+                whose = {one.id for one in its} & {self.a.id, self.b.id}
+                spread = SeedSpread(len(losses), min(losses), max(losses), tuple(sorted(whose)))
+                spreads.append(spread)
         own = [one for one in spreads if one.of]
         return max(own or spreads, key=lambda one: one.width, default=None)
 
@@ -177,26 +177,42 @@ def _texts(store: Store, prints: Collection[str]) -> Iterable[tuple[str, str, An
     )
 
 
-def _cut(text: str, keys: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
-    """What a recipe says but for ``keys``, as a number; and each key's value as JSON."""
-    begin, end = text.find(_FROM), text.rfind(_TO)
-    part = text[begin:end] if 0 <= begin < end else text
-    values = []
-    for key in keys:
-        name = f'"{key}": '
-        at = part.find(name)
-        if at < 0:
-            values.append("")
-            continue
-        first = at + len(name)
-        try:
-            value, last = _DECODE(part, first)
-        except ValueError:
-            values.append("")
-            continue
-        values.append(_TEXT(value))
-        part = part[:at] + part[last:]
-    return hash(part), tuple(values)
+class _Cut:
+    """Takes recipes apart: what they say but for some keys, as a number, and each key's value."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._names = [f'"{key}": ' for key in keys]
+        self._values: dict[str, str] = {}
+        """As it stands in a recipe -> in the one spelling that is compared."""
+
+    def __call__(self, text: str) -> tuple[int, tuple[str, ...]]:
+        begin, end = text.find(_FROM), text.rfind(_TO)
+        if not 0 <= begin < end:
+            begin, end = 0, len(text)
+        values: list[str] = []
+        spans: list[tuple[int, int]] = []
+        for name in self._names:
+            at = text.find(name, begin, end)
+            if at < 0:
+                values.append("")
+                continue
+            first = at + len(name)
+            last = text.find(",", first)
+            if text[first] in '[{"' or last < 0:
+                _, last = _DECODE(text, first)
+            raw = text[first:last]
+            known = self._values.get(raw)
+            if known is None:
+                known = self._values[raw] = _TEXT(_DECODE(raw)[0])
+            values.append(known)
+            spans.append((at, last))
+        spans.sort()
+        parts = []
+        for at, last in spans:
+            parts.append(text[begin:at])
+            begin = last
+        parts.append(text[begin:end])
+        return hash("".join(parts)), tuple(values)
 
 
 def _is_number(value: Any) -> bool:
