@@ -53,10 +53,11 @@ def _words(one: Difference, value: Any, short: bool) -> str:
     return setting_words(value)
 
 
-def difference_lines(found: Differences, width: int) -> Lines:
-    """A group after the other: keys that fit in columns; long values below their key."""
+def difference_lines(found: Differences, width: int, *, with_legend: bool = True) -> Lines:
+    """A group after the other: values in columns where they fit, or else below their key, each with
+    the letters of its runs."""
     runs = found.runs
-    made = [*legend(runs, width), ("", "plain")]
+    made: Lines = [*legend(runs, width), ("", "plain")] if with_legend else []
     if not found.found:
         made.append(("nothing that is known of them differs", "plain"))
     heads = [letter(place) for place in range(len(runs))]
@@ -68,7 +69,8 @@ def difference_lines(found: Differences, width: int) -> Lines:
         long: list[Difference] = []
         for one in its:
             cells = [_words(one, value, True) for value in one.values]
-            if len(one.key) < label and all(len(cell) <= room for cell in cells):
+            fits = beside == len(runs) and all(len(cell) <= room for cell in cells)
+            if fits and len(one.key) < label:
                 rows.append((one.key, cells))
             else:
                 long.append(one)

@@ -51,21 +51,20 @@ def scatter_lines(
     height: int,
     *,
     ascii: bool = True,
-    letters: Sequence[str] | None = None,
+    with_key: bool = True,
 ) -> list[str]:
-    """``key`` to the right, ``metric`` upwards: a letter a run, a dash at each value's median.
+    """``key`` to the right, ``metric`` upwards: a letter a run (a dot from the 27th on), a dash at
+    each value's median.
 
-    ``height``: lines in all, of which the last two are the values and the key's name. ``letters``:
-    of the runs; "" or none: a dot.
+    ``height``: lines in all, of which the last ones are the axis, the values and the key's name.
     """
-    names = dict(
-        zip((run.id for run in runs), letters or map(letter, range(len(runs))), strict=True)
-    )
+    dot = "o" if ascii else "•"
+    names = {run.id: letter(place) if place < 26 else dot for place, run in enumerate(runs)}
     found = points(runs, key, metric)
     kind = measure(metric).kind
     if not found:
         return [f"no run has {measure(metric).label} yet"]
-    rows, room = max(3, height - 3), max(12, width - Y_LABEL - 2)
+    rows, room = max(3, height - 2 - with_key), max(12, width - Y_LABEL - 2)
     by_words = {repr(point.value): point.value for point in found}
     values = sorted_values(list(by_words.values()))
     low, high = min(point.y for point in found), max(point.y for point in found)
@@ -76,7 +75,7 @@ def scatter_lines(
     for place, value in enumerate(values):
         for point in found:
             if repr(point.value) == repr(value):
-                plot.put(place, point.y, names.get(point.run.id) or ("o" if ascii else "•"))
+                plot.put(place, point.y, names[point.run.id])
     bar, corner, rule = ("|", "+", "-") if ascii else ("│", "└", "─")
     labels = {0: high, rows - 1: low} if high > low else {rows // 2: low}
     if rows >= 7 and high > low:
@@ -87,7 +86,8 @@ def scatter_lines(
         made.append(f"{clip(words.replace(' ', ''), Y_LABEL):>{Y_LABEL}} {bar}{line}")
     made.append(f"{'':>{Y_LABEL}} {corner}{rule * room}")
     made.append(f"{'':>{Y_LABEL}}  {plot.axis([setting_words(value) for value in values])}")
-    made.append(f"{'':>{Y_LABEL}}  {clip(key, room):^{room}}".rstrip())
+    if with_key:
+        made.append(f"{'':>{Y_LABEL}}  {clip(key, room):^{room}}".rstrip())
     return made
 
 
@@ -132,7 +132,7 @@ class _Plot:
         for away in range(self._half + 1):
             for column in (centre + 2 * away, centre - 2 * away):
                 if abs(column - centre) <= self._half and row[column] in " -─":
-                    row[column] = mark[-1]
+                    row[column] = mark
                     return
         row[centre] = "+"
 

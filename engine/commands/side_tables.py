@@ -25,7 +25,7 @@ Lines = list[tuple[str, Weight]]
 
 BEST = "*"
 LABEL = 16
-LEAST_CELL = 10
+LEAST_CELL = 9
 MOST_CELL = 26
 
 
@@ -108,7 +108,9 @@ def measure_words(kind: str, value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def metric_lines(runs: Sequence[RunRow], judged: Yardstick, width: int) -> Lines:
+def metric_lines(
+    runs: Sequence[RunRow], judged: Yardstick, width: int, *, with_legend: bool = True
+) -> Lines:
     """The table of metrics; what is the same text in all of the runs in one line below it."""
     table = compare(runs)
     rows, same = [], []
@@ -125,7 +127,7 @@ def metric_lines(runs: Sequence[RunRow], judged: Yardstick, width: int) -> Lines
             for place, value in enumerate(values)
         ]
         rows.append((one.label, cells))
-    made = [*legend(runs, width), ("", "plain")]
+    made: Lines = [*legend(runs, width), ("", "plain")] if with_legend else []
     made += columns_table([letter(place) for place in range(len(runs))], rows, width)
     if same:
         made += [("", "plain"), *wrapped(f"the same in all: {', '.join(same)}", width, "  ")]

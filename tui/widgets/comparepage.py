@@ -32,6 +32,50 @@ __all__ = ["VIEWS", "ComparePage"]
 VIEWS = ("curves", "metrics", "differences", "samples", "votes")
 LEGEND_LINES = 6
 
+Layout = Callable[[int], "Lines"]
+"""Width in cells -> what is shown."""
+
+
+def _title(view: str, found: Comparison | None) -> str:
+    if view == "differences" and found is not None and found.why is not None:
+        return "differences, ranked: differences, not causes"
+    return {
+        "metrics": "metrics, the best marked *",
+        "differences": "only what differs",
+        "samples": "the last answers to the fixed prompts",
+        "votes": "votes between them",
+    }[view]
+
+
+def _layout(view: str, rows: "Sequence[RunRow]", found: Comparison | None) -> Layout:
+    from engine.commands import difference_words, side_tables
+    from engine.history.compare import yardstick
+
+    if view == "metrics":
+        judged = found.judged if found else yardstick(rows)
+        evaluations = found.evaluations if found else []
+
+        def metrics(width: int) -> "Lines":
+            made = side_tables.metric_lines(rows, judged, width, with_legend=False)
+            if evaluations:
+                made += [("", "plain"), *side_tables.evaluation_lines(evaluations, rows, width)]
+            return made
+
+        return metrics
+    assert found is not None
+    if view == "differences" and found.why is not None:
+        explained = found.why
+        return lambda width: difference_words.why_lines(explained, width)
+    if view == "differences":
+        differences = found.differences
+        return lambda width: difference_words.difference_lines(
+            differences, width, with_legend=False
+        )
+    if view == "samples":
+        nothing = "no run has answered a prompt while it trained (evaluate.sample_rows)"
+        return lambda width: side_tables.sample_lines(found.samples, width) or [(nothing, "quiet")]
+    return lambda width: side_tables.vote_lines(found.votes, found.runs, width)
+
 
 class ComparePage(Vertical):
     """The screen's keys choose the runs, turn the pages and say how the charts are looked at."""
@@ -39,6 +83,7 @@ class ComparePage(Vertical):
     DEFAULT_CSS = """
     ComparePage #legend { height: auto; padding: 0 1; }
     ComparePage #compare-views { height: 1; }
+    ComparePage #compare-pages { height: 1fr; }
     """
 
     def __init__(self, state: ChartState, *, id: str) -> None:
@@ -146,7 +191,7 @@ class ComparePage(Vertical):
     def _read(self, wanted: tuple[object, ...], rows: "Sequence[RunRow]") -> None:
         try:
             found, problem = read(cast("WorkbenchApp", self.app).home, rows), ""
-        except Exception as error:  # a locked or broken store: the next look tries again
+        except Exception as error:  # a locked or broken store: the next turn tries again
             found, problem = None, safe_line(f"The history cannot be read: {error}")[:400]
         self.app.call_from_thread(self._take, wanted, found, problem)
 
@@ -154,16 +199,8 @@ class ComparePage(Vertical):
         if wanted != self._wanted:
             return
         self._found, self._problem = found or self._found, problem
-        if problem:
-            self._wanted = ()
-        if not self.shows_curves and self.display:
-            self._show_found()
-
-    def _show_found(self) -> None:
-        wanted, snapshot = self._wanted, cast("WorkbenchApp", self.app).snapshot
-        problem = self._problem
-        self._show_text(snapshot)
-        del wanted, problem
+        if not self.shows_curves:
+            self._show_text(cast("WorkbenchApp", self.app).snapshot)
 
     # --- the legend
 
