@@ -1,6 +1,7 @@
 """The arguments of ``runs``: the history, asked, compared, annotated, tidied up."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from engine.cli_comparing import comparing_parsers
@@ -9,23 +10,40 @@ __all__ = ["runs_parser"]
 
 Verbs = Any
 """argparse's own type of subparsers, which is private."""
+Turn = Callable[[argparse.ArgumentParser], None]
 
 
-def runs_parser(verbs: Verbs, common: argparse.ArgumentParser) -> None:
+def runs_parser(
+    verbs: Verbs, common: argparse.ArgumentParser, settings: argparse.ArgumentParser, turn: Turn
+) -> None:
+    """``settings``: the parent with ``--set``; ``turn`` adds ``--queue`` and ``--now``."""
     help = "the history: list, show, compare, note, tag, rename, remove"
     runs = verbs.add_parser("runs", help=help, description=help, parents=[common])
-    runs.set_defaults(run="runs:list_runs")
+    runs.set_defaults(run="listing:list_runs")
     actions = runs.add_subparsers(title="actions", metavar="ACTION")
 
-    def action(name: str, run: str, help: str) -> argparse.ArgumentParser:
+    def action(
+        name: str, run: str, help: str, *more: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
         sub: argparse.ArgumentParser = actions.add_parser(
-            name, help=help, description=help, parents=[common]
+            name, help=help, description=help, parents=[common, *more]
         )
         sub.set_defaults(run=run)
         return sub
 
-    sub = action("list", "runs:list_runs", "all runs, newest first")
+    help = "the runs, or those that a QUERY asks for, newest first"
+    sub = action("list", "listing:list_runs", help)
+    sub.add_argument(
+        "query", nargs="*", metavar="QUERY", help="as eval_loss<2.3 and model~llama and tag:keep"
+    )
     sub.add_argument("--all", action="store_true", help="the runs of sweeps one by one too")
+    sub.add_argument("--archived", action="store_true", help="also those that were put away")
+    sub.add_argument(
+        "--columns", metavar="A,B", help="fields, or keys of recipes: name,best_eval_loss,r"
+    )
+    sub.add_argument("--sort", metavar="FIELD", help="the lowest first; FIELD- the highest first")
+    sub.add_argument("--group", metavar="FIELD", help="sweep, dataset, model, tag, any field")
+    sub.add_argument("--limit", type=int, metavar="N", help="at most so many runs")
     sub = action("show", "runs:show", "one run whole, or a sweep's runs, the best first")
     sub.add_argument("ref", metavar="RUN|SWEEP")
     comparing_parsers(action)
@@ -36,6 +54,17 @@ def runs_parser(verbs: Verbs, common: argparse.ArgumentParser) -> None:
         sub = action(name, f"runs:{name}", help)
         sub.add_argument("ref", metavar="RUN")
         sub.add_argument(field, nargs="+")
+    help = "train a run's recipe again, with a change (--set, --edit); says what differs"
+    sub = action("repeat", "repeat:repeat", help, settings)
+    sub.add_argument("ref", metavar="RUN")
+    sub.add_argument("--edit", action="store_true", help="change the recipe in $EDITOR")
+    sub.add_argument("--name", metavar="NAME", help="name of the new run")
+    sub.add_argument("--detach", action="store_true", help="start the run and return at once")
+    sub.add_argument("--dry-run", action="store_true", help="only say what differs")
+    turn(sub)
+    help = "who came from whom: runs that go on from others (>) or repeat their recipe (=)"
+    sub = action("tree", "repeat:tree", help)
+    sub.add_argument("ref", nargs="?", metavar="RUN", help="only the tree in which it is")
     _tidying(action)
 
 

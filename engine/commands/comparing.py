@@ -19,8 +19,8 @@ from engine.history.compare import MEASURES, METRICS, Yardstick, best_of, measur
 from engine.history.compare import compare as compare_runs
 from engine.history.differing import differ
 from engine.history.parallel import by_value, parameters_of
+from engine.history.recipe_values import recipe_values
 from engine.history.row import RunRow
-from engine.history.settings import settings_of
 from engine.history.why import Ranked, Why
 from engine.history.why import why as why_better
 
@@ -52,7 +52,7 @@ def compare(args: argparse.Namespace, out: Output) -> int:
         raise UsageError(
             f"--by {args.by}: no parameter of a sweep of these runs; there are {there}"
         )
-    settings = settings_of(store, [row.id for row in rows])
+    settings = recipe_values(store, [row.id for row in rows])
     judged = yardstick(rows, [settings[row.id].values for row in rows])
     width = _width()
     votes = votes_between(store, rows)

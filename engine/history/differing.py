@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.history.recipe_values import RecipeValues, recipe_values
 from engine.history.row import RunRow
-from engine.history.settings import Settings, settings_of
 from engine.history.store import Store
 
 __all__ = ["GROUPS", "Difference", "Differences", "differ"]
@@ -50,7 +50,7 @@ class Differences:
 
     runs: tuple[RunRow, ...]
     found: tuple[Difference, ...]
-    settings: tuple[Settings, ...]
+    settings: tuple[RecipeValues, ...]
     """The recipes that were compared."""
     of_some: dict[str, tuple[Any, ...]]
     """Recipe keys that are known of some of the runs only: whether they differ is not known."""
@@ -85,7 +85,7 @@ class Differences:
 
 def differ(store: Store, runs: Sequence[RunRow]) -> Differences:
     """What differs between ``runs``. Of a run without a readable recipe the rest is compared."""
-    known = settings_of(store, [run.id for run in runs])
+    known = recipe_values(store, [run.id for run in runs])
     settings = tuple(known[run.id] for run in runs)
     recipe, of_some = _of_recipes([one for one in settings if not one.problem], settings)
     found = [
@@ -101,7 +101,7 @@ def differ(store: Store, runs: Sequence[RunRow]) -> Differences:
 
 
 def _of_recipes(
-    readable: Sequence[Settings], settings: Sequence[Settings]
+    readable: Sequence[RecipeValues], settings: Sequence[RecipeValues]
 ) -> tuple[list[Difference], dict[str, tuple[Any, ...]]]:
     found, of_some = [], {}
     for key in dict.fromkeys(key for one in readable for key in one.values):

@@ -22,7 +22,7 @@ from engine.history.beside import evaluations_beside, samples_beside, votes_betw
 from engine.history.compare import compare, yardstick
 from engine.history.differing import differ
 from engine.history.ingest import ingest_all
-from engine.history.settings import settings_of
+from engine.history.recipe_values import recipe_values
 from engine.history.store import Store, open_store
 from engine.history.why import why
 from engine.home import Home, open_home
@@ -102,7 +102,7 @@ def timed(what: Callable[[], object], times: int) -> tuple[float, float]:
 def six(store: Store) -> None:
     """All that the page of a comparison shows of six runs, without their curves."""
     rows = queries.runs_of(store, [f"20251122-{n:06d}-run" for n in (0, 1, 21, 420, 2000, 5039)])
-    settings = settings_of(store, [row.id for row in rows])
+    settings = recipe_values(store, [row.id for row in rows])
     yardstick(rows, [settings[row.id].values for row in rows])
     compare(rows)
     differ(store, rows)

@@ -196,7 +196,11 @@ class SweepPage(Vertical):
             )
             return as_lines([(line, "plain") for line in chart])
 
-        title = f"{measure(metric).label} by {key}" if VIEWS[self.view] == "chart" else "the best of each value, * leads"
+        title = (
+            f"{measure(metric).label} by {key}"
+            if VIEWS[self.view] == "chart"
+            else "the best of each value, * leads"
+        )
         if pane.border_title != title:
             pane.border_title = title
         hint = "b parameter · m metric" if VIEWS[self.view] == "chart" else "m metric"
