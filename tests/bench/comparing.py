@@ -51,18 +51,6 @@ def point(number: int) -> dict[str, object]:
     return found
 
 
-def with_settings(text: str, settings: dict[str, object]) -> str:
-    """A recipe's TOML with other values: reading and checking 10,000 takes minutes."""
-    lines, section = [], ""
-    left = dict(settings)
-    for line in text.split("\n"):
-        section = line.strip("[]") if line.startswith("[") else section
-        key = f"{section}.{line.partition(' = ')[0]}"
-        lines.append(f"{key.partition('.')[2]} = {left.pop(key)}" if key in left else line)
-    assert not left, f"not in the recipe: {left}"
-    return "\n".join(lines)
-
-
 def make_home(path: Path, runs: int, steps: int) -> Home:
     home = open_home(path)
     made = path / "made"
@@ -70,7 +58,7 @@ def make_home(path: Path, runs: int, steps: int) -> Home:
         text = load_recipe("demo").to_toml()
         chance = random.Random(0)
         for number in range(runs):
-            its = with_settings(text, point(number))
+            its = homes.with_settings(text, point(number))
             loss = 2.3 + chance.gauss(0, 0.05)
             events = [
                 {**one, "loss": loss} if one["type"] == "evaluation" else one
