@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from engine.commands.metrics_table import label_of, value_words
 from engine.history.beside import Answered, Evaluated
-from engine.history.compare import MEASURES, Yardstick, best_of, compare
+from engine.history.compare import MEASURES, Yardstick, best_of, compare, is_number
 from engine.history.row import RunRow
 from engine.history.votes import WinRate
 from engine.text import clip, safe_line
-from engine.words import NOTHING, bytes_words, duration
+from engine.words import NOTHING, bytes_words, counted, duration
 
 __all__ = [
     "BEST", "LEAST_CELL", "MOST_CELL", "Lines", "columns_table", "evaluation_lines", "legend",
@@ -121,11 +121,11 @@ def metric_lines(
         if one.kind == "text" and len(runs) > 1 and all(value == values[0] for value in values):
             same.append(f"{one.label} {values[0]}")
             continue
-        best = best_of(one.name, values, judged)
-        cells = [
-            measure_words(one.kind, value) + BEST * (place in best)
-            for place, value in enumerate(values)
-        ]
+        told = [measure_words(one.kind, value) for value in values]
+        # What reads the same is as good: a byte or a microsecond makes no run the best.
+        best = {told[place] for place in best_of(one.name, values, judged)}
+        telling = len({told[place] for place, value in enumerate(values) if is_number(value)}) > 1
+        cells = [words + BEST * (telling and words in best) for words in told]
         rows.append((one.label, cells))
     made: Lines = [*legend(runs, width), ("", "plain")] if with_legend else []
     made += columns_table([letter(place) for place in range(len(runs))], rows, width)
@@ -186,7 +186,7 @@ def vote_lines(
     made: Lines = []
     for a, b, rate in found:
         words = f"{letter(a)} {rate.a_wins:,} : {rate.b_wins:,} {letter(b)}"
-        rest = f"{rate.ties:,} ties, {rate.both_bad:,} both bad"
+        rest = f"{counted(rate.ties, 'tie')}, {rate.both_bad:,} both bad"
         share = ""
         if rate.rate is not None and rate.low is not None and rate.high is not None:
             share = f"   {letter(b)} wins {rate.rate:.0%} ({rate.low:.0%} to {rate.high:.0%})"

@@ -33,7 +33,7 @@ def samples_beside(
     marks = ", ".join("?" * len(runs))
     rows = store.query(
         f"SELECT run, step, prompt, text, reference FROM samples WHERE run IN ({marks}) "
-        "ORDER BY step, t",
+        "ORDER BY step, t, rowid",
         [run.id for run in runs],
     )
     for run, step, prompt, text, reference in rows:

@@ -16,6 +16,7 @@ __all__ = [
     "best_of",
     "compare",
     "differences",
+    "is_number",
     "measure",
     "value_of",
     "yardstick",

@@ -38,7 +38,7 @@ Layout = Callable[[int], "Lines"]
 
 def _title(view: str, found: Comparison | None) -> str:
     if view == "differences" and found is not None and found.why is not None:
-        return "differences, ranked: differences, not causes"
+        return "differences, ranked; not causes"
     return {
         "metrics": "metrics, the best marked *",
         "differences": "only what differs",

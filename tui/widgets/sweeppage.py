@@ -64,6 +64,7 @@ class SweepPage(Vertical):
         self._parameter = 0
         self._metric = 0
         self._text: list[Line] = []
+        self._title = ""
 
     def compose(self) -> ComposeResult:
         yield Static("", id="told", markup=False)
@@ -201,8 +202,9 @@ class SweepPage(Vertical):
             if VIEWS[self.view] == "chart"
             else "the best of each value, * leads"
         )
-        if pane.border_title != title:
-            pane.border_title = title
+        if self._title != title:
+            self._title = title
+            pane.border_title = Text(title)  # a key is outside text: no markup
         hint = "b parameter · m metric" if VIEWS[self.view] == "chart" else "m metric"
         if pane.border_subtitle != hint:
             pane.border_subtitle = hint
