@@ -112,12 +112,21 @@ def run_column(folder: RunFolder) -> Column:
     if not any(weights.glob("*.safetensors")):
         latest = checkpoints.latest_whole(folder)
         if latest is None:
+            _refuse_imported(folder, label)
             raise UserError(
                 f"run {label} has saved nothing yet: no adapter, no checkpoint; let it train, "
                 f"or go on with it: tunebench resume {label}"
             )
         weights, label = latest, f"{label} (step {checkpoints.step_of(latest)})"
     return _saved(folder, folder.id, label, weights)
+
+
+def _refuse_imported(folder: RunFolder, name: str) -> None:
+    """The weights of a run that another program made stay where they are."""
+    if (imported := folder.imported()) is not None:
+        where = imported.get("weights")
+        words = f"they lie in {where}: name that folder" if where else "nobody says where they lie"
+        raise UserError(f"run {name} was imported without its weights; {words}")
 
 
 def checkpoint_column(folder: RunFolder, which: str) -> Column:
