@@ -81,7 +81,7 @@ def _importing(action: Any) -> None:
         "studio.db, folder of TensorBoard's event files, W&B's run-*.wandb or folder of such",
     )
     sources = ["transformers", "studio", "tensorboard", "wandb"]
-    sub.add_argument("--from", dest="kind", choices=sources, help="whose it is (default: by itself)")
+    sub.add_argument("--from", dest="kind", choices=sources, help="default: recognised")
     help = "the YAML or JSON that it was trained by, where that is not in the folder"
     sub.add_argument("--recipe", metavar="FILE", help=help)
     sub.add_argument("--name", metavar="NAME", help="name of the run (default: the folder's)")

@@ -23,8 +23,10 @@ def import_(args: argparse.Namespace, out: Output) -> int:
     errors: list[str] = []
     alone = len(args.paths) == 1
     for path in args.paths:
+        out.progress(f"{path}: reading")
         try:
             for taken in import_runs(home, path, args.kind or "", args.name, recipe, args.again):
+                out.progress_done()
                 _tell(taken, out)
                 found.append(_document(taken))
         except UserError as error:

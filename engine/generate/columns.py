@@ -134,6 +134,7 @@ def checkpoint_column(folder: RunFolder, which: str) -> Column:
     name = _name(folder)
     steps = {checkpoints.step_of(path): path for path in checkpoints.whole(folder, content=True)}
     if not steps:
+        _refuse_imported(folder, name)
         raise UserError(f"run {name} has no whole checkpoint")
     if which == "best":
         step = _best_step(folder)

@@ -38,6 +38,7 @@ __all__ = [
     "prepare_resume",
     "reap",
     "refuse_alive",
+    "refuse_imported",
     "reserve",
     "resume",
     "run_folders",

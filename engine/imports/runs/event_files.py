@@ -103,9 +103,8 @@ def event_files_in(place: Place, deep: bool = False) -> list[Path]:
             if is_event_file(name):
                 if (path := place.file(inner)) is not None and len(found) < MOST_FILES:
                     found.append(path)
-            elif depth and place.folder(inner) is not None:
-                if not name.startswith(("checkpoint-", ".")):
-                    look(inner, depth - 1)
+            elif depth and not name.startswith(("checkpoint-", ".")) and place.folder(inner):
+                look(inner, depth - 1)
 
     look("", DEPTH if deep else 0)
     return sorted(dict.fromkeys(found), key=_begun)
@@ -171,7 +170,8 @@ def _event(record: bytes) -> Iterator[Value]:
 
 def _summary(data: bytes) -> tuple[str, float | str] | None:
     """(tag, scalar or text) of one ``Summary.Value``; None for every other kind."""
-    tag, found = "", None
+    tag = ""
+    found: float | str | None = None
     for number, _, value in fields(data):
         if number == 1:
             tag = texts(value)
@@ -185,7 +185,8 @@ def _summary(data: bytes) -> tuple[str, float | str] | None:
 
 def _tensor(data: bytes) -> float | str | None:
     """The only element of a tensor; None when there are several, or of a kind that is no scalar."""
-    kind, found, content = 0, [], b""
+    kind, content = 0, b""
+    found: list[float | str] = []
     for number, _, value in fields(data):
         if number == 1:
             kind = signed(value)
@@ -201,9 +202,9 @@ def _tensor(data: bytes) -> float | str | None:
             found.append(texts(value))
     if content and not found:
         if kind == FLOAT and len(content) == 4:
-            found = floats(content)
+            found += floats(content)
         elif kind == DOUBLE and len(content) == 8:
-            found = doubles(content)
+            found += doubles(content)
         elif kind in (INT32, INT64) and len(content) == (4 if kind == INT32 else 8):
             found = [int.from_bytes(content, "little", signed=True)]
     return found[0] if len(found) == 1 else None

@@ -10,6 +10,7 @@ from engine.home import Home
 from engine.imports.runs.finding import pasts_at
 from engine.imports.runs.past import Past
 from engine.imports.runs.places import utf8
+from engine.imports.runs.values import number
 from engine.imports.runs.writing import write_run
 from engine.jobs.find import identities
 from engine.jobs.folder import RunFolder
@@ -46,7 +47,7 @@ def import_runs(
     pasts = pasts_at(path, source, recipe)
     if name is not None and len(pasts) > 1:
         raise UserError(f"{path}: holds {len(pasts)} runs, which cannot all be named {name!r}")
-    known = list(_imported(home))
+    known = sorted(_imported(home), key=lambda one: number(one[1].get("t")) or 0)
     runs: dict[str, str] = {}
     for past in pasts:
         before = None if again else _same(known, past)

@@ -51,18 +51,18 @@ def read_card(text: str, path: Path) -> Card:
         for package, version in _VERSION.findall(match.group(1)):
             name = package.lower()
             card.versions[_PACKAGES.get(name, name)] = version
-    if match := _HYPER.search(text):
-        card.settings |= _hyperparameters(dict(_ITEM.findall(match.group(1))))
+    if items := _HYPER.search(text):
+        card.settings |= _hyperparameters(dict(_ITEM.findall(items.group(1))))
     if told := _TOLD.search(text):
         name = re.sub(r"[^\w.-]+", "-", told.group(1)).strip("-")
         if name and name not in ("None", "unknown", "an"):
             card.settings["data.name"] = name
-    if match := _YAML.search(text):
+    if block := _YAML.search(text):
         try:
-            card.axolotl = yaml_mapping(match.group(2), path)
+            card.axolotl = yaml_mapping(block.group(2), path)
         except UsageError:
             card.axolotl = {}
-        card.versions.setdefault("axolotl", match.group(1))
+        card.versions.setdefault("axolotl", block.group(1))
     return card
 
 

@@ -42,7 +42,10 @@ def open_file(path: Path) -> BinaryIO:
 def fingerprint(path: Path) -> str:
     """Digest of a file's content."""
     with open_file(path) as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        digest = hashlib.blake2b(digest_size=16)
+        while data := file.read(1 << 20):
+            digest.update(data)
+        return digest.hexdigest()
 
 
 class Place:
@@ -68,9 +71,7 @@ class Place:
                         )
                 return sorted(found)
         except OSError as error:
-            raise UserError(
-                f"{self.path / below}: cannot be read ({error.strerror})"
-            ) from None
+            raise UserError(f"{self.path / below}: cannot be read ({error.strerror})") from None
 
     def find(self, name: str) -> Path | None:
         """What ``name`` leads to, links resolved; None: nothing, or out of the folder.
@@ -110,6 +111,4 @@ class Place:
         return data.decode("utf-8", "replace") if len(data) <= limit else None
 
     def notes(self) -> list[str]:
-        return [
-            f"{name}: a link out of the folder, passed over" for name in self.passed_over[:20]
-        ]
+        return [f"{name}: a link out of the folder, passed over" for name in self.passed_over[:20]]

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from engine.imports.convert import attention, epochs_or_steps, optimizer
 from engine.imports.convert import targets as target_names
 from engine.imports.runs.past import UNKNOWN
-from engine.imports.runs.values import number
+from engine.imports.runs.values import number, step_of
 from engine.recipe import Recipe
+from engine.text import safe
 
 __all__ = ["adapter", "arguments", "checked"]
 
@@ -83,13 +84,15 @@ def _value(to: str, value: Any) -> Any:
         match = _WORD.match(str(value))
         word = match.group(1).lower() if match else str(value)
         return optimizer(word) if name == "optim" else word
-    if name == "neftune_noise_alpha" or to.startswith("train.") and isinstance(value, str):
-        return number(value) if name != "optim_args" else value
+    if name == "optim_args":
+        return value
+    if name == "neftune_noise_alpha" or (to.startswith("train.") and isinstance(value, str)):
+        return number(value)
     if name == "max_steps":
         return epochs_or_steps(value)
     if name in ("eval_steps", "save_steps"):  # a share of all steps is no number of steps
-        steps = number(value)
-        return int(steps) if steps is not None and steps >= 1 and steps == int(steps) else None
+        steps = step_of(value)
+        return steps if steps else None
     return value
 
 
@@ -105,9 +108,8 @@ def adapter(config: Mapping[str, Any]) -> Settings:
     modules = config.get("target_modules")
     try:
         if isinstance(modules, str | list):
-            found["lora.target_modules"] = (
-                sorted(target_names(modules)) if isinstance(modules, list) else target_names(modules)
-            )
+            targets = target_names(modules)
+            found["lora.target_modules"] = targets if isinstance(targets, str) else sorted(targets)
     except ValueError:
         pass
     if isinstance(name := config.get("base_model_name_or_path"), str) and name:
@@ -123,7 +125,7 @@ def checked(values: Mapping[str, Any]) -> tuple[Settings, list[str]]:
     What decides which model and data a run had is always there: :data:`UNKNOWN` where it is not
     known.
     """
-    found = {key: value for key, value in values.items() if value is not None}
+    found = {key: _shown(value) for key, value in values.items() if value is not None}
     found = {"model.model_name_or_path": UNKNOWN, "data.source": UNKNOWN, **found}
     remarks: list[str] = []
     for _ in range(len(found) + 3):
@@ -143,6 +145,17 @@ def checked(values: Mapping[str, Any]) -> tuple[Settings, list[str]]:
                 break
     words = "the settings contradict each other, so that only model and data are kept"
     return {key: str(found.get(key, UNKNOWN)) for key in ALWAYS}, [*remarks, words]
+
+
+def _shown(value: Any) -> Any:
+    """Without what a terminal would obey: who reads the recipe with ``cat`` sees it whole."""
+    if isinstance(value, str):
+        return safe(value)
+    if isinstance(value, list):
+        return [_shown(inner) for inner in value]
+    if isinstance(value, dict):
+        return {safe(str(key)): _shown(inner) for key, inner in value.items()}
+    return value
 
 
 ALWAYS = ("model.model_name_or_path", "data.source")

@@ -76,20 +76,21 @@ class _Text:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                words, at = error.msg, error.pos
+                words, length = error.msg, error.pos - self._at
             except (ValueError, RecursionError) as error:  # 4,300 digits; 1,000 brackets
                 raise self.broken(f"not to be read ({str(error)[:80]})") from None
             else:
-                if end < len(self._text) or self._whole:  # or the rest of a number may follow
-                    self._at = end
+                length = end - self._at
+                if end < len(self._text) or not self._more():  # else more of a number may follow
+                    self._at += length
                     return value
-                words, at = "the file ends within a value", end
+                continue
             if len(self._text) - self._at > MOST_CHARACTERS:
-                raise self.broken(f"a value of more than {MOST_CHARACTERS:,} characters", at)
+                words = f"a value of more than {MOST_CHARACTERS:,} characters"
+                raise self.broken(words, self._at + length)
             if not self._more():
-                if at < len(self._text):
-                    raise self.broken(words, at)
-                raise self.broken("the file ends here, within a value", at)
+                at = self._at + length
+                raise self.broken(words if at < len(self._text) else "the file ends here", at)
 
 
 def entries_of(file: BinaryIO) -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,6 @@
 """Logged steps, one after the other, as events of a journal."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from engine.imports.runs.past import Event
@@ -27,11 +27,10 @@ class Summary(NamedTuple):
     seconds: float | None
 
 
-def is_summary(values: dict[str, Any]) -> bool:
+def is_summary(values: Mapping[str, Any]) -> bool:
     """Whether an entry sums up a training that came to its end, rather than logging a step."""
-    return "train_loss" in values and "loss" not in values and (
-        "train_runtime" in values or "total_flos" in values
-    )
+    summed = "train_runtime" in values or {"train_loss", "total_flos"} <= values.keys()
+    return summed and "loss" not in values
 
 
 def story(entries: Iterable[Logged], clock: Clock, max_steps: int | None) -> Iterator[Event]:

@@ -1,4 +1,4 @@
-"""Unsloth Studio's history: the tables ``training_runs`` and ``training_metrics`` of its SQLite file.
+"""Unsloth Studio's history: ``training_runs`` and ``training_metrics`` of its SQLite file.
 
 Only read: no trigger, view or function of the file is run, and nothing is written to it.
 """
@@ -6,7 +6,7 @@ Only read: no trigger, view or function of the file is run, and nothing is writt
 import contextlib
 import datetime
 import hashlib
-import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from engine.errors import UserError
 from engine.imports.runs.past import End, Event, Past
-from engine.imports.runs.places import open_file, utf8
+from engine.imports.runs.places import open_file
 from engine.imports.runs.story import Logged, story
 from engine.imports.runs.studio_settings import read_config
 from engine.imports.runs.values import number, numbers, step_of
@@ -39,6 +39,12 @@ def is_database(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
+def _is_wal(path: Path) -> bool:
+    """By the file's header: bytes 18 and 19 are 2."""
+    with open_file(path) as file:
+        return file.read(20)[18:20] == b"\2\2"
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Raises :class:`UserError` for what cannot be read, whatever SQLite says of it."""
@@ -54,8 +60,14 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    name = quote(utf8(path))
-    for options in ("mode=ro", "mode=ro&immutable=1"):  # the second: in a folder that is read-only
+    """Where nobody has the file open, SQLite would leave two files beside it: not so as immutable.
+
+    What is not in the file itself yet, but in its write-ahead log, is only seen without that.
+    """
+    name, immutable = quote(os.fsencode(path)), "mode=ro&immutable=1"
+    log = path.with_name(f"{path.name}-wal")
+    closed = _is_wal(path) and not (log.exists() and log.stat().st_size)
+    for options in (immutable,) if closed else ("mode=ro", immutable):  # or in a read-only folder
         connection = sqlite3.connect(f"file:{name}?{options}", uri=True, timeout=BUSY_SECONDS)
         connection.text_factory = lambda data: data.decode("utf-8", "replace")
         try:
@@ -138,7 +150,7 @@ def _past(connection: sqlite3.Connection, path: Path, row: Row, columns: list[st
         began=began,
         ended=max(began, ended),
         times=said,
-        events=lambda: _events(path, key, columns, start, max(start, ended or 0), steps),
+        events=lambda: _events(path, key, columns, start, steps),
         end=_end(row, last, steps),
         fingerprint=digest,
         settings=settings,
@@ -182,7 +194,7 @@ def _look(connection: sqlite3.Connection, key: str, columns: list[str]) -> tuple
 
 
 def _events(
-    path: Path, key: str, columns: list[str], began: float, ended: float, steps: int | None
+    path: Path, key: str, columns: list[str], began: float, steps: int | None
 ) -> Iterator[Event]:
     names, sql = _select(columns)
 

@@ -26,7 +26,7 @@ SECTIONS = {
         "lr_scheduler_type", "gradient_checkpointing", "train_on_completions",
         "save_total_limit")},
 }  # fmt: skip
-"""Section of the recipe file -> key of the request -> key of the section. Its tokens are in none."""
+"""Section of the recipe file -> key of the request -> key of the section. Tokens are in none."""
 NUMBERS = ("learning_rate", "weight_decay", "warmup_ratio", "lora_dropout", "eval_steps")
 
 

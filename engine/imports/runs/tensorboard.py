@@ -112,7 +112,9 @@ def _read(files: list[Path]) -> _Found:
                 continue
             count += 1
             if count > MOST_VALUES:
-                raise UserError(f"{path}: more than {MOST_VALUES:,} values in all; too many to read")
+                raise UserError(
+                    f"{path}: more than {MOST_VALUES:,} values in all; too many to read"
+                )
             if 0 < wall < 1e11:
                 found.began = min(found.began or wall, wall)
                 found.ended = max(found.ended, wall)
@@ -139,7 +141,8 @@ def _logged(found: _Found, names: dict[str, str]) -> Iterator[Logged]:
         else:
             yield Logged(step, values, wall)
 
-    at, when, values = -1, 0.0, {}
+    at, when = -1, 0.0
+    values: dict[str, float] = {}
     streams = [of(name, found.tags[tag]) for name, tag in names.items()]
     for step, wall, name, value in heapq.merge(*streams, key=lambda one: one[0]):
         if step != at and values:
@@ -172,8 +175,8 @@ def _end(found: _Found, names: dict[str, str], last: int) -> End:
     epoch = found.tags[names["epoch"]].values[-1] if "epoch" in names else None
     if steps and last >= steps:
         return End("finished", more=more)
-    by_epochs = isinstance(epochs, int | float) and epoch is not None and not steps
-    if summed and by_epochs and epoch is not None and epoch >= epochs - 1e-6:
+    done = isinstance(epochs, int | float) and epoch is not None and epoch >= epochs - 1e-6
+    if summed and done and not steps:
         return End("finished", more=more)
     words = f"event files do not say how a run ends; the last logged step is {last:,}"
     if summed:

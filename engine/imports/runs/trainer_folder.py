@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def read_folder(path: Path, recipe: Path | None = None) -> Past:
         path=path,
         name=f"{path.parent.name}-{path.name}" if step_in(path.name) else path.name,
         began=clock.moments[0],
-        ended=clock.moments[-1],
+        ended=max(moment for _, moment in moments),
         times=times,
         events=events,
         end=_end(state),
@@ -124,7 +125,7 @@ def _end(state: State) -> End:
     """Finished only when the state says that the last step of all was made."""
     step, steps = max(state.step, 0), state.max_steps
     of = f"step {step:,} of {steps:,}" if steps else f"step {step:,}"
-    more = {"steps": step}
+    more: dict[str, Any] = {"steps": step}
     if state.summary is not None and state.summary.train_loss is not None:
         more["train_loss"] = state.summary.train_loss
     if steps and step >= steps and not state.broken:
@@ -184,7 +185,7 @@ def _moments(
 def _pace(files: list[tuple[int, float]]) -> float | None:
     """Seconds a step between the first and the last file; None: they tell none."""
     (first, began), (last, ended) = files[0], files[-1]
-    rising = all(one[1] <= two[1] for one, two in zip(files, files[1:], strict=False))
+    rising = all(one[1] <= two[1] for one, two in pairwise(files))
     if last <= first or ended - began < SHORT or not rising:
         return None
     return (ended - began) / (last - first)

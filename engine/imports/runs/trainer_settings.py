@@ -40,8 +40,9 @@ def read_settings(
 ) -> Known:
     """What is known; later files of this order win: recipe, card, arguments, state, adapter.
 
-    ``header``: of the trainer's state; ``args``: those that TensorBoard's files hold. Raises :class:`UserError` for a ``recipe`` that cannot be read; files of the folder that cannot
-    are as if they were not there.
+    ``header``: of the trainer's state; ``args``: those that TensorBoard's files hold. Raises
+    :class:`UserError` for a ``recipe`` that cannot be read; files of the folder that cannot be are
+    as if they were not there.
     """
     known = Known()
     folders = ["", *reversed(checkpoints.values())]

@@ -114,12 +114,16 @@ def choose(place: Place, checkpoints: dict[int, str]) -> State | None:
     went on afterwards. Where the chosen one is broken, an older one says how many steps there were
     to be.
     """
-    names = [STATE, *(f"{name}/{STATE}" for name in reversed(checkpoints.values()))]
-    there = [path for name in names if (path := place.file(name)) is not None]
-    newest = there[:2] if place.file(STATE) is not None else there[:1]
-    states = [read(path) for path in newest]
-    for path in there[len(newest) :][:OLDER]:
-        if any(not state.broken for state in states):
+    there = [
+        (step, path)
+        for step, name in reversed(checkpoints.items())
+        if (path := place.file(f"{name}/{STATE}")) is not None
+    ]
+    own = place.file(STATE)
+    states = [read(own)] if own is not None else []
+    for turn, (step, path) in enumerate(there):
+        newer = turn == 0 and (not states or step > states[0].step)
+        if not newer and (turn > OLDER or any(not state.broken for state in states)):
             break
         states.append(read(path))
     if not states:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.imports.runs.past import End, Event, Past
+from engine.imports.runs.past import End, Past
 from engine.imports.runs.places import fingerprint, utf8
 from engine.imports.runs.protobuf import Malformed, fields, message, signed, texts
-from engine.imports.runs.settings import arguments, checked
-from engine.imports.runs.story import Logged, is_summary, story
+from engine.imports.runs.settings import adapter, arguments, checked
+from engine.imports.runs.story import Logged, story
 from engine.imports.runs.values import number, numbers, renamed, step_of
 from engine.imports.runs.wandb_file import (
     CONFIG,
@@ -60,11 +60,12 @@ def read_wandb(path: Path) -> Past:
         words = found.broken[0] if found.broken else "no run and no history is in it"
         raise UserError(f"{path}: {words}, so there is nothing to import")
     known = bool(found.names & {"train/loss", "eval/loss"})
-    settings, remarks = checked(arguments(found.config))
+    settings, remarks = checked(arguments(found.config) | _adapter(found.config))
     steps = step_of(found.config.get("max_steps")) or None
     began = found.started or found.last_t or path.stat().st_mtime
     ended = max(found.last_t, began, began + (found.runtime or 0))
-    notes = [f"{utf8(path.name)}: {words}; what stands before it was read" for words in found.broken]
+    file = utf8(path.name)
+    notes = [f"{file}: {words}; what stands before it was read" for words in found.broken]
     end = _end(found, steps)
     done = found.last if end.state == "finished" else None
     facts: dict[str, Any] = {"max_steps": steps or done}
@@ -86,6 +87,15 @@ def read_wandb(path: Path) -> Past:
         facts=facts,
         notes=tuple(notes),
     )
+
+
+def _adapter(config: dict[str, Any]) -> dict[str, Any]:
+    """Transformers logs PEFT's configurations by the adapters' names."""
+    found = config.get("peft_config")
+    for one in found.values() if isinstance(found, dict) else ():
+        if isinstance(one, dict):
+            return adapter(one)
+    return {}
 
 
 def _read(path: Path) -> _Found:
@@ -179,8 +189,8 @@ def _end(found: _Found, steps: int | None) -> End:
     """W&B knows the process' exit status, not whether all steps were done."""
     last = max(found.last, 0)
     more: dict[str, Any] = {"steps": last}
-    if is_summary({key.removeprefix("train/"): 0 for key in found.summary if key != "train/loss"}):
-        loss = number(found.summary.get("train/train_loss"))
+    if "train_runtime" in found.summary:  # Transformers' last word goes into the summary
+        loss = number(found.summary.get("train_loss"))
         more |= {"train_loss": loss} if loss is not None else {}
     if found.exit_code is None:
         words = f"W&B's file has no end: the process vanished after step {last:,}, or still runs"
@@ -189,8 +199,9 @@ def _end(found: _Found, steps: int | None) -> End:
     if found.exit_code:
         words = f"ended with exit status {found.exit_code} after step {last:,}"
         return End("failed", words, more)
-    epochs, epoch = number(found.config.get("num_train_epochs")), number(
-        found.summary.get("train/epoch")
+    epochs, epoch = (
+        number(found.config.get("num_train_epochs")),
+        number(found.summary.get("train/epoch")),
     )
     by_epochs = not steps and epochs is not None and epoch is not None and epoch >= epochs - 1e-6
     if by_epochs or (steps and last >= steps):

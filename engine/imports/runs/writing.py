@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -223,5 +222,3 @@ def _recipe(past: Past) -> str:
     for section, values in sections.items():
         document.add(section, tomlkit.item(values))
     return tomlkit.dumps(document)
-
-
