@@ -461,7 +461,10 @@ def test_it_neither_goes_on_nor_answers_here(
     words = f"imported without its weights; they lie in {place.path}/checkpoint-20"
     assert words in capsys.readouterr().err
     assert main(["runs", "show", "trl", *home]) == 0
-    assert "imported from TRL" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"from TRL: {place.path}\n" in shown and f"{place.path}/checkpoint-20\n" in shown
+    assert main(["runs", "show", "trl", "--json", *home]) == 0
+    assert json.loads(capsys.readouterr().out)["imported"]["from"] == "transformers"
 
 
 def test_names(imports: Imports, tmp_path: Path) -> None:

@@ -61,15 +61,17 @@ def read(path: Path) -> State:
                 if key != LOG:
                     if key in HEADER:
                         state.header[key] = value
-                elif (entry := _entry(value)) is None:
+                    continue
+                step = step_of(value.get("step")) if isinstance(value, dict) else None
+                if step is None:
                     state.stray += 1
-                elif is_summary(entry.values):
-                    loss, seconds = (entry.values.get(k) for k in ("train_loss", "train_runtime"))
+                elif is_summary(value):
+                    loss, seconds = (number(value.get(k)) for k in ("train_loss", "train_runtime"))
                     state.summary = Summary(loss, seconds)
-                    state.last = max(state.last, entry.step)
+                    state.last = max(state.last, step)
                 else:
                     state.entries += 1
-                    state.last = entry.step
+                    state.last = step
         except Broken as error:
             state.broken = str(error)
     return state
@@ -138,6 +140,5 @@ def choose(place: Place, checkpoints: dict[int, str]) -> State | None:
 
 def seconds_of(state: State) -> float | None:
     """How long training took by the trainer's own word."""
-    found = state.summary.seconds if state.summary else None
-    value = number(found)
+    value = state.summary.seconds if state.summary else None
     return float(value) if value is not None and 0 < value < 10**9 else None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from engine.text import safe_line
@@ -16,12 +17,12 @@ TOO_HIGH = 2**63
 
 def number(value: Any) -> float | int | None:
     """A number, also one that is written as a text; None for anything else."""
+    if type(value) is float:  # nearly all of them
+        return value
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
         return value if abs(value) < TOO_HIGH else float(value) if value < 10**300 else math.inf
-    if isinstance(value, float):
-        return value
     if isinstance(value, str) and len(value) < 64:
         try:
             return int(value) if value.strip().lstrip("+-").isdigit() else float(value)
@@ -38,6 +39,7 @@ def step_of(value: Any) -> int | None:
     return int(found) if 0 <= found < TOO_HIGH else None
 
 
+@lru_cache(maxsize=4096)
 def metric_name(key: str) -> str:
     """A logger's key as a field of the journal: one line, and none of the journal's own names."""
     name = safe_line(key)[:100].strip() or "(no name)"

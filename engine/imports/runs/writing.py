@@ -5,6 +5,7 @@ removed by the next one.
 """
 
 import json
+import math
 import os
 import re
 import secrets
@@ -191,7 +192,9 @@ def _line(event: Event) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, int) and not -TOO_HIGH <= value < TOO_HIGH:
         return float(value) if abs(value) < 10**300 else str(value)[:100]
