@@ -70,6 +70,24 @@ def runs_parser(
     _tidying(action)
     export_arguments(action("export", "export_runs:export", "as tables, or as a report"))
     action("schema", "schema:schema", "the tables and views of runs.db, as Markdown")
+    _importing(action)
+
+
+def _importing(action: Any) -> None:
+    sub = action("import", "import_runs:import_", "runs of other programs become runs here")
+    sub.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="output folder of Transformers, TRL, LLaMA-Factory or Axolotl, Unsloth Studio's "
+        "studio.db, folder of TensorBoard's event files, W&B's run-*.wandb or folder of such",
+    )
+    sources = ["transformers", "studio", "tensorboard", "wandb"]
+    sub.add_argument("--from", dest="kind", choices=sources, help="default: recognised")
+    help = "the YAML or JSON that it was trained by, where that is not in the folder"
+    sub.add_argument("--recipe", metavar="FILE", help=help)
+    sub.add_argument("--name", metavar="NAME", help="name of the run (default: the folder's)")
+    sub.add_argument("--again", action="store_true", help="import anew what was imported already")
 
 
 def _tidying(action: Any) -> None:

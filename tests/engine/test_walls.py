@@ -46,6 +46,8 @@ def engine_modules() -> list[str]:
             "system",
             "commands",
             "evaluate",
+            "imports",
+            "imports/runs",
             "preflight",
         )
         for path in sorted((ROOT / "engine" / room).glob("*.py"))
@@ -80,6 +82,7 @@ READ_ONLY = (
     ["recipes"],
     ["evaluate", "--predictions", str(Path(__file__).parent / "fixtures/predictions.csv")],
     ["recipes", "import", str(Path(__file__).parent / "fixtures/imports/axolotl-lora.yml")],
+    ["runs", "import", str(Path(__file__).parent / "fixtures/past/trl")],
     ["doctor"],
     ["reindex"],
     ["queue"],
