@@ -1,5 +1,6 @@
 """Opens ``runs.db``: the index over all journals, which may be deleted or break without a loss.
 
+Where it lies, and with which kind of journal of SQLite's own, says :mod:`engine.history.place`.
 Plain sqlite3 on the way that every viewer takes; sqlite-utils is imported only to change the
 schema.
 """
@@ -8,13 +9,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
+from engine.history.place import place_of
 from engine.home import Home
-from engine.jobs.lock import locked
+from engine.jobs.lock import NoFileLocks, locked
 
 __all__ = ["MIGRATIONS", "Store", "is_busy", "open_store"]
 
@@ -31,6 +33,8 @@ MIGRATIONS = (
 """Names of the migrations that this program knows, in order."""
 
 BUSY_SECONDS = 5.0
+RETURN_SECONDS = 10.0
+"""How often a history that was read into memory, because of a lock, looks for the file again."""
 
 
 def is_busy(error: BaseException) -> bool:
@@ -61,7 +65,8 @@ class Store:
 
     def __init__(self, home: Home, busy_seconds: float = BUSY_SECONDS) -> None:
         self.home = home
-        self.path: Path = home.database
+        self.place = place_of(home)
+        self.path: Path = self.place.path
         self.busy_seconds = busy_seconds
         self.lock = threading.RLock()
         self.warnings: list[str] = []
@@ -80,6 +85,8 @@ class Store:
         self._inode: tuple[int, int] | None = None
         self.in_memory = False
         """True when the file could not be written, and the history is read anew at every start."""
+        self._look_again: float | None = None
+        """When to try the file again, on the monotonic clock; None: never."""
         self.connection: sqlite3.Connection = self._open_sound()
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -90,11 +97,14 @@ class Store:
             except UnicodeEncodeError:  # a word of the command line that is no UTF-8
                 return self.query(sql, [_encodable(value) for value in parameters])
             except sqlite3.DatabaseError as error:
-                if not is_broken(error):
+                if is_busy(error) and not self.connection.in_transaction:
+                    self.go_on_in_memory(error)
+                elif is_broken(error):
+                    self.recover(error)
+                else:
                     raise
                 from engine.history.ingest import ingest_all
 
-                self.recover(error)
                 ingest_all(self.home, self)
                 return self.connection.execute(sql, parameters).fetchall()
 
@@ -115,13 +125,44 @@ class Store:
                 raise
 
     def refresh(self) -> bool:
-        """Open the file anew when somebody removed or replaced it; True when that was so."""
+        """Open the file anew when somebody removed or replaced it; True when that was so.
+
+        Also when it had been locked, and the history was read into memory meanwhile.
+        """
         with self.lock:
-            if self.in_memory or self._file_identity() == self._inode:
+            if self.in_memory:
+                return self._return_to_file()
+            if self._file_identity() == self._inode:
                 return False
             self.close()
             self.connection = self._open_sound()
             return True
+
+    def _return_to_file(self) -> bool:
+        now = time.monotonic()
+        if self._look_again is None or now < self._look_again:
+            return False
+        self._look_again = now + RETURN_SECONDS
+        aside, patience = self.connection, self.busy_seconds
+        self.in_memory, self.busy_seconds = False, 0.0
+        try:
+            found = self._open()
+            try:
+                found.execute("BEGIN IMMEDIATE")
+                found.execute("ROLLBACK")
+            except BaseException:
+                found.close()
+                raise
+        except (sqlite3.Error, OSError, UserError):
+            self.in_memory = True
+            self._read_known(aside)
+            return False
+        finally:
+            self.busy_seconds = patience
+        found.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+        aside.close()
+        self.connection, self._look_again = found, None
+        return True
 
     def recover(self, why: BaseException | str) -> None:
         """Move a broken file aside and begin a new one; ingesting fills it again."""
@@ -142,15 +183,45 @@ class Store:
         self.connection = self._open()
 
     def go_on_in_memory(self, why: BaseException | str) -> None:
-        """Leave an unwritable file alone: the history is read into memory instead."""
+        """Leave an unwritable or locked file alone: the history is read into memory instead.
+
+        What can still be read of the file is copied, so that only what is new is read from the
+        journals. One that is locked is looked for again (see :meth:`refresh`).
+        """
+        locked_out = isinstance(why, sqlite3.Error) and is_busy(why)
         with self.lock:
+            copy = self._copy()
             self.close()
             self.in_memory = True
-            self.warnings.append(
-                f"{self.path} cannot be written ({why}); the history is read into memory, which "
-                "takes longer at every start"
-            )
-            self.connection = self._open()
+            if locked_out:
+                self._look_again = time.monotonic() + RETURN_SECONDS
+                self.warnings.append(
+                    f"{self.path} is locked by another program; until it is free again, the "
+                    "history is read into memory"
+                )
+            else:
+                self.warnings.append(
+                    f"{self.path} cannot be written ({why}); the history is read into memory, "
+                    "which takes longer at every start"
+                )
+            self.connection = copy or self._open()
+            self._read_known(self.connection)
+
+    def _copy(self) -> sqlite3.Connection | None:
+        """The file's content in memory; None where it cannot be read, or is half changed."""
+        connection = getattr(self, "connection", None)
+        if connection is None or self.in_memory or connection.in_transaction:
+            return None
+        memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        try:
+            # In one step: of a file that others change meanwhile it would begin anew for ever.
+            connection.backup(memory)
+            if _applied(memory) != MIGRATIONS:
+                raise sqlite3.DatabaseError("of another schema by now")
+        except sqlite3.Error:
+            memory.close()
+            return None
+        return memory
 
     def close(self) -> None:
         with self.lock:
@@ -171,11 +242,11 @@ class Store:
     def _open_sound(self) -> sqlite3.Connection:
         try:
             return self._open()
-        except PermissionError as error:
+        except (OSError, NoFileLocks) as error:
             self.go_on_in_memory(error)
             return self.connection
         except sqlite3.DatabaseError as error:
-            if is_unwritable(error):
+            if is_unwritable(error) or is_busy(error):
                 self.go_on_in_memory(error)
                 return self.connection
             if not is_broken(error):
@@ -190,22 +261,62 @@ class Store:
             path, timeout=self.busy_seconds, isolation_level=None, check_same_thread=False
         )
         try:
+            if not self.place.wal:
+                self._settle_journal(connection)
             applied = _applied(connection)
+            _check_not_newer(self.path, applied)
+            if self.place.wal:
+                self._settle_journal(connection)
             if applied != MIGRATIONS:
-                _check_not_newer(self.path, applied)
                 lock = nullcontext() if self.in_memory else locked(_lock_file(self.path))
                 with lock:
                     _migrate(connection)
+                if not applied and self.place.words and not self.in_memory:
+                    self.warnings.append(f"{self.place.words} ('tunebench doctor' tells more)")
             # Journals are the truth: losing the last transactions in a power cut costs nothing.
             connection.execute("PRAGMA synchronous = NORMAL")
             self._inode = self._file_identity()
-            rows = connection.execute("SELECT run, device, inode, size, mtime_ns FROM journals")
-            self.known = {run: identity for run, *rest in rows if (identity := tuple(rest))}
-            self.datasets.clear()
+            self._read_known(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _settle_journal(self, connection: sqlite3.Connection) -> None:
+        """WAL or not, as the place wants it, and never in between by way of shared memory.
+
+        (Changing it fails at once when another process has the database open or locked.)
+        """
+        if self.in_memory:
+            return
+        was = _is_wal(self.path)
+        if was is self.place.wal:
+            return
+        with locked(_lock_file(self.path)):
+            if self.place.wal:
+                with suppress(sqlite3.OperationalError):  # another has it open: slower, as safe
+                    connection.execute("PRAGMA journal_mode = WAL")
+            elif was:
+                # Alone in it, SQLite reads a WAL without memory that is shared.
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+                connection.execute("PRAGMA journal_mode = DELETE")
+                connection.execute("PRAGMA locking_mode = NORMAL")
+                connection.execute("SELECT count(*) FROM sqlite_master")  # frees the lock
+
+    def _read_known(self, connection: sqlite3.Connection) -> None:
+        rows = connection.execute("SELECT run, device, inode, size, mtime_ns FROM journals")
+        self.known = {run: identity for run, *rest in rows if (identity := tuple(rest))}
+        self.datasets.clear()
+
+
+def _is_wal(path: Path) -> bool | None:
+    """As the file's first bytes say, without opening it as a database; None: it is new."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(20)
+    except OSError:
+        return None
+    return head[18:20] == b"\2\2" if len(head) == 20 else None
 
 
 def _encodable(value: Any) -> Any:
@@ -230,13 +341,9 @@ def _check_not_newer(path: Path, applied: Sequence[str]) -> None:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Two viewers may start at once: the caller holds a lock, for SQLite's own is not enough.
-
-    (Changing the journal mode fails at once when another process has the database locked.)
-    """
+    """Two viewers may start at once: the caller holds a lock, for SQLite's own is not enough."""
     from engine.history.migrations import Database, migrations
 
-    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
     try:
         migrations.apply(Database(connection))
