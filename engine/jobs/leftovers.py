@@ -87,7 +87,7 @@ def _returns(path: Path) -> bool:
     left = Leftover(path)
     if left.place == path or left.place.exists():
         return False
-    return checkpoints.is_whole(path) if checkpoints.step_of(left.place) >= 0 else True
+    return checkpoints.is_whole(path, content=False)
 
 
 def clear(home: Home, quiet_seconds: float = QUIET_SECONDS) -> tuple[list[Leftover], list[str]]:
