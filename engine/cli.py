@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engine import __version__
 from engine.cli_evaluate import evaluate_arguments
 from engine.cli_judging import prompts_parser, votes_parser
+from engine.cli_runs import runs_parser
 from engine.errors import UserError
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def build_parser() -> _Parser:
     sub.add_argument("--to", required=True, choices=["adapter", "merged"], help="what to write")
     sub.add_argument("--out", required=True, metavar="DIR", help="folder to write; must not exist")
 
-    _runs_parser(verbs, common)
+    runs_parser(verbs, common)
     _queue_parser(verbs, common)
     votes_parser(verbs, common)
     prompts_parser(verbs, common)
@@ -270,38 +271,6 @@ def _recipes_parser(
         choices=["studio", "llama-factory", "axolotl"],
         help="whose file it is (default: recognised by its keys)",
     )
-
-
-def _runs_parser(verbs: "argparse._SubParsersAction[_Parser]", common: _Parser) -> None:
-    help = "the history: list, show, compare, note, remove"
-    runs = verbs.add_parser("runs", help=help, description=help, parents=[common])
-    runs.set_defaults(run="runs:list_runs")
-    actions = runs.add_subparsers(title="actions", metavar="ACTION")
-
-    def action(name: str, run: str, help: str) -> _Parser:
-        sub = actions.add_parser(name, help=help, description=help, parents=[common])
-        sub.set_defaults(run=run)
-        return sub
-
-    sub = action("list", "runs:list_runs", "all runs, newest first")
-    sub.add_argument("--all", action="store_true", help="the runs of sweeps one by one too")
-    sub = action("show", "runs:show", "one run whole, or a sweep's runs, the best first")
-    sub.add_argument("ref", metavar="RUN|SWEEP")
-    for name, help in (
-        ("compare", "metrics of several runs side by side"),
-        ("diff", "only what differs between two recipes"),
-    ):
-        action(name, f"runs:{name}", help).add_argument("refs", nargs="+", metavar="RUN|SWEEP")
-    for name, field, help in (
-        ("note", "text", "write a note on a run"),
-        ("tag", "tags", "add tags to a run (TAG- takes one away)"),
-    ):
-        sub = action(name, f"runs:{name}", help)
-        sub.add_argument("ref", metavar="RUN")
-        sub.add_argument(field, nargs="+")
-    sub = action("rm", "runs:remove", "delete a run's folder, or a sweep's; asks first")
-    sub.add_argument("ref", metavar="RUN|SWEEP")
-    sub.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _bench_parser(sub: _Parser) -> None:

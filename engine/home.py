@@ -47,6 +47,11 @@ class Home:
         return self.path / "queue"
 
     @property
+    def trash(self) -> Path:
+        """Folders of deleted runs, until the trash is emptied."""
+        return self.path / "trash"
+
+    @property
     def journal(self) -> Path:
         """``journal.jsonl``: notes, tags, benches, votes and prompts, one event a line."""
         return self.path / "journal.jsonl"

@@ -165,21 +165,16 @@ def resume_run(home: Home, id: str) -> int:
 
 def folder_bytes(path: Path) -> int:
     """What a folder holds on disk; what vanishes meanwhile counts nothing."""
-    total = 0
-    for file in path.rglob("*"):
-        try:
-            if file.is_file() and not file.is_symlink():
-                total += file.stat().st_size
-        except OSError:
-            continue
-    return total
+    from engine.jobs import trash
+
+    return trash.folder_bytes(path)
 
 
 def delete_run(home: Home, id: str) -> None:
-    """Remove a run's folder whole; refuses a run that is alive."""
-    from engine.jobs import launch
+    """Move a run's folder to the trash; refuses a run that is alive."""
+    from engine.jobs import trash
 
-    launch.delete_run(home, _folder(home, id))
+    trash.move_to_trash(home, _folder(home, id))
 
 
 def read_system(home: Home) -> Reading:

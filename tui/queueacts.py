@@ -196,15 +196,15 @@ def stop_all(home: Home, ids: Sequence[str]) -> str:
 
 
 def delete_all(home: Home, ids: Sequence[str]) -> str:
-    """Delete runs; none when one of them is alive."""
-    from engine.jobs import launch
+    """Move runs to the trash; none when one of them is alive."""
+    from engine.jobs import launch, trash
 
     folders = [_folder(home, id) for id in ids]
     for folder in folders:
         launch.refuse_alive(folder)
     for folder in folders:
-        launch.delete_run(home, folder)
-    return f"{len(folders)} run{'s' * (len(folders) != 1)} deleted"
+        trash.move_to_trash(home, folder)
+    return f"{len(folders)} run{'s' * (len(folders) != 1)} moved to the trash"
 
 
 def annotate(home: Home, ids: Sequence[str], note: str = "", tags: Sequence[str] = ()) -> None:

@@ -1,8 +1,7 @@
-"""``runs ...`` and ``reindex``: the history, told, compared, annotated, removed, rebuilt."""
+"""``runs ...`` and ``reindex``: the history, told, compared, annotated, rebuilt."""
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from engine.commands import sweeps
 from engine.commands.endings import ending_lines, standing_checkpoints
 from engine.commands.opened import opened
 from engine.commands.output import Output
-from engine.errors import UsageError, UserError
+from engine.errors import UsageError
 from engine.history import queries
 from engine.history.compare import compare as compare_runs
 from engine.history.compare import differences
@@ -23,11 +22,10 @@ from engine.history.row import RunRow, scalar
 from engine.history.store import Store, open_store
 from engine.home import Home, open_home
 from engine.jobs.folder import RunFolder
-from engine.jobs.launch import delete_run, refuse_alive
 from engine.jobs.lock import is_alive
 from engine.text import clip
 
-__all__ = ["compare", "diff", "list_runs", "note", "reindex", "remove", "show", "tag"]
+__all__ = ["compare", "diff", "list_runs", "note", "reindex", "rows_of", "show", "tag"]
 
 
 def _folder(home: Home, row: RunRow) -> RunFolder:
@@ -119,7 +117,7 @@ def show(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _rows(store: Store, refs: Sequence[str]) -> list[RunRow]:
+def rows_of(store: Store, refs: Sequence[str]) -> list[RunRow]:
     """The runs named; a sweep stands for its runs, the best first."""
     rows: list[RunRow] = []
     for ref in refs:
@@ -131,7 +129,7 @@ def _rows(store: Store, refs: Sequence[str]) -> list[RunRow]:
 def compare(args: argparse.Namespace, out: Output) -> int:
     """Metrics of several runs side by side."""
     _, store = opened(args, out)
-    rows = _rows(store, args.refs)
+    rows = rows_of(store, args.refs)
     table = compare_runs(rows)
     _table(out, [row.name for row in rows], table)
     out.document({"runs": [row.id for row in rows], "metrics": table})
@@ -141,7 +139,7 @@ def compare(args: argparse.Namespace, out: Output) -> int:
 def diff(args: argparse.Namespace, out: Output) -> int:
     """Recipe keys that differ, with every run's value."""
     home, store = opened(args, out)
-    rows = _rows(store, args.refs)
+    rows = rows_of(store, args.refs)
     if len(rows) < 2:
         raise UsageError("runs diff: name at least two runs")
     table = differences([_folder(home, row) for row in rows])
@@ -185,31 +183,6 @@ def tag(args: argparse.Namespace, out: Output) -> int:
     tags = queries.tags(store, row.id)
     out.line(f"{row.name}: {' '.join(tags) or 'no tags'}")
     out.document({"run": row.id, "tags": tags})
-    return 0
-
-
-def remove(args: argparse.Namespace, out: Output) -> int:
-    """Delete a run's folder, journal and checkpoints with it; or all runs of a sweep."""
-    home, store = opened(args, out)
-    sweep = queries.get_sweep(store, args.ref)
-    rows = sweep.runs if sweep else (queries.get_run(store, args.ref),)
-    for row in rows:
-        refuse_alive(_folder(home, row))  # before anything is asked
-    [row, *_] = rows
-    what = f"{len(rows)} runs of {sweep.id}" if sweep else f"{row.name} ({row.id})"
-    if not args.yes:
-        if not sys.stdin.isatty():
-            words = what if sweep else row.id
-            raise UserError(f"runs rm {args.ref}: nobody to ask; add --yes to delete {words}")
-        if not out.ask(f"Delete {what} with checkpoints and result?"):
-            out.note("nothing deleted")
-            return 1
-    for row in rows:
-        delete_run(home, _folder(home, row))
-    ingest_all(home, store)
-    out.line(f"deleted {what}")
-    deleted = {"sweep": sweep.id, "runs": [row.id for row in rows]} if sweep else {"run": row.id}
-    out.document({**deleted, "deleted": True})
     return 0
 
 

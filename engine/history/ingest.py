@@ -13,9 +13,10 @@ import sqlite3
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from engine.errors import UserError
-from engine.history import tables
+from engine.history import marked, tables, texts
 from engine.history.datasets import ingest_datasets
 from engine.history.lost import why_lost
 from engine.history.row import ENDS, RunRow, is_ended, mark_lost
@@ -36,6 +37,10 @@ GRACE_SECONDS = 5.0
 """A run just made is not lost while its supervisor starts."""
 ADOPT_SECONDS = 10.0
 DISPATCH_SECONDS = 5.0
+
+BAD_ENDS = ("failed", "killed", "lost")
+LOG_LINES = 30
+"""Of such an end, this much of the log can be searched."""
 
 HOME = ""
 MISSING = (0, 0, 0, 0)
@@ -104,7 +109,7 @@ def reindex(home: Home, store: Store) -> int:
         try:
             store.refresh()
             with store.transaction() as connection:
-                own = ("runs", "journals", "datasets")
+                own = ("runs", "recipes", "texts", "journals", "datasets")
                 for table in (*tables.RUN_TABLES, *tables.HOME_TABLES, *own):
                     connection.execute(f"DELETE FROM {table}")
                 store.known.clear()
@@ -171,7 +176,8 @@ def _ingest_journal(home: Home, store: Store, run: str, identity: Identity, limi
     read = 0
     with store.transaction() as connection:
         offset, line, unreadable = _position(connection, run, path, identity)
-        row = (tables.load_row(connection, run) or _new_row(folder)) if run else None
+        row = (tables.load_row(connection, run) or _new_row(connection, folder)) if run else None
+        ended = row is not None and is_ended(row)
         while True:
             lines = read_lines(path, offset, CHUNK_BYTES)
             if row is None:
@@ -190,6 +196,8 @@ def _ingest_journal(home: Home, store: Store, run: str, identity: Identity, limi
                 break
         if row is not None:
             tables.save_row(connection, row)
+            if not ended:
+                _keep_log(connection, folder, row)
         values = (run, *identity, _head(path, offset), offset, line, unreadable)
         marks = ", ".join("?" * len(values))
         connection.execute(f"INSERT OR REPLACE INTO journals VALUES ({marks})", values)
@@ -222,7 +230,7 @@ def _head(path: Path, offset: int) -> str:
     return hashlib.blake2b(head, digest_size=16).hexdigest()
 
 
-def _new_row(folder: RunFolder) -> RunRow:
+def _new_row(connection: sqlite3.Connection, folder: RunFolder) -> RunRow:
     row = RunRow(id=folder.id, name=folder.id)
     with contextlib.suppress(OSError, ValueError, AttributeError):
         identity = folder.read_identity()
@@ -232,12 +240,37 @@ def _new_row(folder: RunFolder) -> RunRow:
         if isinstance(sweep := identity.get("sweep"), dict):
             row.sweep = str(sweep.get("id"))
             row.sweep_values = json.dumps(sweep.get("values") or {}, ensure_ascii=False)
+        row.repeats = str(identity["repeats"]) if identity.get("repeats") else None
+        if imported := identity.get("imported"):
+            row.imported = json.dumps(imported, ensure_ascii=False)
+    row.name = marked.name_of(connection, row.id) or row.name
+    texts.put(connection, row.id, "name", "", row.created, row.name)
     with contextlib.suppress(OSError, ValueError, AttributeError):
         recipe = tomllib.loads(folder.recipe_file.read_text(encoding="utf-8"))
         row.model = recipe.get("model", {}).get("model_name_or_path")
         data = recipe.get("data", {})
         row.dataset = data.get("name") or data.get("source")
+        put = "INSERT OR REPLACE INTO recipes (run, settings) VALUES (?, ?)"
+        connection.execute(put, (row.id, _settings(recipe)))
     return row
+
+
+def _keep_log(connection: sqlite3.Connection, folder: RunFolder, row: RunRow) -> None:
+    """The end of the log of a run that ended badly can be searched."""
+    if row.state in BAD_ENDS:
+        log = "\n".join(folder.log_tail(LOG_LINES))
+        texts.put(connection, row.id, "log", "", row.ended, log)
+
+
+def _settings(recipe: dict[str, Any]) -> str:
+    """JSON of every value as ``section.key``, the way :meth:`engine.recipe.Recipe.flat` does it."""
+    flat: dict[str, Any] = {}
+    for section, value in recipe.items():
+        if isinstance(value, dict):
+            flat |= {f"{section}.{key}": inner for key, inner in value.items()}
+        else:
+            flat[section] = value
+    return json.dumps(flat, ensure_ascii=False, default=str)
 
 
 def _look_at_living(home: Home, store: Store, live: bool) -> set[str]:
@@ -290,5 +323,6 @@ def _is_lost(home: Home, store: Store, folder: RunFolder) -> bool:
             return False  # an entry goes once the run lives: looked at in this order
         mark_lost(row, why_lost(folder))
         tables.save_row(connection, row)
+        _keep_log(connection, folder, row)
         store.unended.pop(folder.id, None)
     return True

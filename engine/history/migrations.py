@@ -44,6 +44,12 @@ by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations seconds
 - ``evaluated_rows``: its rows: ``evaluation``, ``number`` (from 0, the line of the files),
   ``score`` (chrF of the last column's answer, 0 to 100), ``change`` (its score less the base's;
   NULL: no base), ``scores`` (JSON: of each column :data:`engine.history.evaluated.SCORES`).
+- ``recipes``: ``settings``, JSON object of a run's recipe as resolved, flat: ``section.key``.
+- ``names`` (``run``, ``t``, ``name``: given later than at the start), ``stars`` and ``archived``
+  (``run``, ``t``): from the home's journal.
+- ``texts``: what the full-text search (FTS5 table ``texts_fts``) looks into: ``run``, ``kind``
+  (name, note, prompt, error, log), ``part`` (which one of the kind), ``t``, ``text``.
+- ``run_summary``, ``run_settings`` (a row a key), ``sweep_summary``: views for people.
 - ``datasets``: one row a fingerprint, of what was cleaned or trained on: ``name``, ``path`` (NULL:
   it is no longer there), ``created``, ``source``, ``layout``, ``shape``, ``rows_read``,
   ``rows_kept``, rows a split, ``seconds``, ``clean`` (rules, JSON), ``manifest`` (its size, time
@@ -140,6 +146,30 @@ RUNS = {
 }
 
 
+VIEWS = {
+    "run_summary": """
+SELECT runs.id, runs.name, runs.state, stars.run IS NOT NULL AS starred,
+  archived.run IS NOT NULL AS archived, datetime(runs.created, 'unixepoch') AS created_utc,
+  runs.model, runs.dataset, runs.sweep, runs.parent, runs.repeats, runs.step, runs.max_steps,
+  runs.train_loss, runs.best_eval_loss, runs.best_step, runs.test_loss_before, runs.test_loss,
+  round(runs.tokens_per_second, 1) AS tokens_per_second,
+  round(runs.peak_memory_bytes / 1073741824.0, 2) AS peak_gib,
+  round((coalesce(runs.earlier_seconds, 0) + coalesce(runs.ended, runs.last_event) - runs.started)
+    / 3600, 3) AS hours,
+  (SELECT group_concat(tag, ' ') FROM tags WHERE tags.run = runs.id) AS tags,
+  (SELECT count(*) FROM notes WHERE notes.run = runs.id) AS notes, runs.reason
+FROM runs LEFT JOIN stars ON stars.run = runs.id LEFT JOIN archived ON archived.run = runs.id
+ORDER BY runs.created DESC""",
+    "run_settings": """
+SELECT recipes.run, runs.name, each.key, each.value
+FROM recipes JOIN runs ON runs.id = recipes.run, json_each(recipes.settings) AS each""",
+    "sweep_summary": """
+SELECT sweep, count(*) AS runs, sum(state = 'finished') AS finished,
+  min(best_eval_loss) AS best_eval_loss, datetime(min(created), 'unixepoch') AS created_utc
+FROM runs WHERE sweep IS NOT NULL GROUP BY sweep ORDER BY created_utc DESC""",
+}
+
+
 @migrations()
 def m001_first(db: Database) -> None:
     _create(db, "runs", RUNS, "id")
@@ -228,6 +258,24 @@ def m008_evaluations_of_answers(db: Database) -> None:
     _create(db, "evaluated_rows", rows, ("evaluation", "number"))
     db.table("evaluated_rows").create_index(("evaluation", "score"), "evaluated_rows_by_score")
     db.execute("DELETE FROM journals WHERE run = ''")  # as in m005
+
+
+@migrations()
+def m009_marks_and_search(db: Database) -> None:
+    for name in ("repeats", "imported"):
+        db.table("runs").add_column(name, str)
+    _create(db, "recipes", {"run": str, "settings": str}, "run")
+    _create(db, "names", {"run": str, "t": float, "name": str}, "run")
+    _create(db, "stars", {"run": str, "t": float}, "run")
+    _create(db, "archived", {"run": str, "t": float}, "run")
+    texts = {"id": int, "run": str, "kind": str, "part": str, "t": float, "text": str}
+    _create(db, "texts", texts, "id")
+    db.table("texts").create_index(("run", "kind", "part"), "texts_of_run", unique=True)
+    tokenize = "unicode61 remove_diacritics 2"
+    db.table("texts").enable_fts(["text"], "FTS5", create_triggers=True, tokenize=tokenize)
+    for name, sql in VIEWS.items():
+        db.create_view(name, sql)
+    db.execute("DELETE FROM journals")  # so that all are read again, for the recipes and texts
 
 
 def _create(db: Database, name: str, columns: dict[str, type], key: str | Sequence[str]) -> None:

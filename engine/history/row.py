@@ -84,6 +84,11 @@ class RunRow:
     """JSON: the last ``error`` event of the latest attempt, with its suggestion if it has one."""
     estimated_peak_bytes: int | None = None
     """What the arithmetic before the first step said ``peak_memory_bytes`` would be."""
+    repeats: str | None = None
+    """The run whose recipe this one repeats, with changes or without; ``parent`` is a run that it
+    goes on from."""
+    imported: str | None = None
+    """JSON: where a run comes from that another program made."""
 
 
 def is_ended(row: RunRow) -> bool:

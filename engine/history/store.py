@@ -29,6 +29,7 @@ MIGRATIONS = (
     "m006_estimated_memory",
     "m007_votes_and_prompts",
     "m008_evaluations_of_answers",
+    "m009_marks_and_search",
 )
 """Names of the migrations that this program knows, in order."""
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from engine.history import evaluated, judged
+from engine.history import evaluated, judged, marked, texts
 from engine.history.row import RunRow, fold, scalar
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 RUN_TABLES = ("metrics", "evaluations", "samples", "checkpoints", "memory", "events")
-HOME_TABLES = ("notes", "tags", "benches", *judged.TABLES, *evaluated.TABLES)
+HOME_TABLES = ("notes", "tags", "benches", *marked.TABLES, *judged.TABLES, *evaluated.TABLES)
 """Filled from the home's own journal."""
 
 COLUMNS = tuple(field.name for field in fields(RunRow))
@@ -104,6 +104,8 @@ def write(
             stamp = (_whole(event.get("attempt") or 1), scalar(event.get("t")))
             if kind in PUT:
                 values = _values(event, FIELDS[kind])
+                if kind == "sample" and isinstance(event.get("prompt"), str):
+                    texts.put_prompt(connection, row.id, stamp[1], event["prompt"])
                 connection.execute(
                     PUT[kind], (row.id, _whole(event.get("step") or 0), *stamp, *values)
                 )
@@ -113,7 +115,10 @@ def write(
                 if kind == "state" and "max_steps" in event:
                     _running(connection, row.id, event)
                 text = json.dumps(event, ensure_ascii=False)
-                connection.execute(PUT_EVENT, (row.id, line, *stamp, kind, words(event), text))
+                told = words(event)
+                connection.execute(PUT_EVENT, (row.id, line, *stamp, kind, told, text))
+                if kind in ("error", "warning"):
+                    texts.put(connection, row.id, "error", str(line), stamp[1], told)
             fold(row, event)
         except (KeyError, TypeError, ValueError, AttributeError, sqlite3.InterfaceError):
             senseless += 1
@@ -234,6 +239,7 @@ def _write_of_home(connection: sqlite3.Connection, event: Event) -> None:
             "INSERT OR REPLACE INTO notes (id, run, t, text) VALUES (?, ?, ?, ?)",
             (str(event.get("id")), run, time, str(event.get("text"))),
         )
+        texts.put(connection, str(run), "note", str(event.get("id")), time, str(event.get("text")))
     elif kind == "tag":
         connection.execute(
             "INSERT OR IGNORE INTO tags (run, tag, t) VALUES (?, ?, ?)",
@@ -244,10 +250,10 @@ def _write_of_home(connection: sqlite3.Connection, event: Event) -> None:
         connection.execute("DELETE FROM tags WHERE run = ? AND tag = ?", tag)
     elif kind == "bench" and isinstance(event.get("document"), dict):
         _write_bench(connection, event["document"])
-    elif kind in judged.WRITERS:
-        judged.WRITERS[kind](connection, event)
-    elif kind in evaluated.WRITERS:
-        evaluated.WRITERS[kind](connection, event)
+    else:
+        for room in (marked, judged, evaluated):
+            if write := room.WRITERS.get(kind):
+                write(connection, event)
 
 
 def _write_bench(connection: sqlite3.Connection, document: Event) -> None:
@@ -289,7 +295,9 @@ def forget(connection: sqlite3.Connection, run: str) -> None:
         for table in RUN_TABLES:
             connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
         connection.execute("DELETE FROM runs WHERE id = ?", (run,))
+        connection.execute("DELETE FROM recipes WHERE run = ?", (run,))
     else:
         for table in HOME_TABLES:
             connection.execute(f"DELETE FROM {table}")
+    texts.forget(connection, run)
     connection.execute("DELETE FROM journals WHERE run = ?", (run,))

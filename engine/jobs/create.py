@@ -33,6 +33,7 @@ __all__ = [
     "create_queued",
     "create_run",
     "numbered",
+    "refuse_bad_name",
     "settle",
     "write_reserve",
 ]
@@ -59,19 +60,20 @@ def create_run(
     name: str | None = None,
     parent: str | None = None,
     prepare: Callable[[RunFolder], None] | None = None,
+    more: dict[str, Any] | None = None,
 ) -> RunFolder:
     """Make a run's folder: identity, recipe, and a journal that says ``queued``. Starts nothing.
 
     Without ``name`` the recipe's is taken, with -2, -3, ... when it is. ``prepare`` puts in the
-    folder what else belongs there, before it appears under its name. Raises UserError when an
-    explicit ``name`` is taken, or the folder cannot be written.
+    folder what else belongs there, before it appears under its name; ``more`` joins ``run.json``.
+    Raises UserError when an explicit ``name`` is taken, or the folder cannot be written.
     """
     recipe = as_kept(recipe)
     try:
         home.runs.mkdir(mode=0o700, exist_ok=True)
         with locked(home.runs / ".lock"):
             name = _free_name(_taken(home), recipe, name)
-            return _write(home, recipe, name, parent, prepare)
+            return _write(home, recipe, name, parent, prepare, more)
     except OSError as error:
         raise UserError(f"{home.runs}: the run cannot be written ({error.strerror})") from None
 
@@ -286,9 +288,14 @@ def numbered(name: str, taken: Container[str]) -> str:
     return found
 
 
-def _refuse_taken(taken: dict[str, RunFolder], name: str) -> None:
+def refuse_bad_name(name: str) -> None:
+    """Raise UserError when no run can have this name."""
     if not name or len(name) > 64 or not all(c.isalnum() or c in "_.-" for c in name):
-        raise UserError(f"--name {name!r}: use letters, digits, '.', '_' and '-', at most 64")
+        raise UserError(f"name {name!r}: use letters, digits, '.', '_' and '-', at most 64")
+
+
+def _refuse_taken(taken: dict[str, RunFolder], name: str) -> None:
+    refuse_bad_name(name)
     if name in taken:
         raise UserError(
             f"a run named {name!r} exists already ({taken[name].id}); give another --name, "

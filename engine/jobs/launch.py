@@ -6,7 +6,6 @@ hears of it at once.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -31,7 +30,6 @@ __all__ = [
     "adopt",
     "begin",
     "create_run",
-    "delete_run",
     "find_run",
     "find_runs",
     "has_begun",
@@ -53,21 +51,6 @@ LOCK_SECONDS = 3.0
 """A supervisor that has noted the end still clears up for about a second."""
 
 _supervisors: list["subprocess.Popen[bytes]"] = []
-
-
-def delete_run(home: Home, folder: RunFolder) -> None:
-    """Remove a run's folder whole. Raises UserError: alive, no run's folder, or not removable."""
-    if folder.path.parent != home.runs or not folder.path.is_dir():
-        raise UserError(f"{folder.path}: is no run's folder")
-    gone = folder.path.with_name(f".gone-{folder.id}")
-    try:
-        with entries.hold(home):  # nobody starts it meanwhile
-            refuse_alive(folder)
-            folder.path.rename(gone)  # at once out of every list; what is left of it is no run
-            entries.remove(home, folder.id)
-        shutil.rmtree(gone)
-    except OSError as error:
-        raise UserError(f"{gone}: cannot be deleted ({error.strerror})") from None
 
 
 def refuse_alive(folder: RunFolder) -> None:

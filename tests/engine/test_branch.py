@@ -15,7 +15,8 @@ from engine.jobs.branch import branch, changes, suggested_settings
 from engine.jobs.context import Stopped
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import Journal
-from engine.jobs.launch import delete_run, launch, note_queued, wait_until_dead
+from engine.jobs.launch import launch, note_queued, wait_until_dead
+from engine.jobs.trash import delete_run
 from engine.recipe import Recipe
 from tests.engine.training import Attempt, evaluations, events, losses
 

@@ -178,7 +178,7 @@ def test_the_question_before_a_removal_is_no_part_of_the_document(
         monkeypatch.setattr(stdin, "isatty", lambda: True)
         monkeypatch.setattr("sys.stdin", stdin)
         got, out, err = shell("runs", "rm", "old", "--json")
-        assert got == status and "Delete old" in err
+        assert got == status and "Move old" in err
         assert out == "" if status else json.loads(out)["deleted"] is True
     assert not folder.path.exists()
 

@@ -23,7 +23,7 @@ from engine.history.ingest import ingest_all
 from engine.history.queries import list_runs
 from engine.history.store import open_store
 from engine.home import Home
-from engine.jobs import child, create, dispatch, entries, launch, leases, processes, queue
+from engine.jobs import child, create, dispatch, entries, launch, leases, processes, queue, trash
 from engine.jobs.create import Plan, create_queued
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import Journal
@@ -350,7 +350,7 @@ def test_damaged_and_deleted_entries(
     home = runs.make_home(tmp_path)
     a, b, c = add(home, "a", "b", "c")
     a.queue_entry.write_text('{"run": "half')
-    launch.delete_run(home, b)
+    trash.delete_run(home, b)
     assert not b.queue_entry.exists()
     entries.put(home.queue, entries.Entry("20200101-000000-abcd", "gone", order=0.5))
     status, document, err = shell(home, capsys, "queue", "pause")

@@ -97,10 +97,10 @@ class RunActions(WorkbenchScreen):
             self._ask,
             f"Delete {row.name}?",
             [
-                f"Its folder runs/{row.id} is removed: journal, log, checkpoints, adapter "
-                f"({bytes_words(size)}). This cannot be taken back."
+                f"Its folder runs/{row.id} goes to the trash: journal, log, checkpoints, adapter "
+                f"({bytes_words(size)}). u brings it back; Z empties the trash."
             ],
             "y",
             partial(acts.delete_run, home, row.id),
-            f"{row.name}: deleted",
+            f"{row.name}: moved to the trash",
         )

@@ -121,8 +121,8 @@ class GroupActions(GoingOn):
             self.confirm,
             f"Delete all {_runs(len(ids))} of {name}?",
             [
-                f"The folders of {_runs(len(ids))} are removed: journals, logs, checkpoints, "
-                f"adapters ({size}). This cannot be taken back."
+                f"The folders of {_runs(len(ids))} go to the trash: journals, logs, checkpoints, "
+                f"adapters ({size}). u brings back one after the other; Z empties the trash."
             ],
             partial(queueacts.delete_all, home, ids),
         )

@@ -1,0 +1,64 @@
+"""The arguments of ``runs``: the history, asked, compared, annotated, tidied up."""
+
+import argparse
+from typing import Any
+
+__all__ = ["runs_parser"]
+
+Verbs = Any
+"""argparse's own type of subparsers, which is private."""
+
+
+def runs_parser(verbs: Verbs, common: argparse.ArgumentParser) -> None:
+    help = "the history: list, show, compare, note, tag, rename, remove"
+    runs = verbs.add_parser("runs", help=help, description=help, parents=[common])
+    runs.set_defaults(run="runs:list_runs")
+    actions = runs.add_subparsers(title="actions", metavar="ACTION")
+
+    def action(name: str, run: str, help: str) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = actions.add_parser(
+            name, help=help, description=help, parents=[common]
+        )
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = action("list", "runs:list_runs", "all runs, newest first")
+    sub.add_argument("--all", action="store_true", help="the runs of sweeps one by one too")
+    sub = action("show", "runs:show", "one run whole, or a sweep's runs, the best first")
+    sub.add_argument("ref", metavar="RUN|SWEEP")
+    for name, help in (
+        ("compare", "metrics of several runs side by side"),
+        ("diff", "only what differs between two recipes"),
+    ):
+        action(name, f"runs:{name}", help).add_argument("refs", nargs="+", metavar="RUN|SWEEP")
+    for name, field, help in (
+        ("note", "text", "write a note on a run"),
+        ("tag", "tags", "add tags to a run (TAG- takes one away)"),
+    ):
+        sub = action(name, f"runs:{name}", help)
+        sub.add_argument("ref", metavar="RUN")
+        sub.add_argument(field, nargs="+")
+    _tidying(action)
+
+
+def _tidying(action: Any) -> None:
+    sub = action("rename", "tidying:rename", "give a run another name")
+    sub.add_argument("ref", metavar="RUN")
+    sub.add_argument("name", metavar="NAME")
+    for name, help in (
+        ("star", "star runs"),
+        ("archive", "put runs away: listed only with --archived"),
+    ):
+        sub = action(name, f"tidying:{name}", help)
+        sub.add_argument("refs", nargs="+", metavar="RUN|SWEEP")
+        sub.add_argument("--off", action="store_true", help="the other way round")
+    sub = action("rm", "tidying:remove", "move a run's folder, or a sweep's, to the trash; asks")
+    sub.add_argument("ref", metavar="RUN|SWEEP")
+    sub.add_argument("--yes", action="store_true", help="do not ask")
+    sub.add_argument("--purge", action="store_true", help="delete for good, past the trash")
+    sub = action("restore", "tidying:restore", "bring a run back from the trash")
+    sub.add_argument("ref", metavar="RUN")
+    sub = action("trash", "tidying:trash", "what was deleted, and how much room it takes")
+    sub.add_argument("--empty", action="store_true", help="delete it for good; asks first")
+    sub.add_argument("--days", type=float, metavar="N", help="only what was deleted N days ago")
+    sub.add_argument("--yes", action="store_true", help="do not ask")
