@@ -9,12 +9,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.history.place import place_of
+from engine.history.opening import copy_of, lock_file, settle_journal
+from engine.history.place import Place, place_of
+from engine.history.troubles import is_broken, is_busy, is_unwritable
 from engine.home import Home
 from engine.jobs.lock import NoFileLocks, locked
 
@@ -34,39 +36,21 @@ MIGRATIONS = (
 """Names of the migrations that this program knows, in order."""
 
 BUSY_SECONDS = 5.0
+PATIENCE_SECONDS = 10.0
+"""So long a viewer goes on showing what it had of a file that is locked against writing."""
 RETURN_SECONDS = 10.0
 """How often a history that was read into memory, because of a lock, looks for the file again."""
-
-
-def is_busy(error: BaseException) -> bool:
-    """True when another process holds the database's write lock: try again later."""
-    return isinstance(error, sqlite3.OperationalError) and (
-        "locked" in str(error) or "busy" in str(error)
-    )
-
-
-def is_broken(error: BaseException) -> bool:
-    """True when the file is no database, or a damaged one."""
-    text = str(error)
-    return isinstance(error, sqlite3.DatabaseError) and (
-        "not a database" in text or "malformed" in text or "disk I/O error" in text
-    )
-
-
-def is_unwritable(error: BaseException) -> bool:
-    """True when the disk is full, or the file or its folder cannot be written."""
-    text = str(error)
-    return isinstance(error, sqlite3.OperationalError) and (
-        "full" in text or "readonly" in text or "unable to open" in text
-    )
 
 
 class Store:
     """An open ``runs.db``. Usable from several threads of one process: every use takes ``lock``."""
 
-    def __init__(self, home: Home, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self, home: Home, busy_seconds: float = BUSY_SECONDS, place: Place | None = None
+    ) -> None:
+        """``place``: somewhere else than where the home's index is (:func:`place_of`)."""
         self.home = home
-        self.place = place_of(home)
+        self.place = place or place_of(home)
         self.path: Path = self.place.path
         self.busy_seconds = busy_seconds
         self.lock = threading.RLock()
@@ -86,6 +70,8 @@ class Store:
         self._inode: tuple[int, int] | None = None
         self.in_memory = False
         """True when the file could not be written, and the history is read anew at every start."""
+        self.locked_since: float | None = None
+        """Since when another program has kept us from writing, on the monotonic clock."""
         self._look_again: float | None = None
         """When to try the file again, on the monotonic clock; None: never."""
         self.connection: sqlite3.Connection = self._open_sound()
@@ -167,21 +153,30 @@ class Store:
 
     def recover(self, why: BaseException | str) -> None:
         """Move a broken file aside and begin a new one; ingesting fills it again."""
-        with self.lock, locked(_lock_file(self.path)):
-            broken = self._file_identity() == self._inode or self._inode is None
-            self.close()
-            if broken and self.path.exists():
-                stamp = time.strftime("%Y%m%d-%H%M%S")
-                aside = self.path.with_name(f"{self.path.name}.broken-{stamp}")
-                for suffix in ("", "-wal", "-shm"):
-                    old = Path(f"{self.path}{suffix}")
-                    if old.exists():
-                        old.rename(f"{aside}{suffix}")
-                self.warnings.append(
-                    f"{self.path} could not be read ({why}); it was moved to {aside.name} "
-                    "and is rebuilt from the journals"
-                )
-        self.connection = self._open()
+        with self.lock:
+            try:
+                with locked(lock_file(self.path)):
+                    self._move_aside(why)
+            except (OSError, NoFileLocks) as error:
+                self.go_on_in_memory(error)
+            else:
+                self.connection = self._open_sound()
+
+    def _move_aside(self, why: BaseException | str) -> None:
+        broken = self._file_identity() == self._inode or self._inode is None
+        self.close()
+        if not broken or not self.path.exists():
+            return  # another viewer was quicker
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        aside = self.path.with_name(f"{self.path.name}.broken-{stamp}")
+        for suffix in ("", "-wal", "-shm"):
+            old = Path(f"{self.path}{suffix}")
+            if old.exists():
+                old.rename(f"{aside}{suffix}")
+        self.warn(
+            f"{self.path} could not be read ({why}); it was moved to {aside.name} and is rebuilt "
+            "from the journals"
+        )
 
     def go_on_in_memory(self, why: BaseException | str) -> None:
         """Leave an unwritable or locked file alone: the history is read into memory instead.
@@ -191,38 +186,41 @@ class Store:
         """
         locked_out = isinstance(why, sqlite3.Error) and is_busy(why)
         with self.lock:
-            copy = self._copy()
+            copy = None if self.in_memory else self._copy()
             self.close()
-            self.in_memory = True
+            self.in_memory, self.locked_since = True, None
             if locked_out:
                 self._look_again = time.monotonic() + RETURN_SECONDS
-                self.warnings.append(
+                self.warn(
                     f"{self.path} is locked by another program; until it is free again, the "
                     "history is read into memory"
                 )
             else:
-                self.warnings.append(
+                self.warn(
                     f"{self.path} cannot be written ({why}); the history is read into memory, "
                     "which takes longer at every start"
                 )
             self.connection = copy or self._open()
             self._read_known(self.connection)
 
+    def locked_for_long(self) -> bool:
+        """Note that the file was found locked once more; True when that has lasted for long."""
+        now = time.monotonic()
+        self.locked_since = self.locked_since or now
+        return now - self.locked_since >= PATIENCE_SECONDS
+
+    def warn(self, words: str) -> None:
+        """Have viewers tell this, once."""
+        if words not in self.warnings:
+            self.warnings.append(words)
+
     def _copy(self) -> sqlite3.Connection | None:
-        """The file's content in memory; None where it cannot be read, or is half changed."""
-        connection = getattr(self, "connection", None)
-        if connection is None or self.in_memory or connection.in_transaction:
+        connection: sqlite3.Connection | None = getattr(self, "connection", None)
+        copy = copy_of(connection) if connection else None
+        if copy and _applied(copy) != MIGRATIONS:
+            copy.close()
             return None
-        memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        try:
-            # In one step: of a file that others change meanwhile it would begin anew for ever.
-            connection.backup(memory)
-            if _applied(memory) != MIGRATIONS:
-                raise sqlite3.DatabaseError("of another schema by now")
-        except sqlite3.Error:
-            memory.close()
-            return None
-        return memory
+        return copy
 
     def close(self) -> None:
         with self.lock:
@@ -262,14 +260,14 @@ class Store:
             path, timeout=self.busy_seconds, isolation_level=None, check_same_thread=False
         )
         try:
-            if not self.place.wal:
-                self._settle_journal(connection)
+            if not self.place.wal and not self.in_memory:
+                settle_journal(connection, self.path, False)
             applied = _applied(connection)
             _check_not_newer(self.path, applied)
-            if self.place.wal:
-                self._settle_journal(connection)
+            if self.place.wal and not self.in_memory:
+                settle_journal(connection, self.path, True)
             if applied != MIGRATIONS:
-                lock = nullcontext() if self.in_memory else locked(_lock_file(self.path))
+                lock = nullcontext() if self.in_memory else locked(lock_file(self.path))
                 with lock:
                     _migrate(connection)
                 if not applied and self.place.words and not self.in_memory:
@@ -283,41 +281,10 @@ class Store:
             raise
         return connection
 
-    def _settle_journal(self, connection: sqlite3.Connection) -> None:
-        """WAL or not, as the place wants it, and never in between by way of shared memory.
-
-        (Changing it fails at once when another process has the database open or locked.)
-        """
-        if self.in_memory:
-            return
-        was = _is_wal(self.path)
-        if was is self.place.wal:
-            return
-        with locked(_lock_file(self.path)):
-            if self.place.wal:
-                with suppress(sqlite3.OperationalError):  # another has it open: slower, as safe
-                    connection.execute("PRAGMA journal_mode = WAL")
-            elif was:
-                # Alone in it, SQLite reads a WAL without memory that is shared.
-                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-                connection.execute("PRAGMA journal_mode = DELETE")
-                connection.execute("PRAGMA locking_mode = NORMAL")
-                connection.execute("SELECT count(*) FROM sqlite_master")  # frees the lock
-
     def _read_known(self, connection: sqlite3.Connection) -> None:
         rows = connection.execute("SELECT run, device, inode, size, mtime_ns FROM journals")
         self.known = {run: identity for run, *rest in rows if (identity := tuple(rest))}
         self.datasets.clear()
-
-
-def _is_wal(path: Path) -> bool | None:
-    """As the file's first bytes say, without opening it as a database; None: it is new."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(20)
-    except OSError:
-        return None
-    return head[18:20] == b"\2\2" if len(head) == 20 else None
 
 
 def _encodable(value: Any) -> Any:
@@ -353,10 +320,6 @@ def _migrate(connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def _lock_file(path: Path) -> Path:
-    return path.with_name(path.name + ".lock")
 
 
 def open_store(home: Home, busy_seconds: float = BUSY_SECONDS) -> Store:

@@ -12,18 +12,19 @@ __all__ = ["file_system", "is_network"]
 
 MOUNTS = Path("/proc/self/mountinfo")
 
-NETWORK = frozenset(
-    "9p acfs afpfs afs beegfs ceph cifs coda davfs davfs2 fakeowner fhgfs gfs gfs2 glusterfs gpfs "
-    "grpcfuse juicefs lustre mfs moosefs ncpfs nfs nfs3 nfs4 ocfs2 orangefs osxfs panfs prl_fs "
-    "pvfs2 shfs smb smb2 smb3 smbfs sshfs stfs vboxsf virtiofs vmhgfs wekafs wslfs".split()
+NETWORK = (
+    *("9p", "acfs", "afpfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fakeowner"),
+    *("fhgfs", "gfs", "glusterfs", "gpfs", "grpcfuse", "juicefs", "lustre", "mfs", "moosefs"),
+    *("ncpfs", "nfs", "ocfs2", "orangefs", "osxfs", "panfs", "prl_fs", "pvfs2", "shfs", "smb"),
+    *("sshfs", "stfs", "vboxsf", "virtiofs", "vmhgfs", "wekafs", "wslfs"),
 )
-"""Seen by several machines (or by a machine and its host), none of which shares memory with the
-others: what WAL needs."""
+"""Beginnings of the names ("nfs" of "nfs4") of what several machines see, or a machine and its
+host, none of which shares memory with the others: what WAL needs."""
 
-LOCAL_FUSE = frozenset(
-    "bindfs cryfs encfs exfat ext2 ext4 fuse-ext2 fuse-overlayfs gocryptfs lxcfs mergerfs mhddfs "
-    "ntfs ntfs-3g overlayfs-fuse portal securefs snapfuse squashfuse unionfs unionfs-fuse "
-    "zfs".split()
+LOCAL_FUSE = (
+    *("bindfs", "cryfs", "encfs", "exfat", "ext2", "ext4", "fuse-ext2", "fuse-overlayfs"),
+    *("gocryptfs", "lxcfs", "mergerfs", "mhddfs", "ntfs", "ntfs-3g", "portal", "securefs"),
+    *("snapfuse", "squashfuse", "unionfs", "unionfs-fuse", "zfs"),
 )
 """File systems in user space that stay on their machine; any other of that kind may reach out."""
 
@@ -37,7 +38,7 @@ def is_network(kind: str) -> bool:
     kind = kind.lower()
     if kind == "fuse" or kind.startswith("fuse."):
         return kind.removeprefix("fuse").removeprefix(".") not in LOCAL_FUSE
-    return kind in NETWORK
+    return kind.startswith(NETWORK)
 
 
 def file_system(folder: str | os.PathLike[str], mounts: Path | None = None) -> str:

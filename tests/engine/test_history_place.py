@@ -228,6 +228,7 @@ def test_a_home_without_file_locks_can_be_looked_at_and_not_written(
     remote: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = runs.write_run(remote, "one", steps=5, end=None)
+    folder.lock.touch()
     done = runs.write_run(remote, "two", steps=5)
     add_note(remote, done.id, "before")
     real = fcntl.flock
