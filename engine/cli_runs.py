@@ -12,7 +12,7 @@ Verbs = Any
 def runs_parser(verbs: Verbs, common: argparse.ArgumentParser) -> None:
     help = "the history: list, show, compare, note, tag, rename, remove"
     runs = verbs.add_parser("runs", help=help, description=help, parents=[common])
-    runs.set_defaults(run="runs:list_runs")
+    runs.set_defaults(run="listing:list_runs")
     actions = runs.add_subparsers(title="actions", metavar="ACTION")
 
     def action(name: str, run: str, help: str) -> argparse.ArgumentParser:
@@ -22,8 +22,19 @@ def runs_parser(verbs: Verbs, common: argparse.ArgumentParser) -> None:
         sub.set_defaults(run=run)
         return sub
 
-    sub = action("list", "runs:list_runs", "all runs, newest first")
+    help = "the runs, or those that a QUERY asks for, newest first"
+    sub = action("list", "listing:list_runs", help)
+    sub.add_argument(
+        "query", nargs="*", metavar="QUERY", help="as eval_loss<2.3 and model~llama and tag:keep"
+    )
     sub.add_argument("--all", action="store_true", help="the runs of sweeps one by one too")
+    sub.add_argument("--archived", action="store_true", help="also those that were put away")
+    sub.add_argument(
+        "--columns", metavar="A,B", help="fields, or keys of recipes: name,best_eval_loss,r"
+    )
+    sub.add_argument("--sort", metavar="FIELD", help="the lowest first; FIELD- the highest first")
+    sub.add_argument("--group", metavar="FIELD", help="sweep, dataset, model, tag, any field")
+    sub.add_argument("--limit", type=int, metavar="N", help="at most so many runs")
     sub = action("show", "runs:show", "one run whole, or a sweep's runs, the best first")
     sub.add_argument("ref", metavar="RUN|SWEEP")
     for name, help in (

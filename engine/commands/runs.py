@@ -25,42 +25,29 @@ from engine.jobs.folder import RunFolder
 from engine.jobs.lock import is_alive
 from engine.text import clip
 
-__all__ = ["compare", "diff", "list_runs", "note", "reindex", "rows_of", "show", "tag"]
+__all__ = [
+    "compare",
+    "diff",
+    "note",
+    "number",
+    "reindex",
+    "rows_of",
+    "show",
+    "summary",
+    "tag",
+    "value_words",
+]
 
 
 def _folder(home: Home, row: RunRow) -> RunFolder:
     return RunFolder(home.runs / row.id)
 
 
-def list_runs(args: argparse.Namespace, out: Output) -> int:
-    """All runs, newest first; a sweep is one line, but for ``--all``."""
-    _, store = opened(args, out)
-    rows = queries.list_runs(store)
-    if rows:
-        columns = f"{'run':<21} {'name':<20} {'state':<9} {'steps':>13} {'train':>8} {'valid.':>8}"
-        out.line(f"{columns}  begun")
-    groups = {} if getattr(args, "all", False) else {s.id: s for s in queries.list_sweeps(store)}
-    for row in rows:
-        if row.sweep is None or getattr(args, "all", False):
-            steps = f"{row.step or 0}/{row.max_steps or '?'}"
-            losses = f"{_number(row.loss):>8} {_number(row.best_eval_loss):>8}"
-            words = f"{row.state:<9} {steps:>13} {losses}  {_begun(row)}"
-            out.line(f"{row.id:<21} {clip(row.name, 20):<20} {words}")
-        elif sweep := groups.pop(row.sweep, None):
-            out.line(sweeps.line(sweep, _begun(row)))
-    if not rows:
-        out.line("no runs yet; 'tunebench demo' makes the first one")
-    out.document([_summary(row, queries.tags(store, row.id)) for row in rows])
-    return 0
-
-
-def _begun(row: RunRow) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(row.created or 0))
-
-
-def _summary(row: RunRow, tags: list[str]) -> dict[str, Any]:
+def summary(row: RunRow, tags: Sequence[str], starred: bool) -> dict[str, Any]:
+    """A run as documents have it: every column, with what is JSON in them as values."""
     columns = {key: scalar(value) for key, value in asdict(row).items() if key != "id"}
-    document = {"run": row.id, **columns, "tags": tags}
+    document = {"run": row.id, **columns, "tags": [*tags]}
+    document["starred"] = starred
     document["versions"] = json.loads(row.versions) if row.versions else {}
     document["error"] = json.loads(row.error) if row.error else None
     return document
@@ -71,7 +58,8 @@ def show(args: argparse.Namespace, out: Output) -> int:
     home, store = opened(args, out)
     if sweep := queries.get_sweep(store, args.ref):
         sweeps.table(sweep, out)
-        runs = [_summary(row, queries.tags(store, row.id)) for row in sweep.runs]
+        stars = queries.starred(store)
+        runs = [summary(r, queries.tags(store, r.id), r.id in stars) for r in sweep.runs]
         out.document({"sweep": sweep.id, "states": sweep.states, "runs": runs})
         return 0
     row = queries.get_run(store, args.ref)
@@ -85,14 +73,14 @@ def show(args: argparse.Namespace, out: Output) -> int:
     ]
     for key, value in asdict(row).items():
         if value not in (None, "") and key not in ("versions", "error"):
-            out.line(f"{key.replace('_', ' '):<21} {_words(key, value)}")
+            out.line(f"{key.replace('_', ' '):<21} {value_words(key, value)}")
     for label, words in ending_lines(row, folder):
         out.line(f"  {label:<19} {words}")
     if tags:
         out.line(f"{'tags':<21} {' '.join(tags)}")
     for each in evaluations:
         out.line(
-            f"  step {each['step']}: {each['split']} {each['which']} loss {_number(each['loss'])}"
+            f"  step {each['step']}: {each['split']} {each['which']} loss {number(each['loss'])}"
         )
     for event in queries.events(store, row.id, 12):
         stamp = time.strftime("%H:%M:%S", time.localtime(event["t"] or 0))
@@ -103,7 +91,7 @@ def show(args: argparse.Namespace, out: Output) -> int:
         out.line(f"  | {text}")
     out.document(
         {
-            **_summary(row, tags),
+            **summary(row, tags, row.id in queries.starred(store)),
             "folder": str(folder.path),
             "alive": is_alive(folder),
             "checkpoints": checkpoints,
@@ -156,7 +144,7 @@ def _table(out: Output, names: list[str], table: dict[str, list[Any]]) -> None:
     out.line(f"{'':<32}" + "".join(f" {clip(name, width):>{width}}" for name in names))
     for key, values in table.items():
         if any(value is not None for value in values):
-            cells = "".join(f" {clip(_words(key, value), width):>{width}}" for value in values)
+            cells = "".join(f" {clip(value_words(key, value), width):>{width}}" for value in values)
             out.line(f"{key:<32}{cells}")
 
 
@@ -182,7 +170,7 @@ def tag(args: argparse.Namespace, out: Output) -> int:
     ingest_all(home, store)
     tags = queries.tags(store, row.id)
     out.line(f"{row.name}: {' '.join(tags) or 'no tags'}")
-    out.document({"run": row.id, "tags": tags})
+    out.document({"run": row.id, "tags": [*tags]})
     return 0
 
 
@@ -200,11 +188,11 @@ def reindex(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
-def _words(key: str, value: Any) -> str:
+def value_words(key: str, value: Any) -> str:
     if key in ("created", "started", "ended", "last_event") and isinstance(value, float):
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
     if key.endswith("memory_bytes") and isinstance(value, int):

@@ -1,0 +1,144 @@
+"""What can be asked of a run by name: its numbers and words, and every key of its recipe."""
+
+import difflib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.errors import UsageError
+from engine.history.row import RunRow, seconds
+from engine.history.settings import Settings
+from engine.history.texts import KINDS
+
+__all__ = ["FIELDS", "Facts", "Field", "field_named", "names_of_keys"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of runs beside their rows."""
+
+    settings: Settings = field(default_factory=Settings)
+    tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    starred: Collection[str] = frozenset()
+    archived: Collection[str] = frozenset()
+    noted: Collection[str] = frozenset()
+    now: float = field(default_factory=time.time)
+
+
+Value = Callable[[RunRow, Facts], Any]
+
+
+@dataclass(frozen=True)
+class Field:
+    """Something that every run has a value of, or None."""
+
+    name: str
+    value: Value
+    kind: str = "word"
+    """word, number, bytes, seconds or time: how a wanted value is read."""
+    words: str = ""
+    """What it is, for completion; "" for a key of the recipe."""
+    key: str = ""
+    """The recipe's key that it is."""
+
+
+def _of(column: str) -> Value:
+    return lambda row, facts: getattr(row, column)
+
+
+def _age(row: RunRow, facts: Facts) -> float | None:
+    return None if row.created is None else max(0.0, facts.now - row.created)
+
+
+FIELDS: tuple[Field, ...] = (
+    Field("name", _of("name"), words="the run's name"),
+    Field("id", _of("id"), words="the run's id"),
+    Field("state", _of("state"), words="running, finished, failed, ..."),
+    Field("model", _of("model"), words="the model that was trained"),
+    Field("dataset", _of("dataset"), words="the dataset's name"),
+    Field("fingerprint", _of("fingerprint"), words="the dataset's fingerprint"),
+    Field("sweep", _of("sweep"), words="the sweep that it belongs to"),
+    Field("recipe", _of("recipe"), words="the recipe's name"),
+    Field("parent", _of("parent"), words="the run that it goes on from"),
+    Field("repeats", _of("repeats"), words="the run whose recipe it repeats"),
+    Field("best_eval_loss", _of("best_eval_loss"), "number", "lowest validation loss"),
+    Field("eval_loss", _of("eval_loss"), "number", "validation loss, the last one"),
+    Field("test_loss", _of("test_loss"), "number", "test loss after training"),
+    Field("test_loss_before", _of("test_loss_before"), "number", "test loss before training"),
+    Field("train_loss", _of("train_loss"), "number", "mean training loss"),
+    Field("loss", _of("loss"), "number", "training loss of the last step"),
+    Field("step", _of("step"), "number", "optimiser steps done"),
+    Field("epoch", _of("epoch"), "number", "epochs done"),
+    Field("best_step", _of("best_step"), "number", "the step of the lowest validation loss"),
+    Field("attempt", _of("attempt"), "number", "attempts, resuming counts one more"),
+    Field("tokens_per_second", _of("tokens_per_second"), "number", "training speed"),
+    Field("step_seconds", _of("step_seconds"), "number", "seconds of a step"),
+    Field("peak", _of("peak_memory_bytes"), "bytes", "peak memory: peak<16gib"),
+    Field("took", lambda row, facts: seconds(row, facts.now), "seconds", "duration: took>2h"),
+    Field("created", _of("created"), "time", "when: created>2026-11-01"),
+    Field("age", _age, "seconds", "time since it was made: age<7d"),
+    Field("train_rows", _of("train_rows"), "number", "rows trained on"),
+    Field("parameters", _of("trainable_parameters"), "number", "trainable parameters"),
+    Field("backend", _of("backend"), words="unsloth, transformers, ..."),
+    Field("device", _of("device"), words="cpu, cuda:0, ..."),
+    Field("gpu", _of("gpu"), words="the GPU's name"),
+    Field("dtype", _of("dtype"), words="bfloat16, ..."),
+    Field("reason", _of("reason"), words="why it ended"),
+    Field("error_kind", _of("error_kind"), words="out_of_memory, nan, disk_full, ..."),
+    Field("imported", _of("imported"), words="where it was imported from"),
+    Field("commit", _of("git_commit"), words="git commit"),
+    Field("tag", lambda row, facts: facts.tags.get(row.id, ()), "words", "one of its tags"),
+)
+SHORT = {
+    "best": "best_eval_loss",
+    "test": "test_loss",
+    "data": "dataset",
+    "peak_memory_bytes": "peak",
+    "peak_memory": "peak",
+    "seconds": "took",
+    "duration": "took",
+    "tags": "tag",
+    "lr": "learning_rate",
+    "rank": "r",
+    "batch_size": "per_device_train_batch_size",
+    "speed": "tokens_per_second",
+}
+"""Other words for fields and keys."""
+
+_BY_NAME = {one.name: one for one in FIELDS}
+OTHERS = ("is", "has", "text", *KINDS)
+"""What else may stand before a colon."""
+
+
+def names_of_keys(keys: Collection[str]) -> dict[str, str]:
+    """Short name -> key: the last part of each key of recipes, where only one ends so."""
+    ends: dict[str, list[str]] = {}
+    for key in keys:
+        ends.setdefault(key.rsplit(".", 1)[-1], []).append(key)
+    short = {end: found[0] for end, found in ends.items() if len(found) == 1}
+    return {end: key for end, key in short.items() if end not in _BY_NAME and end not in OTHERS}
+
+
+def field_named(name: str, keys: Collection[str]) -> Field:
+    """The field, or the recipe's key, of this name. ``keys``: all that recipes have.
+
+    Raises :class:`UsageError`: no such field, or a name that several keys end with.
+    """
+    low = name.lower()
+    low = SHORT.get(low, low)
+    if found := _BY_NAME.get(low):
+        return found
+    short = names_of_keys(keys)
+    key = low if low in keys else short.get(low)
+    if key is None:
+        several = sorted(one for one in keys if one.rsplit(".", 1)[-1] == low)
+        if several:
+            raise UsageError(f"{name!r} could be any of {', '.join(several)}; write which")
+        known = [*_BY_NAME, *SHORT, *short, *keys]
+        near = difflib.get_close_matches(low, known, n=2, cutoff=0.6)
+        raise UsageError(
+            f"no field {name!r}"
+            + (f"; did you mean {' or '.join(near)}?" if near else "; a recipe's key, or a column")
+        )
+    return Field(name, lambda row, facts: facts.settings.get(row.id, key), "any", key=key)

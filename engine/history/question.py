@@ -1,0 +1,305 @@
+"""A small language to ask for runs: ``eval_loss<2.3 and model~llama and not tag:old``.
+
+- ``FIELD OP VALUE``: ``=`` ``!=`` ``<`` ``<=`` ``>`` ``>=``, and ``~`` or ``:`` for "contains" (of
+  words; of numbers ``:`` is ``=``). ``=none``: there is no value. A field is a number or word of
+  the run, or any key of its recipe, by its last part where that is unique (``r``,
+  ``learning_rate``). Case never matters. Sizes take ``mib`` and ``gib``, times ``s``, ``min``,
+  ``h``, ``d``; dates are as 2026-11-30.
+- ``tag:keep``, ``is:starred`` (archived, live, ended, imported, or a state), ``has:note`` (tag,
+  parent, sweep, error, adapter).
+- ``text:"out of memory"``: the full-text search, or ``name:``, ``note:``, ``prompt:``,
+  ``error:``, ``log:`` only there.
+- A word alone is looked for in name, id, state, model, dataset, sweep and tags.
+- ``and`` (may be left out), ``or``, ``not``, parentheses; quotes around what has spaces.
+"""
+
+import datetime
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import UsageError
+from engine.history import texts
+from engine.history.fields import OTHERS, Facts, Field, field_named
+from engine.history.row import ENDS, RunRow
+
+if TYPE_CHECKING:
+    from engine.history.store import Store
+
+__all__ = ["Question", "parse"]
+
+Test = Callable[[RunRow, Facts], bool]
+OPS = ("<=", ">=", "!=", "<", ">", "=", "~", ":")
+_TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<paren>[()])
+    | (?P<field>[A-Za-z_][\w.]*)\s*(?P<op><=|>=|!=|<|>|=|~|:(?!//))\s*
+      (?P<value>"[^"]*"|'[^']*'|[^\s()"']+|(?=[)\s]|$))
+    | (?P<word>"[^"]*"|'[^']*'|[^\s()"']+)
+    )""",
+    re.VERBOSE,
+)
+_SIZES = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SIZES |= {"kb": 2**10, "mb": 2**20, "gb": 2**30, "tb": 2**40, "b": 1}
+_TIMES = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_MANY = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+_NUMBER = re.compile(r"([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z]*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A parsed question."""
+
+    text: str
+    test: Test
+    searches: tuple[tuple[str, str], ...] = ()
+    """(kind of text or "text", words) of the full-text searches in it."""
+    found: dict[tuple[str, str], Collection[str]] = field(default_factory=dict)
+    """What these found, ids of runs: see :meth:`look_up`."""
+    wants_archived: bool = False
+    """It asks for what was put away; others leave that out."""
+
+    def look_up(self, store: "Store") -> "Question":
+        """Do the full-text searches, if there are any: :meth:`select` needs what they find."""
+        for search in self.searches:
+            kind, words = search
+            kinds = texts.KINDS if kind == "text" else (kind,)
+            self.found[search] = texts.search(store, words, kinds)
+        return self
+
+    def select(self, rows: Sequence[RunRow], facts: Facts) -> list[RunRow]:
+        """Those of ``rows`` that are asked for, in their order."""
+        test, away = self.test, facts.archived
+        if self.wants_archived or not away:
+            return [row for row in rows if test(row, facts)]
+        return [row for row in rows if row.id not in away and test(row, facts)]
+
+
+def parse(text: str, keys: Collection[str] = ()) -> Question:
+    """``keys``: those of all recipes. Raises :class:`UsageError` that says where and what."""
+    return _Parser(text, keys).whole()
+
+
+class _Parser:
+    def __init__(self, text: str, keys: Collection[str]) -> None:
+        self._text, self._keys = text, keys
+        self._tokens: list[re.Match[str]] = []
+        self._searches: list[tuple[str, str]] = []
+        self._found: dict[tuple[str, str], Collection[str]] = {}
+        self._archived = False
+        at = 0
+        while at < len(text.rstrip()):
+            token = _TOKEN.match(text, at)
+            if token is None:
+                raise UsageError(f"{text[at:].strip()[:40]}: a quotation mark is not closed")
+            self._tokens.append(token)
+            at = token.end()
+        self._at = 0
+
+    def whole(self) -> Question:
+        test = self._or() if self._tokens else lambda row, facts: True
+        if self._at < len(self._tokens):
+            raise UsageError("')' without '('")
+        return Question(self._text, test, tuple(self._searches), self._found, self._archived)
+
+    # --- and, or, not
+
+    def _next(self) -> str:
+        """The next word or parenthesis in small letters; "" for a comparison, or the end."""
+        if self._at >= len(self._tokens):
+            return ""
+        token = self._tokens[self._at]
+        return (token["paren"] or token["word"] or "").lower()
+
+    def _or(self) -> Test:
+        tests = [self._and()]
+        while self._next() == "or":
+            self._at += 1
+            tests.append(self._and())
+        return tests[0] if len(tests) == 1 else lambda row, facts: any(t(row, facts) for t in tests)
+
+    def _and(self) -> Test:
+        tests = [self._not()]
+        while self._at < len(self._tokens) and self._next() not in ("or", ")"):
+            if self._next() == "and":
+                self._at += 1
+            tests.append(self._not())
+        return tests[0] if len(tests) == 1 else lambda row, facts: all(t(row, facts) for t in tests)
+
+    def _not(self) -> Test:
+        if self._next() == "not":
+            self._at += 1
+            test = self._not()
+            return lambda row, facts: not test(row, facts)
+        if self._next() == "(":
+            self._at += 1
+            test = self._or()
+            if self._next() != ")":
+                raise UsageError("'(' without ')'")
+            self._at += 1
+            return test
+        return self._term()
+
+    def _term(self) -> Test:
+        if self._at >= len(self._tokens):
+            raise UsageError("something is missing at the end")
+        token = self._tokens[self._at]
+        if token["field"] is None and self._next() in ("and", "or", ")"):
+            raise UsageError(f"{token[0].strip()!r} without something before it")
+        self._at += 1
+        if token["field"] is None:
+            return _word(_unquoted(token["word"]).lower())
+        name, op, wanted = token["field"], token["op"], _unquoted(token["value"])
+        if not wanted and not token["value"]:
+            raise UsageError(f"{name}{op}: a value is missing")
+        if name.lower() in OTHERS and op in (":", "=") and name.lower() != "name":
+            return self._other(name.lower(), wanted)
+        return _compared(field_named(name, self._keys), op, wanted)
+
+    def _other(self, name: str, wanted: str) -> Test:
+        if name == "is":
+            self._archived |= wanted.lower() == "archived"
+            return _is(wanted.lower())
+        if name == "has":
+            return _has(wanted.lower())
+        texts.word_query(wanted)  # raises where there is no word in it
+        search = (name, wanted)
+        self._searches.append(search)
+        found = self._found
+        return lambda row, facts: row.id in found.get(search, ())
+
+
+def _unquoted(value: str | None) -> str:
+    value = value or ""
+    return value[1:-1] if value[:1] in ('"', "'") and value[:1] == value[-1:] else value
+
+
+def _word(word: str) -> Test:
+    def test(row: RunRow, facts: Facts) -> bool:
+        text = f"{row.name} {row.id} {row.state} {row.model} {row.dataset} {row.sweep or ''}"
+        return word in text.lower() or any(
+            word in tag.lower() for tag in facts.tags.get(row.id, ())
+        )
+
+    return test
+
+
+_IS: Mapping[str, Test] = {
+    "starred": lambda row, facts: row.id in facts.starred,
+    "archived": lambda row, facts: row.id in facts.archived,
+    "live": lambda row, facts: row.state not in ENDS,
+    "ended": lambda row, facts: row.state in ENDS,
+    "imported": lambda row, facts: row.imported is not None,
+}
+STATES = ("queued", "starting", "running", "stopping", *sorted(ENDS))
+
+
+def _is(wanted: str) -> Test:
+    if wanted in _IS:
+        return _IS[wanted]
+    if wanted in STATES:
+        return lambda row, facts: row.state == wanted
+    raise UsageError(f"is:{wanted}: there are {', '.join((*_IS, *STATES))}")
+
+
+_HAS: Mapping[str, Test] = {
+    "note": lambda row, facts: row.id in facts.noted,
+    "tag": lambda row, facts: bool(facts.tags.get(row.id)),
+    "parent": lambda row, facts: row.parent is not None,
+    "sweep": lambda row, facts: row.sweep is not None,
+    "error": lambda row, facts: row.error_kind is not None,
+    "adapter": lambda row, facts: row.adapter is not None,
+}
+
+
+def _has(wanted: str) -> Test:
+    found = _HAS.get(wanted.removesuffix("s")) or _HAS.get(wanted)
+    if found is None:
+        raise UsageError(f"has:{wanted}: there are {', '.join(_HAS)}")
+    return found
+
+
+def _compared(one: Field, op: str, wanted: str) -> Test:
+    value = one.value
+    if wanted.lower() == "none" and op in ("=", "!=", ":"):
+        is_none = op != "!="
+        return lambda row, facts: (value(row, facts) in (None, "", ())) == is_none
+    if one.kind == "words":
+        return _of_tags(one, op, wanted.lower())
+    number = _number(one, wanted)
+    if op in ("<", "<=", ">", ">="):
+        if number is None:
+            raise UsageError(f"{one.name}{op}{wanted}: {_wanted(one)} is wanted")
+        return _ordered(value, op, number)
+    if number is None and one.kind in ("number", "bytes", "seconds", "time") and op != "~":
+        raise UsageError(f"{one.name}{op}{wanted}: {_wanted(one)} is wanted")
+    low = wanted.lower()
+    contains = op == "~" or (op == ":" and one.kind in ("word", "any"))
+
+    def test(row: RunRow, facts: Facts) -> bool:
+        found = value(row, facts)
+        if found is None:
+            return False
+        if isinstance(found, bool):
+            return low in (("true", "yes", "on", "1") if found else ("false", "no", "off", "0"))
+        if isinstance(found, int | float) and number is not None:
+            return math.isclose(found, number, rel_tol=1e-9) or (found != found != number != number)
+        text = str(found).lower()
+        return low in text if contains else low == text
+
+    return test if op != "!=" else lambda row, facts: not test(row, facts)
+
+
+def _of_tags(one: Field, op: str, low: str) -> Test:
+    def test(row: RunRow, facts: Facts) -> bool:
+        tags = one.value(row, facts)
+        return any(low in tag.lower() if op == "~" else low == tag.lower() for tag in tags)
+
+    if op in ("<", "<=", ">", ">="):
+        raise UsageError(f"{one.name}{op}: tags have no order; write {one.name}:{low}")
+    return test if op != "!=" else lambda row, facts: not test(row, facts)
+
+
+def _ordered(value: Callable[[RunRow, Facts], Any], op: str, number: float) -> Test:
+    def found(row: RunRow, facts: Facts) -> float:
+        there = value(row, facts)
+        is_number = isinstance(there, int | float) and not isinstance(there, bool)
+        return there if is_number else math.nan
+
+    # A comparison with not-a-number is never true: what has no value is never found.
+    if op == "<":
+        return lambda row, facts: found(row, facts) < number
+    if op == "<=":
+        return lambda row, facts: found(row, facts) <= number
+    if op == ">":
+        return lambda row, facts: found(row, facts) > number
+    return lambda row, facts: found(row, facts) >= number
+
+
+def _wanted(one: Field) -> str:
+    return {
+        "bytes": "a size as 16gib",
+        "seconds": "a time as 90min or 2h",
+        "time": "a date as 2026-11-30",
+    }.get(one.kind, "a number")
+
+
+def _number(one: Field, wanted: str) -> float | None:
+    """The wanted value in the field's unit; None: it is no number."""
+    if one.kind == "time":
+        try:
+            return datetime.datetime.fromisoformat(wanted).timestamp()
+        except (ValueError, OverflowError, OSError):
+            return None
+    if wanted.lower() in ("nan", "inf", "infinity"):
+        return float(wanted)
+    match = _NUMBER.fullmatch(wanted)
+    if match is None:
+        return None
+    units = {"bytes": _SIZES, "seconds": _TIMES}.get(one.kind, _MANY)
+    unit = match[2].lower()
+    if unit and unit not in units:
+        return None
+    return float(match[1].replace("_", "")) * (units[unit] if unit else 1)
