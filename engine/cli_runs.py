@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from engine.cli_care import care_actions
+
 __all__ = ["runs_parser"]
 
 Verbs = Any
@@ -50,6 +52,7 @@ def runs_parser(verbs: Verbs, common: argparse.ArgumentParser) -> None:
         sub.add_argument("ref", metavar="RUN")
         sub.add_argument(field, nargs="+")
     _tidying(action)
+    care_actions(action)
 
 
 def _tidying(action: Any) -> None:
