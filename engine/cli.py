@@ -216,7 +216,7 @@ def build_parser() -> _Parser:
     sub.add_argument("--to", required=True, choices=["adapter", "merged"], help="what to write")
     sub.add_argument("--out", required=True, metavar="DIR", help="folder to write; must not exist")
 
-    runs_parser(verbs, common)
+    runs_parser(verbs, common, settings, _turn)
     _queue_parser(verbs, common)
     votes_parser(verbs, common)
     prompts_parser(verbs, common)
@@ -303,7 +303,7 @@ def _bench_parser(sub: _Parser) -> None:
     sub.add_argument("--now", action="store_true", help="though a run uses the GPU")
 
 
-def _turn(sub: _Parser) -> None:
+def _turn(sub: argparse.ArgumentParser) -> None:
     when = sub.add_mutually_exclusive_group()
     when.add_argument("--queue", action="store_true", help="start it when its turn comes")
     when.add_argument("--now", action="store_true", help="start it though others use the GPU")

@@ -1,6 +1,7 @@
 """The arguments of ``runs``: the history, asked, compared, annotated, tidied up."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from engine.cli_care import care_actions
@@ -9,17 +10,23 @@ __all__ = ["runs_parser"]
 
 Verbs = Any
 """argparse's own type of subparsers, which is private."""
+Turn = Callable[[argparse.ArgumentParser], None]
 
 
-def runs_parser(verbs: Verbs, common: argparse.ArgumentParser) -> None:
+def runs_parser(
+    verbs: Verbs, common: argparse.ArgumentParser, settings: argparse.ArgumentParser, turn: Turn
+) -> None:
+    """``settings``: the parent with ``--set``; ``turn`` adds ``--queue`` and ``--now``."""
     help = "the history: list, show, compare, note, tag, rename, remove"
     runs = verbs.add_parser("runs", help=help, description=help, parents=[common])
     runs.set_defaults(run="listing:list_runs")
     actions = runs.add_subparsers(title="actions", metavar="ACTION")
 
-    def action(name: str, run: str, help: str) -> argparse.ArgumentParser:
+    def action(
+        name: str, run: str, help: str, *more: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
         sub: argparse.ArgumentParser = actions.add_parser(
-            name, help=help, description=help, parents=[common]
+            name, help=help, description=help, parents=[common, *more]
         )
         sub.set_defaults(run=run)
         return sub
@@ -51,6 +58,17 @@ def runs_parser(verbs: Verbs, common: argparse.ArgumentParser) -> None:
         sub = action(name, f"runs:{name}", help)
         sub.add_argument("ref", metavar="RUN")
         sub.add_argument(field, nargs="+")
+    help = "train a run's recipe again, with a change (--set, --edit); says what differs"
+    sub = action("repeat", "repeat:repeat", help, settings)
+    sub.add_argument("ref", metavar="RUN")
+    sub.add_argument("--edit", action="store_true", help="change the recipe in $EDITOR")
+    sub.add_argument("--name", metavar="NAME", help="name of the new run")
+    sub.add_argument("--detach", action="store_true", help="start the run and return at once")
+    sub.add_argument("--dry-run", action="store_true", help="only say what differs")
+    turn(sub)
+    help = "who came from whom: runs that go on from others (>) or repeat their recipe (=)"
+    sub = action("tree", "repeat:tree", help)
+    sub.add_argument("ref", nargs="?", metavar="RUN", help="only the tree in which it is")
     _tidying(action)
     care_actions(action)
 

@@ -101,6 +101,12 @@ class Recipe(Section):
                 found[section] = value
         return found
 
+    def changes(self, other: "Recipe") -> list[tuple[str, Any, Any]]:
+        """(key, value here, value in ``other``) where they differ, but for name and description."""
+        here, there = self.flat(), other.flat()
+        keys = (key for key in here if key not in ("name", "description"))
+        return [(key, here[key], there[key]) for key in keys if here[key] != there[key]]
+
     def to_toml(self) -> str:
         """The recipe with every value, defaults too, as TOML."""
         import tomlkit

@@ -112,11 +112,13 @@ def add(args: argparse.Namespace, out: Output) -> int:
     return enter(home, recipe, None, out)
 
 
-def enter(home: Home, recipe: Recipe, name: str | None, out: Output) -> int:
-    """Make a run of a recipe that the queue starts."""
+def enter(
+    home: Home, recipe: Recipe, name: str | None, out: Output, repeats: str | None = None
+) -> int:
+    """Make a run of a recipe that the queue starts; ``repeats``: the run whose recipe it was."""
     visible = leases.visible_here()
     gpus = leases.wanted(recipe.model.device, recipe.train.num_processes, visible)
-    plan = Plan(recipe, gpus, name)
+    plan = Plan(recipe, gpus, name, repeats=repeats)
     _, [folder] = create_queued(home, [plan], visible, exact=name is not None)
     return _entered(home, folder, out)
 

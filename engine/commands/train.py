@@ -18,7 +18,7 @@ from engine.jobs.folder import RunFolder
 from engine.jobs.lock import is_alive
 from engine.recipe import load_recipe
 
-__all__ = ["resume", "stop", "tail", "train"]
+__all__ = ["begun", "resume", "stop", "tail", "train"]
 
 
 def train(args: argparse.Namespace, out: Output) -> int:
@@ -48,7 +48,7 @@ def train(args: argparse.Namespace, out: Output) -> int:
     if args.queue:
         return queue_commands.enter(home, recipe, args.name, out)
     folder = launch.begin(home, recipe, args.name, args.now)
-    return _begun(folder, args.detach, out)
+    return begun(folder, args.detach, out)
 
 
 def resume(args: argparse.Namespace, out: Output) -> int:
@@ -67,7 +67,7 @@ def resume(args: argparse.Namespace, out: Output) -> int:
         return queue_commands.enter_again(home, folder, out)
     if not settings:
         launch.resume(home, folder, args.now)
-        return _begun(folder, args.detach, out, new_only=True)
+        return begun(folder, args.detach, out, new_only=True)
     before = folder.read_recipe()
     recipe = before.with_settings(settings)
     check_packages(recipe)
@@ -92,14 +92,15 @@ def resume(args: argparse.Namespace, out: Output) -> int:
     with launch.reserve(home, recipe, args.now) as devices:
         child = branch(home, folder, recipe, args.name)
         launch.launch(child, devices=devices)
-    return _begun(child, args.detach, out)
+    return begun(child, args.detach, out)
 
 
 def _because(words: str) -> str:
     return f" ({words})" if words else ""
 
 
-def _begun(folder: RunFolder, detach: bool, out: Output, new_only: bool = False) -> int:
+def begun(folder: RunFolder, detach: bool, out: Output, new_only: bool = False) -> int:
+    """Tell that the run was begun, or follow it; the command's exit status."""
     name = folder.read_identity()["name"]
     if detach:
         out.line(f"{name} ({folder.id}) runs; 'tunebench tail {name}' follows it")

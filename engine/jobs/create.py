@@ -52,6 +52,8 @@ class Plan:
     """None: the recipe's."""
     values: dict[str, Any] | None = None
     """What the sweep that it belongs to gives it, by key."""
+    repeats: str | None = None
+    """The id of the run whose recipe this one repeats."""
 
 
 def create_run(
@@ -131,7 +133,9 @@ def _write_all(
         if exact and plan.name:
             _refuse_taken(taken, plan.name)
         name = numbered(plan.name or recipe.name, taken)
-        more = {"sweep": {"id": sweep, "values": plan.values}} if sweep else {}
+        more: dict[str, Any] = {"repeats": plan.repeats} if plan.repeats else {}
+        if sweep:
+            more["sweep"] = {"id": sweep, "values": plan.values}
         folder = _write(home, recipe, name, more=more, into=writing)
         taken[name] = folder
         found.append(folder)

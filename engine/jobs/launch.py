@@ -70,14 +70,20 @@ def reserve(home: Home, recipe: "Recipe", anyway: bool = False) -> Leases:
         return leases.take_now(home, count, anyway)
 
 
-def begin(home: Home, recipe: "Recipe", name: str | None = None, anyway: bool = False) -> RunFolder:
+def begin(
+    home: Home,
+    recipe: "Recipe",
+    name: str | None = None,
+    anyway: bool = False,
+    repeats: str | None = None,
+) -> RunFolder:
     """Make a run and start it at once, on devices that no other run has.
 
-    ``anyway``: also on such devices. Raises UsageError when there are none, and UserError; nothing
-    is made then.
+    ``anyway``: also on such devices. ``repeats``: the id of the run whose recipe this one is.
+    Raises UsageError when there are none, and UserError; nothing is made then.
     """
     with reserve(home, recipe, anyway) as devices:
-        folder = create_run(home, recipe, name)
+        folder = create_run(home, recipe, name, more={"repeats": repeats} if repeats else None)
         launch(folder, devices=devices)
     return folder
 
