@@ -67,6 +67,8 @@ class Store:
         self.adopted: dict[str, float] = {}
         self.dispatched = -60.0
         """When the queue was last looked at, on the monotonic clock."""
+        self._version = -1
+        """SQLite's count of what other connections have written, when ``known`` was read."""
         self._inode: tuple[int, int] | None = None
         self.in_memory = False
         """True when the file could not be written, and the history is read anew at every start."""
@@ -120,6 +122,10 @@ class Store:
             if self.in_memory:
                 return self._return_to_file()
             if self._file_identity() == self._inode:
+                if _version(self.connection) != self._version:
+                    # Another viewer may have forgotten a run that is back by now, or have read one
+                    # that is gone: what is in the file counts.
+                    self._read_known(self.connection)
                 return False
             self.close()
             self.connection = self._open_sound()
@@ -276,15 +282,20 @@ class Store:
             connection.execute("PRAGMA synchronous = NORMAL")
             self._inode = self._file_identity()
             self._read_known(connection)
+            self.datasets.clear()
         except BaseException:
             connection.close()
             raise
         return connection
 
     def _read_known(self, connection: sqlite3.Connection) -> None:
+        self._version = _version(connection)  # first: what comes in between is read again
         rows = connection.execute("SELECT run, device, inode, size, mtime_ns FROM journals")
         self.known = {run: identity for run, *rest in rows if (identity := tuple(rest))}
-        self.datasets.clear()
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def _encodable(value: Any) -> Any:
