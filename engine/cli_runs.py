@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from engine.cli_care import care_actions
 from engine.cli_comparing import comparing_parsers
 from engine.cli_export import card_arguments, export_arguments
 
@@ -68,6 +69,7 @@ def runs_parser(
     sub = action("tree", "repeat:tree", help)
     sub.add_argument("ref", nargs="?", metavar="RUN", help="only the tree in which it is")
     _tidying(action)
+    care_actions(action)
     export_arguments(action("export", "export_runs:export", "as tables, or as a report"))
     action("schema", "schema:schema", "the tables and views of runs.db, as Markdown")
     _importing(action)
