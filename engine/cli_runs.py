@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from engine.cli_comparing import comparing_parsers
 from engine.cli_export import card_arguments, export_arguments
 
 __all__ = ["runs_parser"]
@@ -47,11 +48,7 @@ def runs_parser(
     sub = action("show", "runs:show", "one run whole, or a sweep's runs, the best first")
     sub.add_argument("ref", metavar="RUN|SWEEP")
     card_arguments(sub)
-    for name, help in (
-        ("compare", "metrics of several runs side by side"),
-        ("diff", "only what differs between two recipes"),
-    ):
-        action(name, f"runs:{name}", help).add_argument("refs", nargs="+", metavar="RUN|SWEEP")
+    comparing_parsers(action)
     for name, field, help in (
         ("note", "text", "write a note on a run"),
         ("tag", "tags", "add tags to a run (TAG- takes one away)"),

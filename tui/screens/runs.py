@@ -27,8 +27,8 @@ __all__ = ["VIEWS", "RunsScreen"]
 
 
 class RunsScreen(Comparing, LogActions):
-    """The table, or with enter a run or a sweep (``[`` and ``]`` turn its pages), or with ``c`` the
-    charts of the marked runs.
+    """The table, or with enter a run or a sweep, or with ``c`` the marked runs compared; ``[`` and
+    ``]`` turn the pages.
 
     From the table ``]`` and ``[`` lead to the queue.
     """
@@ -232,7 +232,7 @@ class RunsScreen(Comparing, LogActions):
             self.action_queue()
             return
         if self._page == COMPARE:
-            self.compare_page.grid.steer("page_down" if by > 0 else "page_up")
+            self.turn_compared(by)
             return
         if self._page == SWEEP:
             self.sweep_page.turn(by)
