@@ -20,7 +20,20 @@ _FIRST = re.compile(r"\s*(\d+(?=[.)])|(?=[#+=!-]))")
 
 def markdown_of(blocks: Sequence[b.Block], pictures: str | None) -> str:
     """The text; ``pictures``: name of the folder beside it with ``FIGURE.svg``, None: without."""
+    if pictures is None:
+        blocks = _without_pictures(blocks)
     return "\n\n".join(part for block in blocks for part in _block(block, pictures)) + "\n"
+
+
+def _without_pictures(blocks: Sequence[b.Block]) -> list[b.Block]:
+    """Nor with the headings of parts that then have nothing."""
+    found: list[b.Block] = []
+    for block in (*(one for one in blocks if not isinstance(one, b.Pictures)), b.Heading(0, "")):
+        if isinstance(block, b.Heading):
+            while found and isinstance(last := found[-1], b.Heading) and last.level >= block.level:
+                found.pop()
+        found.append(block)
+    return found[:-1]
 
 
 def escaped(text: str) -> str:

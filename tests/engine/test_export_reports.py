@@ -192,8 +192,8 @@ def test_several_runs_mark_the_best_and_show_only_what_differs(home: Home, tmp_p
     text = (tmp_path / "r.md").read_text()
     metrics, differs = (text.partition(f"## {title}")[2].partition("\n## ")[0]
                         for title in ("Metrics", "What differs"))  # fmt: skip
-    [best] = [line for line in metrics.splitlines() if line.startswith("| best validation loss")]
-    assert re.fullmatch(r"\| best validation loss \| 2\.\d{4} \| \*\*2\.\d{4}\*\* ★ \|", best)
+    [best] = [line for line in metrics.splitlines() if line.startswith("| best val")]
+    assert re.fullmatch(r"\| best val[\w. ]+ \| 2\.\d{4} \| \*\*2\.\d{4}\*\* ★ \|", best)
     assert "| train.learning_rate | 0.0001 | 0.0002 |" in differs
     assert "lora.r" not in differs and "torch" not in differs
 
@@ -255,6 +255,7 @@ def test_printed_reports_are_whole(home: Home, capfd: pytest.CaptureFixture[str]
     assert export(home, ONE, "--to", "-", "--format", "md") == 0
     text = capfd.readouterr().out
     assert text.startswith("# ") and "_files/" not in text and "\x1b" not in text
+    assert "## Curves" not in text and "## Samples" in text
 
 
 def test_a_fence_is_longer_than_what_it_holds() -> None:
