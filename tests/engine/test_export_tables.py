@@ -143,6 +143,8 @@ def test_named_runs_only_and_each_once(home: Home, capfd: pytest.CaptureFixture[
         (["--to", "link.csv", "--force"], "no ordinary file", 1),
         (["--to", "folder.csv", "--force"], "no ordinary file", 1),
         (["no-such-run", "--to", "a.csv"], "no run 'no-such-run'", 1),
+        ([exporting.SQL, "--to", "a.csv"], "no run", 1),
+        ([f"{exporting.TRAVERSAL}/x", "--to", "a.html"], "no run", 1),
     ],
 )
 def test_what_cannot_be_is_said(
