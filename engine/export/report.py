@@ -9,7 +9,9 @@ from engine.export import blocks as b
 from engine.export.figures import FEW, curve_of, figures_of_one, figures_of_several
 from engine.export.gathered import Gathered, gather
 from engine.export.said import setting, value_words
-from engine.history.compare import compare
+from engine.history.beside import evaluations_beside, samples_beside
+from engine.history.compare import best_of, compare, measure, yardstick
+from engine.history.differing import differ
 from engine.history.row import RunRow
 from engine.history.store import Store
 from engine.words import NOTHING, counted, moment
@@ -63,25 +65,12 @@ def _notes(g: Gathered) -> list[tuple[str, str]]:
 # --- several
 
 
-_LABELS = {
-    "state": "state",
-    "step": "steps",
-    "train_loss": "train loss",
-    "best_eval_loss": "best validation loss",
-    "test_loss_before": "test loss before",
-    "test_loss": "test loss",
-    "seconds": "took",
-    "tokens_per_second": "tokens/s",
-    "step_seconds": "seconds a step",
-    "peak_memory_bytes": "peak memory",
-    "trainable_parameters": "trained parameters",
-    "train_rows": "train rows",
-    "model": "base model",
-    "dataset": "dataset",
-    "fingerprint": "data fingerprint",
-}
-_LOWER = ("train_loss", "best_eval_loss", "test_loss", "seconds", "step_seconds")
-_HIGHER = ("tokens_per_second",)
+_SHOWN = (
+    *("state", "step", "train_loss", "best_eval_loss", "test_loss_before", "test_loss", "seconds"),
+    *("tokens_per_second", "step_seconds", "peak_memory_bytes", "trainable_parameters"),
+    *("train_rows", "model", "dataset", "fingerprint"),
+)
+"""Measures of the table; the others are told where they differ."""
 
 
 def _several(store: Store, gathered: Sequence[Gathered]) -> list[b.Block]:
@@ -89,10 +78,10 @@ def _several(store: Store, gathered: Sequence[Gathered]) -> list[b.Block]:
     figures = figures_of_several([curve_of(store, g.row) for g in gathered], names)
     return [
         *_part("Metrics", _metrics(gathered, names)),
-        *_part("What differs", _differences(gathered, names)),
+        *_part("What differs", _differences(store, gathered, names)),
         *_part("Curves", [b.Pictures(figures)] if figures else []),
-        *_part("Answers", _answers(gathered, names)),
-        *_part("Samples", _samples(gathered, names)),
+        *_part("Answers", _answers(store, gathered, names)),
+        *_part("Samples", _samples(store, gathered, names)),
         *_part(
             "Votes", answer_parts.votes(list({rate: rate for g in gathered for rate in g.votes}))
         ),
@@ -110,28 +99,26 @@ def _names(runs: Sequence[RunRow]) -> list[str]:
 
 
 def _metrics(gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block]:
-    table = compare([g.row for g in gathered])
-    same_rows = len({(g.row.fingerprint, g.row.dataset) for g in gathered}) == 1
+    runs = [g.row for g in gathered]
+    table = compare(runs)
+    judged = yardstick(runs, [g.recipe.flat() if g.recipe else None for g in gathered])
     rows: list[list[str]] = []
     best: set[tuple[int, int]] = set()
     shared = []
-    for name, label in _LABELS.items():
-        words = [value_words(name, value) for value in table[name]]
+    for one in (measure(name) for name in _SHOWN):
+        words = [value_words(one.name, value) for value in table[one.name]]
         if set(words) == {NOTHING}:
             continue
         if len(names) > FEW and len(set(words)) == 1:
-            shared.append(f"{label} {words[0]}")
+            shared.append(f"{one.label} {words[0]}")
             continue
-        if same_rows or "loss" not in name:
-            best |= {(len(rows), 1 + place) for place in _best(name, table[name])}
-        rows.append([label, *words])
+        places = best_of(one.name, table[one.name], judged)
+        best |= {(len(rows), 1 + place) for place in places}
+        rows.append([one.label, *words])
     found: list[b.Block] = [_beside(names, rows, best)] if rows else []
     if shared:
         found.append(b.Words(f"The same in all: {', '.join(shared)}."))
-    if not same_rows:
-        words_ = "The runs were not judged on the same rows: no loss is called the best."
-        found.append(b.Words(words_))
-    return found
+    return [*found, *(b.Words(f"{words[:1].upper()}{words[1:]}.") for words in judged.words)]
 
 
 def _beside(
@@ -147,46 +134,27 @@ def _beside(
     return b.Table(head, turned, frozenset(range(1, len(head))), marks)
 
 
-def _best(name: str, values: Sequence[Any]) -> list[int]:
-    """Places of the best values, where there is something to compare."""
-    usable = [v for v in values if isinstance(v, int | float) and v == v]
-    if name not in (*_LOWER, *_HIGHER) or len(set(usable)) < 2:
-        return []
-    wanted = min(usable) if name in _LOWER else max(usable)
-    return [place for place, value in enumerate(values) if value == wanted]
-
-
-def _differences(gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block]:
-    """Only what differs: recipe keys, data, hardware, packages."""
-    lines: dict[str, list[str]] = {}
-    unread = [name for g, name in zip(gathered, names, strict=True) if g.recipe is None]
-    flat = [g.recipe.flat() if g.recipe else None for g in gathered]
-    keys = dict.fromkeys(key for its in flat for key in its or () if "." in key)
-    for key in keys:
-        lines[key] = [NOTHING if its is None else setting(its.get(key)) for its in flat]
-    for field in ("fingerprint", "gpu", "device", "dtype", "backend", "optim", "git_commit"):
-        lines[field.replace("_", " ")] = [str(getattr(g.row, field) or NOTHING) for g in gathered]
-    for name in dict.fromkeys(name for g in gathered for name in g.versions):
-        lines[f"version of {name}"] = [g.versions.get(name, NOTHING) for g in gathered]
-    # What is not known of a run is no difference.
-    rows = [[key, *values] for key, values in lines.items() if len({*values} - {NOTHING}) > 1]
+def _differences(store: Store, gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block]:
+    """Only what differs: recipe, data, packages, hardware. What is not known is no difference."""
+    differences = differ(store, [g.row for g in gathered])
+    rows = [
+        [one.key, *(NOTHING if value is None else setting(value) for value in one.values)]
+        for one in differences.found
+    ]
     found: list[b.Block] = []
     if rows:
         found += [b.Words("Differences, not causes.", quiet=True), b.Table(("", *names), rows)]
     else:
         found.append(b.Words("Nothing that is known: recipe, data, hardware, packages."))
-    if unread:
-        found.append(b.Words(f"Recipes that can no longer be read: {', '.join(unread)}."))
-    return found
+    return [*found, *(b.Words(f"{words}.") for words in differences.words)]
 
 
-def _answers(gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block]:
+def _answers(store: Store, gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block]:
     """Metrics of answers to the same prompts, by the newest evaluation of each run."""
+    by_id = {g.row.id: name for g, name in zip(gathered, names, strict=True)}
     groups: dict[tuple[str, str, int], dict[str, Any]] = {}
-    for g, name in zip(gathered, names, strict=True):
-        for document in g.answers:
-            group = groups.setdefault((document["on"], document["pairs"], document["rows"]), {})
-            group.setdefault(name, document["metrics"].get(document["run"], {}))
+    for one in evaluations_beside(store, [g.row for g in gathered]):
+        groups.setdefault((one.on, one.pairs, one.rows), {})[by_id[one.run]] = one.metrics
     found: list[b.Block] = []
     for (on, _, rows), metrics in groups.items():
         if len(metrics) > 1:
@@ -197,22 +165,19 @@ def _answers(gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block
     return found
 
 
-def _samples(gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block]:
+def _samples(store: Store, gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block]:
     """The last answers to prompts that at least two runs were given."""
-    last: dict[str, dict[str, dict[str, Any]]] = {}
-    for g, name in zip(gathered, names, strict=True):
-        for sample in g.samples:
-            last.setdefault(str(sample["prompt"]), {})[name] = sample
-    shared = [(prompt, its) for prompt, its in last.items() if len(its) > 1]
+    answered = samples_beside(store, [g.row for g in gathered])
+    shared = [one for one in answered if len([its for its in one.answers if its]) > 1]
     found: list[b.Block] = []
-    for prompt, its in shared[: answer_parts.MOST_PROMPTS]:
+    for one in shared[: answer_parts.MOST_PROMPTS]:
         texts = [
-            (f"{name}, step {sample['step']}", answer_parts.cut(sample["text"]))
-            for name, sample in its.items()
+            (f"{name}, step {its[0]}", answer_parts.cut(its[1]))
+            for name, its in zip(names, one.answers, strict=True)
+            if its
         ]
-        reference = next((s["reference"] for s in its.values() if s["reference"]), None)
-        texts += [("reference", answer_parts.cut(reference))] if reference else []
-        found.append(b.Answers(answer_parts.cut(prompt), texts))
+        texts += [("reference", answer_parts.cut(one.reference))] if one.reference else []
+        found.append(b.Answers(answer_parts.cut(one.prompt), texts))
     if len(shared) > answer_parts.MOST_PROMPTS:
         more = counted(len(shared) - answer_parts.MOST_PROMPTS, "prompt")
         found.append(b.Words(f"{more} more were answered by several.", quiet=True))
