@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Asked"]
 
 NOTHING = parse("")
-_BEGUN = re.compile(r"\s(?:and|or|not)\s+(\w+)$", re.IGNORECASE)
+_BEGUN = re.compile(r"[<>=~:].*\s(\w+)$")
 
 
 @dataclass
@@ -59,9 +59,15 @@ class Asked:
 
 
 def _begins_a_field(text: str, snapshot: "Snapshot") -> bool:
-    """Behind and, or, not stands the beginning of a field or key, and no more yet."""
+    """Behind a comparison stands the beginning of ``and``, a field or key, and no more yet."""
     match = _BEGUN.search(text)
     if match is None:
         return False
-    names = (*(one.name for one in FIELDS), *names_of_keys(snapshot.facts.settings.keys))
+    names = (
+        "and",
+        "or",
+        "not",
+        *(one.name for one in FIELDS),
+        *names_of_keys(snapshot.facts.settings.keys),
+    )
     return any(name.startswith(match[1].lower()) for name in names)
