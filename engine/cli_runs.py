@@ -4,6 +4,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from engine.cli_care import care_actions
+from engine.cli_comparing import comparing_parsers
+from engine.cli_export import card_arguments, export_arguments
+
 __all__ = ["runs_parser"]
 
 Verbs = Any
@@ -44,11 +48,8 @@ def runs_parser(
     sub.add_argument("--limit", type=int, metavar="N", help="at most so many runs")
     sub = action("show", "runs:show", "one run whole, or a sweep's runs, the best first")
     sub.add_argument("ref", metavar="RUN|SWEEP")
-    for name, help in (
-        ("compare", "metrics of several runs side by side"),
-        ("diff", "only what differs between two recipes"),
-    ):
-        action(name, f"runs:{name}", help).add_argument("refs", nargs="+", metavar="RUN|SWEEP")
+    card_arguments(sub)
+    comparing_parsers(action)
     for name, field, help in (
         ("note", "text", "write a note on a run"),
         ("tag", "tags", "add tags to a run (TAG- takes one away)"),
@@ -68,6 +69,9 @@ def runs_parser(
     sub = action("tree", "repeat:tree", help)
     sub.add_argument("ref", nargs="?", metavar="RUN", help="only the tree in which it is")
     _tidying(action)
+    care_actions(action)
+    export_arguments(action("export", "export_runs:export", "as tables, or as a report"))
+    action("schema", "schema:schema", "the tables and views of runs.db, as Markdown")
     _importing(action)
 
 

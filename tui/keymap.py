@@ -152,7 +152,16 @@ ACTIONS: tuple[Action, ...] = (
     # --- Runs
     Action("open", ("enter",), "the whole run, or the whole sweep", "runs", "open", "Runs"),
     Action("mark", ("space",), "mark the run; open or close the sweep", "runs", "mark", "Runs"),
-    Action("compare", ("c",), "the marked runs' charts over each other", "runs", "compare", "Runs"),
+    Action(
+        "compare",
+        ("c",),
+        "compare the marked runs",
+        "runs",
+        "compare",
+        "Runs",
+    ),
+    Action("parameter", ("b",), "chart the sweep's next parameter", "runs", "parameter", "Runs"),
+    Action("metric", ("m",), "the sweep's next metric", "runs", "metric", "Runs"),
     *_of_log("runs", "filter the runs; search the log", "filter"),
     Action("sort", ("o",), "sort by the next column", "runs", "sort", "Runs"),
     Action("turn_order", ("O",), "sort the other way round", "runs", "", "Runs"),

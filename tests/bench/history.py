@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     app.read_for(0.2)
                 pressed, spent = time.monotonic(), app.spent()
                 app.press("c")
-                compared.append(seen(app, rb"smoothed", pressed, spent))
+                compared.append(seen(app, b"%.1fk" % (options.steps / 1000), pressed, spent))
         rows = f"{options.runs} runs x {options.steps} steps"
         print(f"{rows}, load {os.getloadavg()[0]:.1f}; runs.db {size / 1e9:.2f} GB,", end=" ")
         print(f"{size / options.runs / 1e3:.1f} kB a run of {options.steps} steps")

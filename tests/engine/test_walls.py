@@ -36,6 +36,7 @@ def engine_modules() -> list[str]:
         str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
         for room in (
             "",
+            "charts",
             "data",
             "data/sources",
             "data/rules",
@@ -76,6 +77,8 @@ READ_ONLY = (
     ["--version"],
     ["runs", "list"],
     ["runs", "list", "--json"],
+    ["runs", "export", "--to", "-", "--format", "csv"],
+    ["runs", "schema"],
     ["recipes"],
     ["evaluate", "--predictions", str(Path(__file__).parent / "fixtures/predictions.csv")],
     ["recipes", "import", str(Path(__file__).parent / "fixtures/imports/axolotl-lora.yml")],

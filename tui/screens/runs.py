@@ -28,8 +28,8 @@ __all__ = ["VIEWS", "RunsScreen"]
 
 
 class RunsScreen(Tidying, LogActions):
-    """The table, or with enter a run or a sweep (``[`` and ``]`` turn its pages), or with ``c`` the
-    charts of the marked runs.
+    """The table, or with enter a run or a sweep, or with ``c`` the marked runs compared; ``[`` and
+    ``]`` turn the pages.
 
     From the table ``]`` and ``[`` lead to the queue.
     """
@@ -236,7 +236,7 @@ class RunsScreen(Tidying, LogActions):
             self.action_queue()
             return
         if self._page == COMPARE:
-            self.compare_page.grid.steer("page_down" if by > 0 else "page_up")
+            self.turn_compared(by)
             return
         if self._page == SWEEP:
             self.sweep_page.turn(by)
