@@ -15,8 +15,10 @@ import pytest
 
 from engine.cli import main
 from engine.history import queries
+from engine.history.compare import differences
 from engine.imports.runs import trainer_log, writing
 from engine.jobs import lock
+from engine.jobs.folder import RunFolder
 from engine.recipe import read_recipe
 from tests.engine.importing import MADE, WRITTEN, Imports, Place
 
@@ -486,9 +488,13 @@ def test_a_difference_claims_nothing_that_is_not_known(
     imports(Place(tmp_path, "trl").path, Place(tmp_path, "llama-factory").path)
     words = ["runs", "diff", "trl", "llama-factory", "--json", "--home", str(imports.home.path)]
     assert main(words) == 0
-    found = json.loads(capsys.readouterr().out)["recipe"]
-    assert found["train.learning_rate"] == [None, 1e-3] and found["train.save_steps"] == [20, 10]
-    assert not {"train.loss_watchdog", "lora.r", "data.layout"} & found.keys()
+    document = json.loads(capsys.readouterr().out)
+    found, some = document["recipe"], document["known_of_some"]
+    assert found["train.save_steps"] == [20, 10] and "train.learning_rate" not in found
+    assert some["train.learning_rate"] == [None, 1e-3]
+    assert not {"train.loss_watchdog", "lora.r", "data.layout"} & (found.keys() | some.keys())
+    folders = [RunFolder(imports.home.runs / run) for run in document["runs"]]
+    assert differences(folders)["train.learning_rate"] == [None, 1e-3]
 
 
 def test_names(imports: Imports, tmp_path: Path) -> None:
