@@ -60,9 +60,9 @@ def list_runs(args: argparse.Namespace, out: Output) -> int:
 
 def facts_of(store: Store) -> Facts:
     """What a question may ask of runs beside their rows."""
-    noted = {run for (run,) in store.query("SELECT DISTINCT run FROM notes")}
     stars, away = queries.starred(store), queries.archived(store)
-    return Facts(read_settings(store), queries.tags_of_runs(store), stars, away, noted)
+    tags, noted = queries.tags_of_runs(store), queries.noted(store)
+    return Facts(read_settings(store), tags, stars, away, noted)
 
 
 def _tell(

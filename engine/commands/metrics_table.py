@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 from engine.evaluate.metrics import METRICS
 from engine.text import clip
 
-__all__ = ["table"]
+__all__ = ["label_of", "table", "value_words"]
 
 WIDTH = 22
 MOST_COLUMNS = 3
 """Beside each other: 79 cells."""
 SIGNIFICANT = 0.05
 _ON_100 = ("bleu", "chrf")
+_LABELS = {metric.name: metric.label for metric in METRICS}
 
 
 def table(
@@ -48,19 +49,27 @@ class _Column(NamedTuple):
     cells: dict[str, str]
 
 
+def label_of(name: str) -> str:
+    """What a metric is called."""
+    return _LABELS.get(name, name.replace("_", " "))
+
+
+def value_words(name: str, value: float, low: float, high: float) -> str:
+    """A metric's value with its interval."""
+    digits = _digits(name)
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
 def _lines(columns: list[_Column]) -> list[str]:
-    known = {metric.name: metric.label for metric in METRICS}
     lines = [f" {'':<12}{''.join(_cell(column.head) for column in columns)}"]
     for name in columns[0].cells:
         cells = "".join(_cell(column.cells[name]) for column in columns)
-        lines.append(f" {known.get(name, name.replace('_', ' ')):<12}{cells}")
+        lines.append(f" {label_of(name):<12}{cells}")
     return lines
 
 
 def _value(values: Mapping[str, Any], name: str) -> str:
-    low, high = values[f"{name}_ci"]
-    digits = _digits(name)
-    return f"{values[name]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return value_words(name, values[name], *values[f"{name}_ci"])
 
 
 def _digits(name: str) -> int:

@@ -1,4 +1,4 @@
-"""``runs ...`` and ``reindex``: the history, told, compared, annotated, rebuilt."""
+"""``runs ...`` and ``reindex``: the history, told, annotated, rebuilt."""
 
 import argparse
 import json
@@ -13,8 +13,6 @@ from engine.commands.opened import opened
 from engine.commands.output import Output
 from engine.errors import UsageError
 from engine.history import queries
-from engine.history.compare import compare as compare_runs
-from engine.history.compare import differences
 from engine.history.ingest import ingest_all
 from engine.history.ingest import reindex as reindex_store
 from engine.history.notes import add_note, add_tag, remove_tag
@@ -23,11 +21,8 @@ from engine.history.store import Store, open_store
 from engine.home import Home, open_home
 from engine.jobs.folder import RunFolder
 from engine.jobs.lock import is_alive
-from engine.text import clip
 
 __all__ = [
-    "compare",
-    "diff",
     "note",
     "number",
     "reindex",
@@ -50,11 +45,18 @@ def summary(row: RunRow, tags: Sequence[str], starred: bool) -> dict[str, Any]:
     document["starred"] = starred
     document["versions"] = json.loads(row.versions) if row.versions else {}
     document["error"] = json.loads(row.error) if row.error else None
+    document["imported"] = json.loads(row.imported) if row.imported else None
     return document
 
 
 def show(args: argparse.Namespace, out: Output) -> int:
     """One run: its state, numbers, result, events, notes and the end of its log; or a sweep."""
+    if args.card:
+        from engine.commands.card import card
+
+        return card(args, out)
+    if args.to is not None:
+        raise UsageError("runs show --to: writes a model card; say --card too")
     home, store = opened(args, out)
     if sweep := queries.get_sweep(store, args.ref):
         sweeps.table(sweep, out)
@@ -72,8 +74,11 @@ def show(args: argparse.Namespace, out: Output) -> int:
         c for c in queries.checkpoints(store, row.id) if (folder.path / c["path"]).exists()
     ]
     for key, value in asdict(row).items():
-        if value not in (None, "") and key not in ("versions", "error"):
+        if value not in (None, "") and key not in ("versions", "error", "imported"):
             out.line(f"{key.replace('_', ' '):<21} {value_words(key, value)}")
+    if (imported := folder.imported()) is not None:
+        out.line(f"{'imported':<21} from {imported.get('tool')}: {imported.get('path')}")
+        out.line(f"{'weights':<21} {imported.get('weights') or 'not known where'}")
     for label, words in ending_lines(row, folder):
         out.line(f"  {label:<19} {words}")
     if tags:
@@ -106,46 +111,13 @@ def show(args: argparse.Namespace, out: Output) -> int:
 
 
 def rows_of(store: Store, refs: Sequence[str]) -> list[RunRow]:
-    """The runs named; a sweep stands for its runs, the best first."""
-    rows: list[RunRow] = []
+    """The runs named, each once; a sweep stands for its runs, the best first."""
+    rows: dict[str, RunRow] = {}
     for ref in refs:
         sweep = queries.get_sweep(store, ref)
-        rows += sweep.runs if sweep else [queries.get_run(store, ref)]
-    return rows
-
-
-def compare(args: argparse.Namespace, out: Output) -> int:
-    """Metrics of several runs side by side."""
-    _, store = opened(args, out)
-    rows = rows_of(store, args.refs)
-    table = compare_runs(rows)
-    _table(out, [row.name for row in rows], table)
-    out.document({"runs": [row.id for row in rows], "metrics": table})
-    return 0
-
-
-def diff(args: argparse.Namespace, out: Output) -> int:
-    """Recipe keys that differ, with every run's value."""
-    home, store = opened(args, out)
-    rows = rows_of(store, args.refs)
-    if len(rows) < 2:
-        raise UsageError("runs diff: name at least two runs")
-    table = differences([_folder(home, row) for row in rows])
-    if table:
-        _table(out, [row.name for row in rows], table)
-    else:
-        out.line("the recipes are the same")
-    out.document({"runs": [row.id for row in rows], "recipe": table})
-    return 0
-
-
-def _table(out: Output, names: list[str], table: dict[str, list[Any]]) -> None:
-    width = 24
-    out.line(f"{'':<32}" + "".join(f" {clip(name, width):>{width}}" for name in names))
-    for key, values in table.items():
-        if any(value is not None for value in values):
-            cells = "".join(f" {clip(value_words(key, value), width):>{width}}" for value in values)
-            out.line(f"{key:<32}{cells}")
+        for row in sweep.runs if sweep else [queries.get_run(store, ref)]:
+            rows.setdefault(row.id, row)
+    return list(rows.values())
 
 
 def note(args: argparse.Namespace, out: Output) -> int:

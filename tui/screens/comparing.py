@@ -1,4 +1,4 @@
-"""Marking runs, their charts over each other; the charts of the Runs screen's pages."""
+"""Marking runs and comparing them; the charts of the Runs screen's pages."""
 
 from collections.abc import Sequence
 
@@ -55,6 +55,8 @@ class Comparing(ChartActions, GroupActions):
             return self._page == TABLE and bool(self.workbench.snapshot.rows)
         if action == "compare":
             return self.is_mounted and self._page != COMPARE and len(self._compared()) > 1
+        if action in ("parameter", "metric"):
+            return self.is_mounted and self._page == SWEEP and self.sweep_page.may_choose(action)
         return super().check_action(action, parameters)
 
     def _fold(self, opened: bool | None) -> None:
@@ -89,8 +91,27 @@ class Comparing(ChartActions, GroupActions):
             self._sweep = None
         self._page = COMPARE
         self.compare_page.choose(runs)
+        self._show_compared()
+
+    def turn_compared(self, by: int) -> None:
+        self.compare_page.turn(by)
+        self._show_compared()
+
+    def _show_compared(self) -> None:
         self.receive(self.workbench.snapshot)
-        self.compare_page.grid.focus_lead()
+        self.set_focus(self.compare_page.page)
+        if self.compare_page.shows_curves:
+            self.compare_page.grid.focus_lead()
+
+    # --- a sweep by its parameters
+
+    def action_parameter(self) -> None:
+        self.sweep_page.next_parameter()
+        self.receive(self.workbench.snapshot)
+
+    def action_metric(self) -> None:
+        self.sweep_page.next_metric()
+        self.receive(self.workbench.snapshot)
 
     def _show_compare(self, snapshot: Snapshot) -> None:
         self._switch(COMPARE)
@@ -106,11 +127,15 @@ class Comparing(ChartActions, GroupActions):
             return None
         if self._page == RUN:
             return self.pages.grid.set if self.pages.shows_curves else None
-        return self.sweep_page.set if self._page == SWEEP else self.compare_page.grid.set
+        if self._page == SWEEP:
+            return self.sweep_page.set if self.sweep_page.shows_curves else None
+        return self.compare_page.grid.set if self.compare_page.shows_curves else None
 
     @property
     def on_charts(self) -> bool:
-        return self._page == COMPARE or (self._page == RUN and self.pages.shows_curves)
+        if self._page == COMPARE:
+            return self.compare_page.shows_curves
+        return self._page == RUN and self.pages.shows_curves
 
     def charts_changed(self) -> None:
         self.show_snapshot(self.workbench.snapshot)

@@ -1,52 +1,139 @@
-"""Charts of several runs over each other, and whose line is whose."""
+"""Several runs compared, in pages that turn: curves, metrics, differences, samples, votes."""
 
-from collections.abc import Container, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Container, Sequence
+from typing import TYPE_CHECKING, cast
 
 from rich.text import Text
+from textual import work
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.widgets import Static
+from textual.widget import Widget
+from textual.widgets import ContentSwitcher, Static
 
-from engine.text import clip
+from engine.text import clip, safe_line
 from tui import words
 from tui.chartstate import ChartState
+from tui.comparison import Comparison, as_lines, read
 from tui.feed import Snapshot
 from tui.theme import SERIES_COLOURS
 from tui.widgets.chart import PLAIN, SAMPLE
 from tui.widgets.chartgrid import ChartGrid
+from tui.widgets.lines import QUIET, LinesView
+from tui.widgets.runpages import view_line
 
 if TYPE_CHECKING:
+    from engine.commands.side_tables import Lines
+    from engine.history.row import RunRow
+    from tui.app import WorkbenchApp
     from tui.curvebook import RunCurves
 
-__all__ = ["ComparePage"]
+__all__ = ["VIEWS", "ComparePage"]
 
+VIEWS = ("curves", "metrics", "differences", "samples", "votes")
 LEGEND_LINES = 6
+
+Layout = Callable[[int], "Lines"]
+"""Width in cells -> what is shown."""
+
+
+def _title(view: str, found: Comparison | None) -> str:
+    if view == "differences" and found is not None and found.why is not None:
+        return "differences, ranked; not causes"
+    return {
+        "metrics": "metrics, the best marked *",
+        "differences": "only what differs",
+        "samples": "the last answers to the fixed prompts",
+        "votes": "votes between them",
+    }[view]
+
+
+def _layout(view: str, rows: "Sequence[RunRow]", found: Comparison | None) -> Layout:
+    from engine.commands import difference_words, side_tables
+    from engine.history.compare import yardstick
+
+    if view == "metrics":
+        judged = found.judged if found else yardstick(rows)
+        evaluations = found.evaluations if found else []
+
+        def metrics(width: int) -> "Lines":
+            made = side_tables.metric_lines(rows, judged, width, with_legend=False)
+            if evaluations:
+                made += [("", "plain"), *side_tables.evaluation_lines(evaluations, rows, width)]
+            return made
+
+        return metrics
+    assert found is not None
+    if view == "differences" and found.why is not None:
+        explained = found.why
+        return lambda width: difference_words.why_lines(explained, width)
+    if view == "differences":
+        differences = found.differences
+        return lambda width: difference_words.difference_lines(
+            differences, width, with_legend=False
+        )
+    if view == "samples":
+        nothing = "no run has answered a prompt while it trained (evaluate.sample_rows)"
+        return lambda width: side_tables.sample_lines(found.samples, width) or [(nothing, "quiet")]
+    return lambda width: side_tables.vote_lines(found.votes, found.runs, width)
 
 
 class ComparePage(Vertical):
-    """The screen's keys choose the runs and how the charts are looked at."""
+    """The screen's keys choose the runs, turn the pages and say how the charts are looked at."""
 
-    DEFAULT_CSS = "ComparePage #legend { height: auto; padding: 0 1; }"
+    DEFAULT_CSS = """
+    ComparePage #legend { height: auto; padding: 0 1; }
+    ComparePage #compare-views { height: 1; }
+    ComparePage #compare-pages { height: 1fr; }
+    """
 
     def __init__(self, state: ChartState, *, id: str) -> None:
         super().__init__(id=id)
         self.runs: Sequence[str] = ()
         """Their ids."""
+        self.view = 0
         self._state = state
         self._looks: dict[str, int] = {}
         self._legend = Text()
+        self._turns = 0
+        self._wanted: tuple[object, ...] = ()
+        """What :attr:`_found` was, or is being read for."""
+        self._found: Comparison | None = None
+        self._problem = ""
+        self._shown: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
         yield Static("", id="legend", markup=False)
-        yield ChartGrid(self._state, id="compared")
+        yield Static("", id="compare-views", markup=False)
+        with ContentSwitcher(initial="compared", id="compare-pages"):
+            yield ChartGrid(self._state, id="compared")
+            for view in VIEWS[1:]:
+                yield LinesView(id=f"compare-{view}", classes="pane")
 
     @property
     def grid(self) -> ChartGrid:
         return self.query_one(ChartGrid)
 
+    @property
+    def shows_curves(self) -> bool:
+        return VIEWS[self.view] == "curves"
+
+    @property
+    def page(self) -> Widget | None:
+        """What scrolls on the page that is shown; None: the charts."""
+        return None if self.shows_curves else self._pane
+
+    @property
+    def _pane(self) -> LinesView:
+        return self.query_one(f"#compare-{VIEWS[self.view]}", LinesView)
+
     def choose(self, runs: Sequence[str]) -> None:
-        self.runs = runs
+        """Compare these from now on, their curves first."""
+        self.runs, self.view = runs, 0
+        self._wanted, self._found = (), None
+
+    def turn(self, by: int) -> None:
+        self.view = (self.view + by) % len(VIEWS)
+        self._turns += 1  # votes may have been given meanwhile
 
     def keep(self, there: Container[str]) -> bool:
         """Forget runs that were deleted; False: none is left."""
@@ -64,7 +151,58 @@ class ComparePage(Vertical):
         if legend != self._legend:
             self._legend = legend
             self.query_one("#legend", Static).update(legend)
-        self.grid.show(curves, self._looks)
+        self.query_one("#compare-views", Static).update(view_line(VIEWS, self.view))
+        switcher = self.query_one("#compare-pages", ContentSwitcher)
+        switcher.current = "compared" if self.shows_curves else self._pane.id
+        if self.shows_curves:
+            self.grid.show(curves, self._looks)
+        else:
+            self._show_text(snapshot)
+
+    # --- pages of text
+
+    def _show_text(self, snapshot: Snapshot) -> None:
+        rows = [snapshot.by_id[id] for id in self.runs if id in snapshot.by_id]
+        details = [snapshot.details.get(row.id) for row in rows]
+        wanted = (
+            self._turns,
+            *((row.id, row.name, row.state, row.attempt, row.best_eval_loss) for row in rows),
+            *(len(one.samples) if one else 0 for one in details),
+        )
+        if wanted != self._wanted:
+            self._wanted, self._problem = wanted, ""
+            self._read(wanted, rows)
+        found = self._found
+        view, shown = VIEWS[self.view], (self.view, rows if self.view == 1 else None, found)
+        if (shown, self._problem) == self._shown:
+            return
+        self._shown = shown, self._problem
+        pane = self._pane
+        pane.border_title = _title(view, found)
+        if self._problem:
+            pane.show([(self._problem, QUIET)])
+        elif found is None and view != "metrics":
+            pane.show([("reading the history …", QUIET)])
+        else:
+            layout = _layout(view, rows, found)
+            pane.show_layout(lambda width: as_lines(layout(width)))
+
+    @work(thread=True, group="compared", exclusive=True, exit_on_error=False)
+    def _read(self, wanted: tuple[object, ...], rows: "Sequence[RunRow]") -> None:
+        try:
+            found, problem = read(cast("WorkbenchApp", self.app).home, rows), ""
+        except Exception as error:  # a locked or broken store: the next turn tries again
+            found, problem = None, safe_line(f"The history cannot be read: {error}")[:400]
+        self.app.call_from_thread(self._take, wanted, found, problem)
+
+    def _take(self, wanted: tuple[object, ...], found: Comparison | None, problem: str) -> None:
+        if wanted != self._wanted:
+            return
+        self._found, self._problem = found or self._found, problem
+        if not self.shows_curves:
+            self._show_text(cast("WorkbenchApp", self.app).snapshot)
+
+    # --- the legend
 
     def _legend_of(self, curves: "Sequence[RunCurves]", snapshot: Snapshot) -> Text:
         """A line a run: its look and letter, its name, its best loss; in two columns if need be."""

@@ -1,4 +1,4 @@
-"""One sweep whole: its runs by their best validation loss, and their curves over each other."""
+"""One sweep whole: its runs by their best validation loss, their curves, and its parameters."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,17 +8,21 @@ from rich.cells import cell_len
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.widget import Widget
 from textual.widgets import Static
 
+from engine.history.parallel import metrics_of
 from engine.history.queries import sweep_values
 from engine.text import clip
 from tui import words
 from tui.chartset import ChartSet
 from tui.chartstate import ChartState
+from tui.comparison import as_lines
 from tui.sweepwords import short_keys, states_words, value_words, values_words
 from tui.theme import SERIES_COLOURS, STATES
 from tui.widgets.chart import PLAIN, SAMPLE, Chart
 from tui.widgets.cursortable import Column
+from tui.widgets.lines import Line, LinesView
 from tui.widgets.rows import Cell, Rows
 from tui.widgets.runpages import view_line
 
@@ -31,7 +35,9 @@ __all__ = ["CURVES", "SweepPage", "drawn"]
 
 CURVES = 6
 """So many runs are drawn, the best ones."""
-VIEWS = ("validation", "train")
+VIEWS = ("validation", "train", "values", "chart")
+"""Below the table: two charts of curves, then the sweep by its parameters."""
+LETTERS = 26
 ROWS = 12
 """The table shows at most so many runs at once; it scrolls."""
 
@@ -55,12 +61,17 @@ class SweepPage(Vertical):
         self.set = ChartSet(state)
         self._sweep: SweepRow | None = None
         self._chosen: str | None = None
+        self._parameter = 0
+        self._metric = 0
+        self._text: list[Line] = []
+        self._title = ""
 
     def compose(self) -> ComposeResult:
         yield Static("", id="told", markup=False)
         yield Rows(id="points", classes="pane", empty="no run is left")
         yield Static("", id="curve-views", markup=False)
         yield Chart("validation loss", id="losses")
+        yield LinesView(id="parameters", classes="pane")
 
     @property
     def table(self) -> Rows:
@@ -79,23 +90,51 @@ class SweepPage(Vertical):
     def turn(self, by: int) -> None:
         self.view = (self.view + by) % len(VIEWS)
 
+    @property
+    def shows_curves(self) -> bool:
+        return self.view < VIEWS.index("values")
+
+    def may_choose(self, what: str) -> bool:
+        """Whether ``parameter`` or ``metric`` decides on what is shown."""
+        if self._sweep is None or self.shows_curves:
+            return False
+        many = self._sweep.keys if VIEWS[self.view] == "chart" else ()
+        return len(many if what == "parameter" else metrics_of(self._sweep.runs)) > 1
+
+    def next_parameter(self) -> None:
+        self._parameter += 1
+
+    def next_metric(self) -> None:
+        self._metric += 1
+
     def show(self, sweep: "SweepRow", curves: "Sequence[RunCurves]") -> None:
         """``curves``: of the runs that are :func:`drawn`, as far as they are known yet."""
         if self._sweep is None or self._sweep.id != sweep.id:
             self._chosen = None
+            self._parameter = self._metric = 0
         self._sweep = sweep
         # The app's size: this page has none before it is first shown.
         width, height = self.app.size
         self.query_one("#told", Static).update(_told(sweep, width - 2))
         self.query_one("#curve-views", Static).update(view_line(VIEWS, self.view))
         self._show_table(sweep, width, height)
-        self._show_curves(sweep, curves)
+        self._put(self.query_one("#losses", Chart), self.shows_curves)
+        self._put(self.query_one("#parameters", LinesView), not self.shows_curves)
+        if self.shows_curves:
+            self._show_curves(sweep, curves)
+        else:
+            self._show_parameters(sweep, height)
+
+    @staticmethod
+    def _put(widget: Widget, shown: bool) -> None:
+        if widget.display != shown:
+            widget.display = shown
 
     # --- the table
 
     def _show_table(self, sweep: "SweepRow", width: int, height: int) -> None:
         table = self.table
-        room = max(4, min(ROWS, height // 2 - 4))
+        room = max(4, min(ROWS, height // 2 - (4 if self.shows_curves else 6)))
         lines = min(len(sweep.runs), room) + 3
         if table.styles.height is None or table.styles.height.value != lines:
             table.styles.height = lines
@@ -104,7 +143,8 @@ class SweepPage(Vertical):
 
         def cells(index: int) -> list[Cell]:
             row = sweep.runs[index]
-            return [_mark(index, sample), *_cells(row, keys), row.name]
+            mark = _mark(index, sample) if self.shows_curves else _letter(index)
+            return [mark, *_cells(row, keys), row.name]
 
         chosen = self.row
         at = next((i for i, one in enumerate(sweep.runs) if chosen and one.id == chosen.id), 0)
@@ -130,6 +170,49 @@ class SweepPage(Vertical):
         names = {row.id: values_words(row, sweep.keys) or row.name for row in drawn(sweep)}
         self.set.show(curves, [(chart, replace(metric, title=title))], looks, names)
 
+    # --- the sweep by its parameters
+
+    def _show_parameters(self, sweep: "SweepRow", height: int) -> None:
+        """Only what the rows tell: some ms, also of a thousand runs."""
+        from engine.commands.parallel_words import parallel_lines, scatter_lines
+        from engine.history.compare import measure, yardstick
+
+        pane = self.query_one("#parameters", LinesView)
+        names = metrics_of(sweep.runs)
+        metric = names[self._metric % len(names)] if names else "best_eval_loss"
+        keys = sweep.keys or ("",)
+        key = keys[self._parameter % len(keys)]
+        judged = yardstick(sweep.runs)
+        table = self.table.styles.height
+        lines = height - 6 - int(table.value if table else 0)
+        plain = _charset() == "ascii"
+
+        def layout(width: int) -> list[Line]:
+            if VIEWS[self.view] == "values":
+                made = parallel_lines(sweep.runs, metric, judged, width)
+                made += [(f"! {words}", "head") for words in judged.words]
+                return as_lines(made)
+            chart = scatter_lines(
+                *(sweep.runs, key, metric, width, lines), ascii=plain, with_key=False
+            )
+            return as_lines([(line, "plain") for line in chart])
+
+        title = (
+            f"{measure(metric).label} by {key}"
+            if VIEWS[self.view] == "chart"
+            else "the best of each value, * leads"
+        )
+        if self._title != title:
+            self._title = title
+            pane.border_title = Text(title)  # a key is outside text: no markup
+        hint = "b parameter · m metric" if VIEWS[self.view] == "chart" else "m metric"
+        if pane.border_subtitle != hint:
+            pane.border_subtitle = hint
+        made = layout(self.app.size.width - 3)
+        if made != self._text:
+            self._text = made
+            pane.show_layout(layout)
+
 
 def _charset() -> str:
     from tui.raster import charset_for
@@ -145,6 +228,13 @@ def _mark(index: int, sample: dict[str, str]) -> Cell:
         return ""
     colour, mark = look_of(index)
     return f"{sample[mark]} {chr(ord('a') + index)}", SERIES_COLOURS[colour]
+
+
+def _letter(index: int) -> Cell:
+    """By which the run is found in the chart of a parameter."""
+    from engine.commands.side_tables import letter
+
+    return f"  {letter(index)}" if index < LETTERS else ""
 
 
 def _told(sweep: "SweepRow", width: int) -> Text:
