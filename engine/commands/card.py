@@ -27,6 +27,8 @@ def card(args: argparse.Namespace, out: Output) -> int:
     if queries.get_sweep(store, args.ref):
         raise UsageError(f"runs show {args.ref} --card: is a sweep; a card is of one run")
     row = queries.get_run(store, args.ref)
+    if row.imported is not None:
+        raise UserError(f"{row.name}: was imported; a card tells of what was trained here")
     made = card_of(gather(store, row), curve_of(store, row))
     if args.to is None or args.to == "-":
         out.line(made.text.rstrip("\n"))

@@ -15,6 +15,7 @@
 
 import datetime
 import math
+import operator
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ class Question:
 
     text: str
     test: Test
+    parts: tuple[Test, ...] = ()
+    """What must all be true for ``test`` to be: rows are narrowed by one after the other."""
     searches: tuple[tuple[str, str], ...] = ()
     """(kind of text or "text", words) of the full-text searches in it."""
     found: dict[tuple[str, str], Collection[str]] = field(default_factory=dict)
@@ -71,10 +74,13 @@ class Question:
 
     def select(self, rows: Sequence[RunRow], facts: Facts) -> list[RunRow]:
         """Those of ``rows`` that are asked for, in their order."""
-        test, away = self.test, facts.archived
-        if self.wants_archived or not away:
-            return [row for row in rows if test(row, facts)]
-        return [row for row in rows if row.id not in away and test(row, facts)]
+        away = facts.archived
+        found = list(rows)
+        if away and not self.wants_archived:
+            found = [row for row in rows if row.id not in away]
+        for test in self.parts or (self.test,):
+            found = [row for row in found if test(row, facts)]
+        return found
 
 
 def parse(text: str, keys: Collection[str] = ()) -> Question:
@@ -97,12 +103,16 @@ class _Parser:
             self._tokens.append(token)
             at = token.end()
         self._at = 0
+        self._ands: list[Test] = []
+        """The parts of the ``and`` that was read last."""
+        self._is_and = False
 
     def whole(self) -> Question:
         test = self._or() if self._tokens else lambda row, facts: True
         if self._at < len(self._tokens):
             raise UsageError("')' without '('")
-        return Question(self._text, test, tuple(self._searches), self._found, self._archived)
+        parts = tuple(self._ands) if self._is_and else (test,)
+        return Question(self._text, test, parts, tuple(self._searches), self._found, self._archived)
 
     # --- and, or, not
 
@@ -118,6 +128,7 @@ class _Parser:
         while self._next() == "or":
             self._at += 1
             tests.append(self._and())
+        self._is_and = len(tests) == 1
         return tests[0] if len(tests) == 1 else lambda row, facts: any(t(row, facts) for t in tests)
 
     def _and(self) -> Test:
@@ -126,6 +137,7 @@ class _Parser:
             if self._next() == "and":
                 self._at += 1
             tests.append(self._not())
+        self._ands = tests
         return tests[0] if len(tests) == 1 else lambda row, facts: all(t(row, facts) for t in tests)
 
     def _not(self) -> Test:
@@ -221,6 +233,9 @@ def _has(wanted: str) -> Test:
     return found
 
 
+_ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
 def _compared(one: Field, op: str, wanted: str) -> Test:
     value = one.value
     if wanted.lower() == "none" and op in ("=", "!=", ":"):
@@ -263,19 +278,18 @@ def _of_tags(one: Field, op: str, low: str) -> Test:
 
 
 def _ordered(value: Callable[[RunRow, Facts], Any], op: str, number: float) -> Test:
-    def found(row: RunRow, facts: Facts) -> float:
-        there = value(row, facts)
-        is_number = isinstance(there, int | float) and not isinstance(there, bool)
-        return there if is_number else math.nan
+    compare = _ORDERS[op]
 
-    # A comparison with not-a-number is never true: what has no value is never found.
-    if op == "<":
-        return lambda row, facts: found(row, facts) < number
-    if op == "<=":
-        return lambda row, facts: found(row, facts) <= number
-    if op == ">":
-        return lambda row, facts: found(row, facts) > number
-    return lambda row, facts: found(row, facts) >= number
+    def test(row: RunRow, facts: Facts) -> bool:
+        there = value(row, facts)
+        # A comparison with not-a-number is never true, so that is never found either.
+        return (
+            isinstance(there, float | int)
+            and not isinstance(there, bool)
+            and compare(there, number)
+        )
+
+    return test
 
 
 def _wanted(one: Field) -> str:

@@ -427,13 +427,14 @@ def no_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
 async def settle(pilot: Any) -> None:
     """Wait for workers, for those that they start in turn, and for the screen to come to rest."""
     quiet = 0
-    async with asyncio.timeout(60):
-        while quiet < 2:
-            # A worker whose place another one took is over too.
-            with contextlib.suppress(WorkerCancelled):
-                await pilot.app.workers.wait_for_complete()
-            await pilot.pause()
-            quiet = quiet + 1 if all(one.is_finished for one in pilot.app.workers) else 0
+    for _ in range(20):  # some screens never rest: a timer of theirs starts a worker
+        # A worker whose place another one took is over too.
+        with contextlib.suppress(WorkerCancelled):
+            await pilot.app.workers.wait_for_complete()
+        await pilot.pause()
+        quiet = quiet + 1 if all(one.is_finished for one in pilot.app.workers) else 0
+        if quiet == 2:
+            return
 
 
 @pytest.fixture
