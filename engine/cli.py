@@ -223,7 +223,15 @@ def build_parser() -> _Parser:
     _bench_parser(verb("bench", "bench:bench", "measure this engine beside others here", settings))
 
     verb("reindex", "runs:reindex", "rebuild runs.db from the journals")
-    verb("doctor", "system:doctor", "what is installed, what works, what to do")
+    sub = verb("doctor", "system:doctor", "what is installed, what works, what to do")
+    sub.add_argument(
+        "--full",
+        action="store_true",
+        help="all of the index, and against the journals",
+    )
+    sub.add_argument(
+        "--repair", action="store_true", help="rebuild what is broken in the home's store first"
+    )
     _recipes_parser(verbs, common, settings)
     return parser
 

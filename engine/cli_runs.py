@@ -4,7 +4,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from engine.cli_care import care_actions
 from engine.cli_comparing import comparing_parsers
+from engine.cli_export import card_arguments, export_arguments
 
 __all__ = ["runs_parser"]
 
@@ -46,6 +48,7 @@ def runs_parser(
     sub.add_argument("--limit", type=int, metavar="N", help="at most so many runs")
     sub = action("show", "runs:show", "one run whole, or a sweep's runs, the best first")
     sub.add_argument("ref", metavar="RUN|SWEEP")
+    card_arguments(sub)
     comparing_parsers(action)
     for name, field, help in (
         ("note", "text", "write a note on a run"),
@@ -66,6 +69,27 @@ def runs_parser(
     sub = action("tree", "repeat:tree", help)
     sub.add_argument("ref", nargs="?", metavar="RUN", help="only the tree in which it is")
     _tidying(action)
+    care_actions(action)
+    export_arguments(action("export", "export_runs:export", "as tables, or as a report"))
+    action("schema", "schema:schema", "the tables and views of runs.db, as Markdown")
+    _importing(action)
+
+
+def _importing(action: Any) -> None:
+    sub = action("import", "import_runs:import_", "runs of other programs become runs here")
+    sub.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="output folder of Transformers, TRL, LLaMA-Factory or Axolotl, Unsloth Studio's "
+        "studio.db, folder of TensorBoard's event files, W&B's run-*.wandb or folder of such",
+    )
+    sources = ["transformers", "studio", "tensorboard", "wandb"]
+    sub.add_argument("--from", dest="kind", choices=sources, help="default: recognised")
+    help = "the YAML or JSON that it was trained by, where that is not in the folder"
+    sub.add_argument("--recipe", metavar="FILE", help=help)
+    sub.add_argument("--name", metavar="NAME", help="name of the run (default: the folder's)")
+    sub.add_argument("--again", action="store_true", help="import anew what was imported already")
 
 
 def _tidying(action: Any) -> None:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from engine.errors import UserError
 
-__all__ = ["Home", "home_at", "open_home", "private_umask", "runtime_folder", "writable_name"]
+__all__ = [
+    "Home",
+    "home_at",
+    "open_home",
+    "private_folder",
+    "private_umask",
+    "runtime_folder",
+    "writable_name",
+]
 
 
 def private_umask() -> None:
@@ -96,13 +104,20 @@ def runtime_folder() -> Path:
     """
     base = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(base) / "tunebench" if base else Path(f"/tmp/tunebench-{os.getuid()}")
+    return private_folder(folder, "set XDG_RUNTIME_DIR to a folder of yours")
+
+
+def private_folder(folder: Path, advice: str) -> Path:
+    """``folder``, made with mode 0700 where it is not there.
+
+    Raises :class:`UserError` when it is not ours alone (under /tmp somebody else may have put a
+    link in its place), or cannot be made: ``advice`` says what to do then.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = folder.lstat()
     except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be made ({error.strerror}); set XDG_RUNTIME_DIR to a folder of yours"
-        ) from None
-    info = folder.lstat()  # under /tmp somebody else may have put a link in its place
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); {advice}") from None
     if stat.S_ISLNK(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o077:
         raise UserError(f"{folder}: belongs to somebody else or is open to others; remove it")
     return folder

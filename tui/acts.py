@@ -51,14 +51,17 @@ class Reading:
     """What went wrong with the GPUs since the reading before."""
 
 
-def start_run(home: Home, recipe: "Recipe", name: str | None) -> str:
-    """Make the run's folder and launch it; returns its id. Refused when its GPUs are taken."""
+def start_run(home: Home, recipe: "Recipe", name: str | None, repeats: str | None = None) -> str:
+    """Make the run's folder and launch it; returns its id. Refused when its GPUs are taken.
+
+    ``repeats``: the id of the run whose recipe it was.
+    """
     from engine.jobs.launch import begin
 
-    return begin(home, recipe, name).id
+    return begin(home, recipe, name, repeats=repeats).id
 
 
-def queue_run(home: Home, recipe: "Recipe", name: str | None) -> str:
+def queue_run(home: Home, recipe: "Recipe", name: str | None, repeats: str | None = None) -> str:
     """Make a run that the queue starts when its turn comes, maybe at once; returns its id."""
     from engine.jobs import leases
     from engine.jobs.create import Plan, create_queued
@@ -66,7 +69,7 @@ def queue_run(home: Home, recipe: "Recipe", name: str | None) -> str:
 
     visible = leases.visible_here()
     gpus = leases.wanted(recipe.model.device, recipe.train.num_processes, visible)
-    plan = Plan(recipe, gpus, name)
+    plan = Plan(recipe, gpus, name, repeats=repeats)
     _, [folder] = create_queued(home, [plan], visible, exact=name is not None)
     dispatch(home)
     return folder.id

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual import events
 from textual._context import active_app
@@ -34,6 +34,10 @@ from tui.notices import Notices
 from tui.ring import ring
 from tui.screens.base import WorkbenchScreen, available
 from tui.theme import PLAIN
+
+if TYPE_CHECKING:
+    from engine.history.row import RunRow
+    from engine.recipe import Recipe
 
 __all__ = ["WorkbenchApp", "run_app"]
 
@@ -274,6 +278,17 @@ class WorkbenchApp(App[int], inherit_bindings=False):
             self.switch_mode(mode)
         elif len(self.screen_stack) > 1:
             self.screen.dismiss(None)  # one that lies over this mode's screen
+
+    def repeat(self, row: "RunRow", recipe: "Recipe") -> None:
+        """Edit a run's recipe on the Train screen: started, it is a run of its own."""
+        self._go("train")
+        self.call_later(self._edit_again, row, recipe)
+
+    def _edit_again(self, row: "RunRow", recipe: "Recipe") -> None:
+        from tui.screens.train import TrainScreen
+
+        if isinstance(self.screen, TrainScreen):
+            self.screen.edit_again(row, recipe)
 
     def action_go_data(self) -> None:
         self._go("data")

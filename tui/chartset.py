@@ -111,8 +111,8 @@ class ChartSet:
 
     def _whole(self) -> tuple[float, float] | None:
         """All of x that the chart in the lead has."""
+        from engine.charts.scale import data_range
         from tui.frame import Options
-        from tui.scale import data_range
 
         return data_range(self.lead[0].lines, Options()) if self.lead else None
 

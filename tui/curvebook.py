@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from engine.charts.series import Series
 from tui.feed import RunDetail
 from tui.frame import Marker
-from tui.series import Series
 
 __all__ = ["CurveBook", "RunCurves"]
 

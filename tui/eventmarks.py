@@ -2,15 +2,11 @@
 
 import numpy as np
 
+from engine.charts.lines import LETTERS, LINED
 from tui.frame import BAD, MARKER, Frame
 from tui.raster import Area
 
 __all__ = ["LETTERS", "LINED", "draw_markers"]
-
-LETTERS = {"resume": "r", "note": "n", "checkpoint": "c", "evaluation": "e"}
-"""Kind of a marker -> its letter, the most telling first: it is the one that stays where it is
-narrow."""
-LINED = ("resume", "note")
 
 
 def draw_markers(frame: Frame, area: Area) -> None:

@@ -1,17 +1,14 @@
-"""What goes into a drawing and what comes out: lines, options, characters with style numbers."""
+"""What comes out of a drawing: characters with style numbers. What goes in: lines, options."""
 
 import itertools
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from tui.extremes import Floats
-from tui.series import Series
+from engine.charts.lines import Line, Mark, Marker, Options
 
 if TYPE_CHECKING:
     from tui.raster import Area
@@ -31,78 +28,11 @@ __all__ = [
     "charset_for",
 ]
 
-Mark = Literal["solid", "dots", "dashed", "dotted", "dashdot", "points"]
-
 AXIS, GUIDE, BAD, MARKER, CURSOR = -1, -2, -3, -4, -5
 """Style numbers that are no series: axis and labels, guides, non-finite marks, events, cursor."""
 
 SUBCELLS = {"braille": (2, 4), "quadrant": (2, 2), "ascii": (1, 2)}
 """Dots of one cell, across and down."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """One series. ``x`` ascends; NaN and infinities of ``y`` are gaps with a mark below.
-
-    ``mark`` tells series apart without colour: ``solid``, ``dashed``, ``dotted``, ``dashdot``;
-    ``dots``: a stippled band from the highest to the lowest value of every dot column; ``points``:
-    a symbol a value. ``pinned``: drawn on top of the others. ``tag``: a character at its right end.
-
-    A line of arrays is looked at once, at its first frame; one of a :class:`Series` only where the
-    series has grown.
-    """
-
-    name: str
-    x: Floats
-    y: Floats
-    mark: Mark = "solid"
-    pinned: bool = False
-    tag: str = ""
-    grown: Series | None = field(default=None, compare=False, repr=False)
-    quiet: bool = False
-    """Left out of the legend."""
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        series: Series,
-        mark: Mark = "solid",
-        *,
-        pinned: bool = False,
-        tag: str = "",
-        quiet: bool = False,
-    ) -> "Line":
-        return cls(name, series.x, series.y, mark, pinned, tag, series, quiet)
-
-    @cached_property
-    def points(self) -> Series:
-        return self.grown if self.grown is not None else Series.of(self.x, self.y)
-
-
-@dataclass(frozen=True)
-class Marker:
-    """Something that happened at ``x``: ``kind`` is checkpoint, evaluation, resume or note."""
-
-    x: float
-    kind: Literal["checkpoint", "evaluation", "resume", "note"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to draw. ``x_range`` None: the data's own."""
-
-    charset: str = "braille"
-    log_y: bool = False
-    x_range: tuple[float, float] | None = None
-    y_zero: bool = False
-    """Let the axis begin at zero."""
-    guides: bool = True
-    log_x: bool = False
-    markers: Sequence[Marker] = ()
-    """Events, drawn as letters on a row above the plot."""
-    cursor: float | None = None
-    """The x where a vertical line is drawn."""
 
 
 @dataclass

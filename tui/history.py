@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from engine.charts.extremes import Floats
     from engine.system.gpu import Gpu, GpuState
     from engine.system.gpu_events import GpuEvent
     from engine.system.host import Host
-    from tui.extremes import Floats
 
 __all__ = ["HOST", "METRICS", "History", "Track"]
 

@@ -26,7 +26,12 @@ __all__ = [
 
 SCREENS = {"data": "Data", "train": "Train", "runs": "Runs", "play": "Play", "system": "System"}
 """The five screens in the order of their keys: id -> title."""
-OVER = {"rules": ("data", "Rules"), "log": ("train", "Log"), "queue": ("runs", "Queue")}
+OVER = {
+    "rules": ("data", "Rules"),
+    "log": ("train", "Log"),
+    "queue": ("runs", "Queue"),
+    "descent": ("runs", "Descent"),
+}
 """Screens over one of the five, which esc leaves: id -> (the screen below, title)."""
 
 
@@ -121,6 +126,7 @@ ACTIONS: tuple[Action, ...] = (
     # --- Train
     Action("start", ("s",), "review and start a run", "train", "start", "Train"),
     Action("edit", ("e",), "edit the recipe", "train", "edit recipe", "Train"),
+    Action("edit_text", ("V",), "edit the recipe as TOML in $EDITOR", "train", "", "Train"),
     Action("apply", ("A",), "go on as the run's end suggests", "train", "as suggested", "Train"),
     Action("all_keys", ("a",), "every key of the recipe, and back", "train", "all keys", "Train"),
     Action("find_key", ("slash",), "find a key by name or description", "train", "", "Train"),
@@ -158,13 +164,23 @@ ACTIONS: tuple[Action, ...] = (
     Action("metric", ("m",), "the sweep's next metric", "runs", "metric", "Runs"),
     *_of_log("runs", "filter the runs; search the log", "filter"),
     Action("sort", ("o",), "sort by the next column", "runs", "sort", "Runs"),
+    Action("turn_order", ("O",), "sort the other way round", "runs", "", "Runs"),
+    Action("group_by", ("b",), "group by sweep, dataset, model, tag, or not", "runs", "", "Runs"),
+    Action("columns", ("C",), "choose the table's columns", "runs", "", "Runs"),
+    Action("repeat", ("e",), "its recipe again, with a change", "runs", "repeat", "Runs"),
+    Action("descent", ("d",), "who came from whom, as a tree", "runs", "", "Runs"),
+    Action("star", ("s",), "star the run, or no longer", "runs", "", "Runs"),
+    Action("rename", ("r",), "give the run another name", "runs", "", "Runs"),
+    Action("archive", ("a",), "put it away, or back into the list", "runs", "", "Runs"),
     Action("resume", ("R",), "go on from the last whole checkpoint", "runs", "resume", "Runs"),
     Action(
         "stop", ("X",), "stop the run after its step, with a checkpoint", "runs", "stop", "Runs"
     ),
     Action("kill", ("K",), "kill the run at once, nothing saved", "runs", "", "Runs"),
     Action("apply", ("A",), "go on as the run's end suggests", "runs", "as suggested", "Runs"),
-    Action("delete", ("D",), "delete the run's folder", "runs", "delete", "Runs"),
+    Action("delete", ("D",), "move the run's folder to the trash", "runs", "delete", "Runs"),
+    Action("undelete", ("u",), "bring a run back from the trash", "runs", "", "Runs"),
+    Action("empty_trash", ("Z",), "empty the trash", "runs", "", "Runs"),
     Action("queue", ("Q",), "the queue: who waits, and for what", "runs", "queue", "Runs"),
     Action("enqueue", ("E",), "go on through the queue, last in it", "runs", "", "Runs"),
     Action("take_off", ("U",), "take what waits off the queue", "runs", "", "Runs"),
@@ -179,6 +195,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("take_off", ("D",), "take the run off the queue", "queue", "take off", "Queue"),
     Action("add", ("a",), "go on with a run that ended, last in it", "queue", "", "Queue"),
     Action("open", ("enter",), "open the run", "queue", "", "Queue"),
+    # --- Descent, over Runs
+    Action("open", ("enter",), "open the run", "descent", "open", "Descent"),
+    Action("all", ("a",), "all runs, or only its family", "descent", "all", "Descent"),
     # --- Play
     Action("send", ("ctrl+j", "f5"), "send the prompt", "play", "send", "Play", priority=True),
     Action("halt", ("ctrl+x",), "stop the answers", "play", "halt", "Play", priority=True),

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from engine.charts.series import Series
 from tui.chartview import look_of
 from tui.curvebook import RunCurves
 from tui.frame import Line, Mark
-from tui.series import Series
 from tui.theme import SERIES_COLOURS
 
 __all__ = ["LEARNING_RATE", "LOSS", "VALIDATION_LOSS", "Drawing", "Metric", "drawing", "metrics_of"]

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from engine.charts.scale import ranges
+from engine.charts.series import ema
+from engine.charts.ticks import log_labels, log_ticks, nice_ticks, tick_labels
 from engine.text import clip
 from tui.eventmarks import draw_markers
 from tui.frame import AXIS, BAD, CURSOR, GUIDE, Frame, Line, Options
 from tui.raster import Area
-from tui.scale import ranges
-from tui.series import ema
-from tui.ticks import log_labels, log_ticks, nice_ticks, tick_labels
 
 __all__ = ["draw", "ema"]
 

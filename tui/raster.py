@@ -6,7 +6,9 @@ Nothing loops over points in Python; nothing here knows of axes or of Textual.
 import numpy as np
 import numpy.typing as npt
 
-from tui.extremes import Floats, Ints
+from engine.charts.extremes import Floats, Ints
+from engine.charts.scale import Scale
+from engine.charts.series import Series
 from tui.frame import (
     AXIS,
     BAD,
@@ -21,8 +23,6 @@ from tui.frame import (
     Options,
     charset_for,
 )
-from tui.scale import Scale
-from tui.series import Series
 
 __all__ = [
     "AXIS",

@@ -5,6 +5,8 @@ Panes have borders and states have words and symbols: it stays readable in 16 co
 
 from textual.theme import Theme
 
+from engine.charts.colours import SERIES_COLOURS
+
 __all__ = ["PLAIN", "SERIES_COLOURS", "STATES"]
 
 PLAIN = Theme(
@@ -38,9 +40,6 @@ PLAIN = Theme(
         "scrollbar-background": "#1c1c1c",
     },
 )
-
-SERIES_COLOURS = ("#5fafff", "#ffd75f", "#87d787", "#ff87d7", "#87d7d7", "#ffaf5f")
-"""Colours of chart series, each also told apart by its line mark."""
 
 STATES: dict[str, tuple[str, str]] = {
     "queued": ("◌", "#9e9e9e"),

@@ -19,7 +19,7 @@ from engine.history.store import Store
 from engine.text import clip
 from engine.words import bytes_words, counted, duration, moment
 
-__all__ = ["list_runs"]
+__all__ = ["facts_of", "list_runs"]
 
 SHOWN = 40
 """Cells of a wide value at most."""
@@ -32,7 +32,7 @@ def list_runs(args: argparse.Namespace, out: Output) -> int:
     """
     _, store = opened(args, out)
     asked = " ".join(getattr(args, "query", []))
-    facts = _facts(store)
+    facts = facts_of(store)
     keys = facts.settings.keys
     question = parse(asked, keys).look_up(store)
     every = queries.list_runs(store)
@@ -58,10 +58,11 @@ def list_runs(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _facts(store: Store) -> Facts:
-    noted = {run for (run,) in store.query("SELECT DISTINCT run FROM notes")}
+def facts_of(store: Store) -> Facts:
+    """What a question may ask of runs beside their rows."""
     stars, away = queries.starred(store), queries.archived(store)
-    return Facts(read_settings(store), queries.tags_of_runs(store), stars, away, noted)
+    tags, noted = queries.tags_of_runs(store), queries.noted(store)
+    return Facts(read_settings(store), tags, stars, away, noted)
 
 
 def _tell(

@@ -63,7 +63,8 @@ def tree(args: argparse.Namespace, out: Output) -> int:
     _, store = opened(args, out)
     rows = queries.list_runs(store)
     only = queries.get_run(store, args.ref).id if args.ref else None
-    lines = lineage(rows, queries.settings_of(store), only)
+    settings = queries.settings_of(store)
+    lines = lineage(rows, lambda run: settings.get(run, {}), only)
     for line in lines:
         told = f"{number(line.row.best_eval_loss):>8}  {line.row.state}"
         name = clip(line.branch + line.row.name, 44)

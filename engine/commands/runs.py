@@ -11,6 +11,7 @@ from engine.commands import sweeps
 from engine.commands.endings import ending_lines, standing_checkpoints
 from engine.commands.opened import opened
 from engine.commands.output import Output
+from engine.errors import UsageError
 from engine.history import queries
 from engine.history.ingest import ingest_all
 from engine.history.ingest import reindex as reindex_store
@@ -44,11 +45,18 @@ def summary(row: RunRow, tags: Sequence[str], starred: bool) -> dict[str, Any]:
     document["starred"] = starred
     document["versions"] = json.loads(row.versions) if row.versions else {}
     document["error"] = json.loads(row.error) if row.error else None
+    document["imported"] = json.loads(row.imported) if row.imported else None
     return document
 
 
 def show(args: argparse.Namespace, out: Output) -> int:
     """One run: its state, numbers, result, events, notes and the end of its log; or a sweep."""
+    if args.card:
+        from engine.commands.card import card
+
+        return card(args, out)
+    if args.to is not None:
+        raise UsageError("runs show --to: writes a model card; say --card too")
     home, store = opened(args, out)
     if sweep := queries.get_sweep(store, args.ref):
         sweeps.table(sweep, out)
@@ -66,8 +74,11 @@ def show(args: argparse.Namespace, out: Output) -> int:
         c for c in queries.checkpoints(store, row.id) if (folder.path / c["path"]).exists()
     ]
     for key, value in asdict(row).items():
-        if value not in (None, "") and key not in ("versions", "error"):
+        if value not in (None, "") and key not in ("versions", "error", "imported"):
             out.line(f"{key.replace('_', ' '):<21} {value_words(key, value)}")
+    if (imported := folder.imported()) is not None:
+        out.line(f"{'imported':<21} from {imported.get('tool')}: {imported.get('path')}")
+        out.line(f"{'weights':<21} {imported.get('weights') or 'not known where'}")
     for label, words in ending_lines(row, folder):
         out.line(f"  {label:<19} {words}")
     if tags:

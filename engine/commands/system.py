@@ -1,4 +1,4 @@
-"""``doctor``: a verb that only looks, and imports nothing heavy."""
+"""``doctor``: looks, and with ``--repair`` puts right; imports nothing heavy."""
 
 import argparse
 
@@ -9,11 +9,19 @@ __all__ = ["doctor"]
 
 
 def doctor(args: argparse.Namespace, out: Output) -> int:
-    """Print every check. Exit status 1 when one of them failed."""
+    """Print every check, after what was repaired. Exit status 1 when one of them failed."""
     from engine.system.doctor import checks
 
     home = home_at(args.home)
-    found = checks(home)
+    repaired: list[str] = []
+    if args.repair and home.path.is_dir():
+        from engine.history.repair import repair
+
+        repaired = repair(home, full=args.full)
+        for words in repaired or ["nothing of the store had to be repaired"]:
+            out.line(words)
+        out.line()
+    found = checks(home, full=args.full)
     failed = [check for check in found if not check.ok]
     width = max(len(check.name) for check in found)
     for check in found:
@@ -27,6 +35,7 @@ def doctor(args: argparse.Namespace, out: Output) -> int:
         {
             "ok": not failed,
             "home": str(home.path),
+            "repaired": repaired,
             "checks": [
                 {
                     "name": check.name,

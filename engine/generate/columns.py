@@ -112,6 +112,7 @@ def run_column(folder: RunFolder) -> Column:
     if not any(weights.glob("*.safetensors")):
         latest = checkpoints.latest_whole(folder)
         if latest is None:
+            _refuse_imported(folder, label)
             raise UserError(
                 f"run {label} has saved nothing yet: no adapter, no checkpoint; let it train, "
                 f"or go on with it: tunebench resume {label}"
@@ -120,11 +121,20 @@ def run_column(folder: RunFolder) -> Column:
     return _saved(folder, folder.id, label, weights)
 
 
+def _refuse_imported(folder: RunFolder, name: str) -> None:
+    """The weights of a run that another program made stay where they are."""
+    if (imported := folder.imported()) is not None:
+        where = imported.get("weights")
+        words = f"they lie in {where}: name that folder" if where else "nobody says where they lie"
+        raise UserError(f"run {name} was imported without its weights; {words}")
+
+
 def checkpoint_column(folder: RunFolder, which: str) -> Column:
     """A whole checkpoint of a run: ``best`` by its journal, ``last``, or the one of a step."""
     name = _name(folder)
     steps = {checkpoints.step_of(path): path for path in checkpoints.whole(folder, content=True)}
     if not steps:
+        _refuse_imported(folder, name)
         raise UserError(f"run {name} has no whole checkpoint")
     if which == "best":
         step = _best_step(folder)

@@ -20,13 +20,14 @@ from engine.history import marked, tables, texts
 from engine.history.datasets import ingest_datasets
 from engine.history.lost import why_lost
 from engine.history.row import ENDS, RunRow, is_ended, mark_lost
-from engine.history.store import Store, is_broken, is_busy, is_unwritable
+from engine.history.store import Store
+from engine.history.troubles import LOCKED, is_broken, is_busy, is_unwritable
 from engine.home import Home
 from engine.jobs.entries import names as waiting
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_lines
 from engine.jobs.launch import adopt, reap
-from engine.jobs.lock import has_supervisor, is_alive
+from engine.jobs.lock import NoFileLocks, has_supervisor, is_alive
 
 __all__ = ["ingest", "ingest_all", "reindex"]
 
@@ -63,12 +64,14 @@ def ingest(home: Home, store: Store, limit_lines: int = LIMIT_LINES, live: bool 
         try:
             if store.refresh():
                 store.more = True
-            return _ingest(home, store, limit_lines, live)
+            changed = _ingest(home, store, limit_lines, live)
+            store.locked_since = None
+            return changed
         except sqlite3.DatabaseError as error:
-            if is_busy(error):
+            if is_busy(error) and not store.locked_for_long():
                 store.more = True
                 return set()
-            if is_unwritable(error):
+            if is_busy(error) or is_unwritable(error):
                 store.go_on_in_memory(error)
             elif is_broken(error):
                 store.recover(error)
@@ -90,10 +93,16 @@ def _dispatch(home: Home, store: Store) -> None:
 
 
 def ingest_all(home: Home, store: Store, live: bool = True) -> set[str]:
-    """:func:`ingest` until there is nothing more (or the database stays locked)."""
+    """:func:`ingest` until there is nothing more.
+
+    A database that another program has locked is waited for once (``store.busy_seconds``); then
+    the history is read into memory, so that a command shows all that there is, and ends.
+    """
     changed = ingest(home, store, live=live)
     for _ in range(10_000):
-        if not store.more:
+        if store.locked_since is not None:
+            store.go_on_in_memory(LOCKED)
+        elif not store.more:
             break
         changed |= ingest(home, store, live=live)
     return changed
@@ -116,8 +125,11 @@ def reindex(home: Home, store: Store) -> int:
                 store.datasets.clear()
                 store.unended.clear()
                 _ingest(home, store, limit_lines=1 << 62, live=False)
-        except sqlite3.OperationalError as error:
-            raise UserError(f"{store.path}: cannot be rebuilt ({error})") from None
+        except sqlite3.DatabaseError as error:
+            if not is_broken(error):
+                raise UserError(f"{store.path}: cannot be rebuilt ({error})") from None
+            store.recover(error)
+            ingest_all(home, store, live=False)
         if store.in_memory:
             raise UserError(f"{store.path}: cannot be written, so it was not rebuilt")
         ingest(home, store)
@@ -209,11 +221,12 @@ def _position(
     connection: sqlite3.Connection, run: str, path: Path, identity: Identity
 ) -> tuple[int, int, int]:
     """(offset, lines, unreadable) to go on from; of a replaced journal everything is forgotten."""
-    sql = "SELECT device, inode, head, offset, lines, unreadable FROM journals WHERE run = ?"
+    sql = "SELECT inode, head, offset, lines, unreadable FROM journals WHERE run = ?"
     found = connection.execute(sql, (run,)).fetchone()
     if found:
-        device, inode, head, offset, lines, unreadable = found
-        same_file = (device, inode) == identity[:2] and identity[2] >= offset
+        inode, head, offset, lines, unreadable = found
+        # The device's number may be another one after each mount, above all of a network.
+        same_file = inode == identity[1] and identity[2] >= offset
         if same_file and _head(path, offset) == head:
             return offset, lines, unreadable
     tables.forget(connection, run)
@@ -287,10 +300,14 @@ def _look_at_living(home: Home, store: Store, live: bool) -> set[str]:
         folder = RunFolder(home.runs / run)
         if store.known.get(run, MISSING)[3] == UNREAD:
             continue  # its end may be among the lines to come
-        if is_alive(folder):
-            _adopt(store, folder)
-        elif _is_lost(home, store, folder):
-            changed.add(run)
+        try:
+            if is_alive(folder):
+                _adopt(store, folder)
+            elif _is_lost(home, store, folder):
+                changed.add(run)
+        except NoFileLocks as error:  # nobody can tell who lives; all else can be looked at
+            store.warn(str(error))
+            break
     return changed
 
 

@@ -1,6 +1,6 @@
 """Which run came from which: gone on from its checkpoint, or its recipe repeated with a change."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,14 +43,15 @@ def origin_of(row: RunRow) -> tuple[str | None, str]:
     return (row.repeats, REPEATS) if row.repeats else (None, "")
 
 
-def lineage(
-    rows: Sequence[RunRow], settings: Mapping[str, Mapping[str, Any]], only: str | None = None
-) -> list[Descent]:
+SettingsOf = Callable[[str], Mapping[str, Any]]
+
+
+def lineage(rows: Sequence[RunRow], settings: SettingsOf, only: str | None = None) -> list[Descent]:
     """All of ``rows`` (newest first) as trees, each below the one that it came from.
 
-    Trees with the newest run come first, the children of a run oldest first. ``only``: the one
-    tree in which this run is. Runs that come from each other in a circle, by a journal written by
-    hand, are each told once.
+    ``settings``: a run's recipe by its id, empty where it is not known. Trees with the newest run
+    come first, the children of a run oldest first. ``only``: the one tree in which this run is.
+    Runs that come from each other in a circle, by a journal written by hand, are each told once.
     """
     by_id = {row.id: row for row in rows}
     children: dict[str, list[RunRow]] = {}
@@ -80,7 +81,7 @@ def _root(row: RunRow, by_id: Mapping[str, RunRow]) -> RunRow:
 
 
 def _below(
-    root: RunRow, children: Mapping[str, list[RunRow]], settings: Mapping[str, Mapping[str, Any]]
+    root: RunRow, children: Mapping[str, list[RunRow]], settings: SettingsOf
 ) -> Iterator[Descent]:
     told: set[str] = set()
     waiting: list[tuple[RunRow, int, str, str]] = [(root, 0, "", "")]
@@ -90,7 +91,7 @@ def _below(
             continue
         told.add(row.id)
         origin, how = origin_of(row)
-        changes = _changes(settings.get(origin or "", {}), settings.get(row.id, {}))
+        changes = _changes(settings(origin), settings(row.id)) if origin else []
         yield Descent(row, depth, stem + sign + (SIGNS[how] if depth else ""), origin, how, changes)
         below = stem + {"├─ ": "│  ", "└─ ": "   "}.get(sign, "")
         there = children.get(row.id, [])

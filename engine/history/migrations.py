@@ -3,57 +3,8 @@
 Importing sqlite-utils takes 0.1 s, and with pandas, where that is installed, 0.7 s and 40 MB more:
 ``engine.history.store`` compares names with plain SQL first and comes here only when they differ.
 
-Every table up to ``tags`` has a column ``run`` (the run's id). All of it is rebuilt from journals
-by ``tunebench reindex``. Times are Unix seconds, sizes bytes, durations seconds.
-
-- ``runs``: one row a run; the columns are the fields of :class:`engine.history.row.RunRow`.
-- ``metrics``: one row an optimiser step (of the latest attempt that made it): ``attempt``, ``t``,
-  ``epoch``, ``loss`` (the step's own), ``learning_rate``, ``grad_norm``, ``step_seconds``,
-  ``tokens`` (without padding), ``tokens_per_second``, ``mean_token_accuracy`` (0 to 1),
-  ``memory_bytes``, ``peak_memory_bytes``, ``extra`` (JSON of any further fields). Not-a-number is
-  the text ``NaN``.
-- ``evaluations``: ``step``, ``split`` (validation, test), ``which`` (before, during, after;
-  asked: on request, it decides nothing), ``loss``, ``rows``, ``tokens``, ``seconds``,
-  ``mean_token_accuracy``.
-- ``samples``: what the model wrote at ``step`` for ``prompt``; ``reference`` is the row's own.
-- ``checkpoints``: ``step``, ``path`` (relative to the run), ``bytes``, ``seconds``, ``best``.
-- ``memory``: readings of a ``device``: ``used_bytes``, ``total_bytes``, ``peak_bytes``,
-  ``utilisation`` (percent).
-- ``events``: all other events (states, warnings, errors, controls, exits, notes): ``line`` (number
-  of the readable line in the journal), ``type``, ``text`` (one line for people), ``event`` (JSON).
-- ``journals``: how far each journal was read: ``device``, ``inode``, ``size``, ``mtime_ns``,
-  ``head`` (digest of the first bytes), ``offset``, ``lines``, ``unreadable``. The home's own is the
-  run ``""``.
-- ``notes`` (``id``, ``run``, ``t``, ``text``) and ``tags`` (``run``, ``tag``, ``t``): from the
-  home's ``journal.jsonl``.
-- ``benches``: one row a ``tunebench bench``, from the same journal: ``id``, ``t`` (when it began),
-  ``host``, ``gpu`` (NULL: the CPU), ``recipe``, ``state`` (running, finished, interrupted),
-  ``document`` (JSON, as ``bench --json`` prints it).
-- ``votes``: one row a vote that was not taken back, from the same journal: ``id``, ``t``,
-  ``prompt_set`` ("": none), ``a`` and ``b`` (the two columns' references, sorted), ``a_label``,
-  ``b_label``, ``choice`` (a, b, tie, both bad), ``note``, ``document`` (JSON: the rest).
-- ``prompts``: what was asked, each prompt once: ``key`` (digest of the prompt), ``id`` and ``t``
-  (of the last time), ``source`` (typed, ...), ``times``, ``prompt`` (JSON: a text, or messages),
-  ``words`` (its text for searching).
-- ``prompt_sets``: ``name``, ``id``, ``t``, ``count``; their prompts in ``set_prompts``: ``set_id``,
-  ``place`` (from 0), ``prompt`` (JSON), ``reference``.
-- ``evaluated``: one row an evaluation of a run's answers, from the same journal: ``id`` (digest of
-  all that went into it), ``run``, ``t``, ``on`` (test, validation, a file, DATASET:SPLIT),
-  ``rows``, ``document`` (JSON: metrics, intervals, differences, definitions, files with the
-  texts; see :func:`engine.evaluate.evaluation.evaluate_answers`).
-- ``evaluated_rows``: its rows: ``evaluation``, ``number`` (from 0, the line of the files),
-  ``score`` (chrF of the last column's answer, 0 to 100), ``change`` (its score less the base's;
-  NULL: no base), ``scores`` (JSON: of each column :data:`engine.history.evaluated.SCORES`).
-- ``recipes``: ``settings``, JSON object of a run's recipe as resolved, flat: ``section.key``.
-- ``names`` (``run``, ``t``, ``name``: given later than at the start), ``stars`` and ``archived``
-  (``run``, ``t``): from the home's journal.
-- ``texts``: what the full-text search (FTS5 table ``texts_fts``) looks into: ``run``, ``kind``
-  (name, note, prompt, error, log), ``part`` (which one of the kind), ``t``, ``text``.
-- ``run_summary``, ``run_settings`` (a row a key), ``sweep_summary``: views for people.
-- ``datasets``: one row a fingerprint, of what was cleaned or trained on: ``name``, ``path`` (NULL:
-  it is no longer there), ``created``, ``source``, ``layout``, ``shape``, ``rows_read``,
-  ``rows_kept``, rows a split, ``seconds``, ``clean`` (rules, JSON), ``manifest`` (its size, time
-  and inode when it was read), ``first_used`` by a run.
+What the tables and columns mean is said in ``engine.history.described``: a migration that adds one
+adds its words there, and ``tunebench runs schema`` prints both (kept as ``SCHEMA.md`` beside this).
 """
 
 import sys

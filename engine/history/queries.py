@@ -26,6 +26,8 @@ __all__ = [
     "list_runs",
     "list_sweeps",
     "memory",
+    "names",
+    "noted",
     "notes",
     "runs_of",
     "samples",
@@ -209,6 +211,16 @@ def starred(store: Store) -> frozenset[str]:
 def archived(store: Store) -> frozenset[str]:
     """The ids of runs that were put away."""
     return frozenset(run for (run,) in store.query("SELECT run FROM archived"))
+
+
+def names(store: Store) -> dict[str, str]:
+    """Id -> name of the runs that were renamed."""
+    return dict(store.query("SELECT run, name FROM names"))
+
+
+def noted(store: Store) -> frozenset[str]:
+    """The ids of runs with a note."""
+    return frozenset(run for (run,) in store.query("SELECT DISTINCT run FROM notes"))
 
 
 def settings_of(store: Store, ids: Collection[str] | None = None) -> dict[str, dict[str, Any]]:

@@ -55,6 +55,14 @@ class Settings:
         value = own.get(key, self._common.get(key))
         return None if value is _LACKING else value
 
+    def of(self, run: str) -> dict[str, Any]:
+        """All values of one run; empty where its recipe could not be read."""
+        own = self._own.get(run)
+        if own is None:
+            return {}
+        found = {**self._common, **own}
+        return {key: value for key, value in found.items() if value is not _LACKING}
+
     @property
     def keys(self) -> set[str]:
         """Every key that any of the runs has."""

@@ -1,5 +1,6 @@
 """Opens ``runs.db``: the index over all journals, which may be deleted or break without a loss.
 
+Where it lies, and with which kind of journal of SQLite's own, says :mod:`engine.history.place`.
 Plain sqlite3 on the way that every viewer takes; sqlite-utils is imported only to change the
 schema.
 """
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
+from engine.history.opening import copy_of, lock_file, settle_journal
+from engine.history.place import Place, place_of
+from engine.history.troubles import is_broken, is_busy, is_unwritable
 from engine.home import Home
-from engine.jobs.lock import locked
+from engine.jobs.lock import NoFileLocks, locked
 
 __all__ = ["MIGRATIONS", "Store", "is_busy", "open_store"]
 
@@ -32,37 +36,22 @@ MIGRATIONS = (
 """Names of the migrations that this program knows, in order."""
 
 BUSY_SECONDS = 5.0
-
-
-def is_busy(error: BaseException) -> bool:
-    """True when another process holds the database's write lock: try again later."""
-    return isinstance(error, sqlite3.OperationalError) and (
-        "locked" in str(error) or "busy" in str(error)
-    )
-
-
-def is_broken(error: BaseException) -> bool:
-    """True when the file is no database, or a damaged one."""
-    text = str(error)
-    return isinstance(error, sqlite3.DatabaseError) and (
-        "not a database" in text or "malformed" in text or "disk I/O error" in text
-    )
-
-
-def is_unwritable(error: BaseException) -> bool:
-    """True when the disk is full, or the file or its folder cannot be written."""
-    text = str(error)
-    return isinstance(error, sqlite3.OperationalError) and (
-        "full" in text or "readonly" in text or "unable to open" in text
-    )
+PATIENCE_SECONDS = 10.0
+"""So long a viewer goes on showing what it had of a file that is locked against writing."""
+RETURN_SECONDS = 10.0
+"""How often a history that was read into memory, because of a lock, looks for the file again."""
 
 
 class Store:
     """An open ``runs.db``. Usable from several threads of one process: every use takes ``lock``."""
 
-    def __init__(self, home: Home, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self, home: Home, busy_seconds: float = BUSY_SECONDS, place: Place | None = None
+    ) -> None:
+        """``place``: somewhere else than where the home's index is (:func:`place_of`)."""
         self.home = home
-        self.path: Path = home.database
+        self.place = place or place_of(home)
+        self.path: Path = self.place.path
         self.busy_seconds = busy_seconds
         self.lock = threading.RLock()
         self.warnings: list[str] = []
@@ -78,9 +67,15 @@ class Store:
         self.adopted: dict[str, float] = {}
         self.dispatched = -60.0
         """When the queue was last looked at, on the monotonic clock."""
+        self._version = -1
+        """SQLite's count of what other connections have written, when ``known`` was read."""
         self._inode: tuple[int, int] | None = None
         self.in_memory = False
         """True when the file could not be written, and the history is read anew at every start."""
+        self.locked_since: float | None = None
+        """Since when another program has kept us from writing, on the monotonic clock."""
+        self._look_again: float | None = None
+        """When to try the file again, on the monotonic clock; None: never."""
         self.connection: sqlite3.Connection = self._open_sound()
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -91,11 +86,14 @@ class Store:
             except UnicodeEncodeError:  # a word of the command line that is no UTF-8
                 return self.query(sql, [_encodable(value) for value in parameters])
             except sqlite3.DatabaseError as error:
-                if not is_broken(error):
+                if is_busy(error) and not self.connection.in_transaction:
+                    self.go_on_in_memory(error)
+                elif is_broken(error):
+                    self.recover(error)
+                else:
                     raise
                 from engine.history.ingest import ingest_all
 
-                self.recover(error)
                 ingest_all(self.home, self)
                 return self.connection.execute(sql, parameters).fetchall()
 
@@ -116,42 +114,119 @@ class Store:
                 raise
 
     def refresh(self) -> bool:
-        """Open the file anew when somebody removed or replaced it; True when that was so."""
+        """Open the file anew when somebody removed or replaced it; True when that was so.
+
+        Also when it had been locked, and the history was read into memory meanwhile.
+        """
         with self.lock:
-            if self.in_memory or self._file_identity() == self._inode:
+            if self.in_memory:
+                return self._return_to_file()
+            if self._file_identity() == self._inode:
+                if _version(self.connection) != self._version:
+                    # Another viewer may have forgotten a run that is back by now, or have read one
+                    # that is gone: what is in the file counts.
+                    self._read_known(self.connection)
                 return False
             self.close()
             self.connection = self._open_sound()
             return True
 
+    def _return_to_file(self) -> bool:
+        now = time.monotonic()
+        if self._look_again is None or now < self._look_again:
+            return False
+        self._look_again = now + RETURN_SECONDS
+        aside, patience = self.connection, self.busy_seconds
+        self.in_memory, self.busy_seconds = False, 0.0
+        try:
+            found = self._open()
+            try:
+                found.execute("BEGIN IMMEDIATE")
+                found.execute("ROLLBACK")
+            except BaseException:
+                found.close()
+                raise
+        except (sqlite3.Error, OSError, UserError):
+            self.in_memory = True
+            self._read_known(aside)
+            return False
+        finally:
+            self.busy_seconds = patience
+        found.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+        aside.close()
+        self.connection, self._look_again = found, None
+        return True
+
     def recover(self, why: BaseException | str) -> None:
         """Move a broken file aside and begin a new one; ingesting fills it again."""
-        with self.lock, locked(_lock_file(self.path)):
-            broken = self._file_identity() == self._inode or self._inode is None
-            self.close()
-            if broken and self.path.exists():
-                stamp = time.strftime("%Y%m%d-%H%M%S")
-                aside = self.path.with_name(f"{self.path.name}.broken-{stamp}")
-                for suffix in ("", "-wal", "-shm"):
-                    old = Path(f"{self.path}{suffix}")
-                    if old.exists():
-                        old.rename(f"{aside}{suffix}")
-                self.warnings.append(
-                    f"{self.path} could not be read ({why}); it was moved to {aside.name} "
-                    "and is rebuilt from the journals"
-                )
-        self.connection = self._open()
+        with self.lock:
+            try:
+                with locked(lock_file(self.path)):
+                    self._move_aside(why)
+            except (OSError, NoFileLocks) as error:
+                self.go_on_in_memory(error)
+            else:
+                self.connection = self._open_sound()
+
+    def _move_aside(self, why: BaseException | str) -> None:
+        broken = self._file_identity() == self._inode or self._inode is None
+        self.close()
+        if not broken or not self.path.exists():
+            return  # another viewer was quicker
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        aside = self.path.with_name(f"{self.path.name}.broken-{stamp}")
+        for suffix in ("", "-wal", "-shm"):
+            old = Path(f"{self.path}{suffix}")
+            if old.exists():
+                old.rename(f"{aside}{suffix}")
+        self.warn(
+            f"{self.path} could not be read ({why}); it was moved to {aside.name} and is rebuilt "
+            "from the journals"
+        )
 
     def go_on_in_memory(self, why: BaseException | str) -> None:
-        """Leave an unwritable file alone: the history is read into memory instead."""
+        """Leave an unwritable or locked file alone: the history is read into memory instead.
+
+        What can still be read of the file is copied, so that only what is new is read from the
+        journals. One that is locked is looked for again (see :meth:`refresh`).
+        """
+        locked_out = isinstance(why, sqlite3.Error) and is_busy(why)
         with self.lock:
+            copy = None if self.in_memory else self._copy()
             self.close()
-            self.in_memory = True
-            self.warnings.append(
-                f"{self.path} cannot be written ({why}); the history is read into memory, which "
-                "takes longer at every start"
-            )
-            self.connection = self._open()
+            self.in_memory, self.locked_since = True, None
+            if locked_out:
+                self._look_again = time.monotonic() + RETURN_SECONDS
+                self.warn(
+                    f"{self.path} is locked by another program; until it is free again, the "
+                    "history is read into memory"
+                )
+            else:
+                self.warn(
+                    f"{self.path} cannot be written ({why}); the history is read into memory, "
+                    "which takes longer at every start"
+                )
+            self.connection = copy or self._open()
+            self._read_known(self.connection)
+
+    def locked_for_long(self) -> bool:
+        """Note that the file was found locked once more; True when that has lasted for long."""
+        now = time.monotonic()
+        self.locked_since = self.locked_since or now
+        return now - self.locked_since >= PATIENCE_SECONDS
+
+    def warn(self, words: str) -> None:
+        """Have viewers tell this, once."""
+        if words not in self.warnings:
+            self.warnings.append(words)
+
+    def _copy(self) -> sqlite3.Connection | None:
+        connection: sqlite3.Connection | None = getattr(self, "connection", None)
+        copy = copy_of(connection) if connection else None
+        if copy and _applied(copy) != MIGRATIONS:
+            copy.close()
+            return None
+        return copy
 
     def close(self) -> None:
         with self.lock:
@@ -172,11 +247,11 @@ class Store:
     def _open_sound(self) -> sqlite3.Connection:
         try:
             return self._open()
-        except PermissionError as error:
+        except (OSError, NoFileLocks) as error:
             self.go_on_in_memory(error)
             return self.connection
         except sqlite3.DatabaseError as error:
-            if is_unwritable(error):
+            if is_unwritable(error) or is_busy(error):
                 self.go_on_in_memory(error)
                 return self.connection
             if not is_broken(error):
@@ -191,22 +266,36 @@ class Store:
             path, timeout=self.busy_seconds, isolation_level=None, check_same_thread=False
         )
         try:
+            if not self.place.wal and not self.in_memory:
+                settle_journal(connection, self.path, False)
             applied = _applied(connection)
+            _check_not_newer(self.path, applied)
+            if self.place.wal and not self.in_memory:
+                settle_journal(connection, self.path, True)
             if applied != MIGRATIONS:
-                _check_not_newer(self.path, applied)
-                lock = nullcontext() if self.in_memory else locked(_lock_file(self.path))
+                lock = nullcontext() if self.in_memory else locked(lock_file(self.path))
                 with lock:
                     _migrate(connection)
+                if not applied and self.place.words and not self.in_memory:
+                    self.warnings.append(f"{self.place.words} ('tunebench doctor' tells more)")
             # Journals are the truth: losing the last transactions in a power cut costs nothing.
             connection.execute("PRAGMA synchronous = NORMAL")
             self._inode = self._file_identity()
-            rows = connection.execute("SELECT run, device, inode, size, mtime_ns FROM journals")
-            self.known = {run: identity for run, *rest in rows if (identity := tuple(rest))}
+            self._read_known(connection)
             self.datasets.clear()
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _read_known(self, connection: sqlite3.Connection) -> None:
+        self._version = _version(connection)  # first: what comes in between is read again
+        rows = connection.execute("SELECT run, device, inode, size, mtime_ns FROM journals")
+        self.known = {run: identity for run, *rest in rows if (identity := tuple(rest))}
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def _encodable(value: Any) -> Any:
@@ -231,13 +320,9 @@ def _check_not_newer(path: Path, applied: Sequence[str]) -> None:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Two viewers may start at once: the caller holds a lock, for SQLite's own is not enough.
-
-    (Changing the journal mode fails at once when another process has the database locked.)
-    """
+    """Two viewers may start at once: the caller holds a lock, for SQLite's own is not enough."""
     from engine.history.migrations import Database, migrations
 
-    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
     try:
         migrations.apply(Database(connection))
@@ -246,10 +331,6 @@ def _migrate(connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def _lock_file(path: Path) -> Path:
-    return path.with_name(path.name + ".lock")
 
 
 def open_store(home: Home, busy_seconds: float = BUSY_SECONDS) -> Store:

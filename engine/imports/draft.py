@@ -49,6 +49,9 @@ class Imported:
     recipe: Recipe
     changed: tuple[Changed, ...]
     without_counterpart: tuple[LeftOut, ...]
+    said: tuple[str, ...] = ()
+    """Keys (``section.key``) that the file or the tool's defaults decide; tunebench's own defaults
+    stand for all others."""
 
 
 def same(value: Any) -> Any:

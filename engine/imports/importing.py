@@ -11,7 +11,7 @@ from engine.imports.draft import Draft, Imported
 from engine.imports.reading import read_mapping
 from engine.recipe import Recipe
 
-__all__ = ["KINDS", "import_recipe", "recognise"]
+__all__ = ["KINDS", "import_recipe", "recipe_of", "recognise"]
 
 KINDS = {"studio": studio, "llama-factory": llama_factory, "axolotl": axolotl}
 """Word of ``--from`` -> its module: NAME, MARKS, ALIASES and ``build``."""
@@ -27,7 +27,17 @@ def import_recipe(
     the file's. ``settings``: ``section.key=value`` on top, also for what the file does not say.
     Raises :class:`UsageError` that names the file and the key.
     """
-    tree = read_mapping(path)
+    return recipe_of(read_mapping(path), path, kind, name, settings)
+
+
+def recipe_of(
+    tree: Mapping[str, Any],
+    path: Path,
+    kind: str = "",
+    name: str = "",
+    settings: Sequence[str] = (),
+) -> Imported:
+    """:func:`import_recipe` of what was read already; ``path``: where it stood."""
     kind = kind or recognise(tree, path)
     tool = KINDS[kind].NAME
     given = dict(_setting(setting) for setting in settings)
@@ -35,7 +45,9 @@ def import_recipe(
     KINDS[kind].build(draft)
     made = draft.recipe(name or _name(path), f"Imported from {tool}: {path.name}")
     recipe = made.with_settings(settings) if settings else made
-    return Imported(kind, tool, path.name, recipe, tuple(draft.changed), tuple(draft.left_out))
+    said = tuple(dict.fromkeys((*draft.origin, *given)))
+    changed, left = tuple(draft.changed), tuple(draft.left_out)
+    return Imported(kind, tool, path.name, recipe, changed, left, said)
 
 
 def _setting(setting: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import yaml
 
 from engine.errors import UsageError
 
-__all__ = ["MAX_BYTES", "MAX_NODES", "read_json", "read_mapping"]
+__all__ = ["MAX_BYTES", "MAX_NODES", "read_json", "read_mapping", "yaml_mapping"]
 
 MAX_BYTES = 1_000_000
 """The longest of the tools' own example recipes has 5,000."""
@@ -38,6 +38,14 @@ def read_mapping(path: Path) -> dict[str, Any]:
     tree = _json(text, path) if path.suffix.lower() == ".json" else _yaml(text, path)
     if not isinstance(tree, dict):
         raise UsageError(f"{path}: holds no mapping of keys to values, so it is no recipe")
+    return {str(key): value for key, value in tree.items()}
+
+
+def yaml_mapping(text: str, path: Path) -> dict[str, Any]:
+    """The mapping of a YAML text that stood in ``path``; raises as :func:`read_mapping` does."""
+    tree = _yaml(text, path)
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path}: holds no mapping of keys to values")
     return {str(key): value for key, value in tree.items()}
 
 

@@ -12,7 +12,7 @@ from engine.jobs import checkpoints
 from engine.jobs.folder import RunFolder
 from engine.jobs.handover import Forget, best_of, hand_over
 from engine.jobs.journal import read_all
-from engine.jobs.launch import create_run, refuse_alive
+from engine.jobs.launch import create_run, refuse_alive, refuse_imported
 from engine.jobs.ranks import is_sharded
 from engine.recipe import Recipe
 
@@ -171,6 +171,7 @@ def branch(home: Home, parent: RunFolder, recipe: Recipe, name: str | None = Non
     UserError when the parent is alive, or ``recipe`` does not fit its checkpoint.
     """
     refuse_alive(parent)
+    refuse_imported(parent)
     last = checkpoints.latest_whole(parent)
     if last is None:
         return create_run(home, recipe, name, parent=parent.id)

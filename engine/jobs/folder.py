@@ -102,6 +102,17 @@ class RunFolder:
     def read_identity(self) -> dict[str, Any]:
         return whole(self.identity.read_bytes())
 
+    def imported(self) -> dict[str, Any] | None:
+        """Where a run comes from that another program made: from, tool, path, weights, ...
+
+        Outside text. None for tunebench's own.
+        """
+        try:
+            found = self.read_identity().get("imported")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return found if isinstance(found, dict) else None
+
     def read_recipe(self) -> "Recipe":
         """The recipe as resolved. Raises UserError: gone, damaged, or of another version."""
         from engine.recipe import read_recipe

@@ -38,6 +38,7 @@ __all__ = [
     "prepare_resume",
     "reap",
     "refuse_alive",
+    "refuse_imported",
     "reserve",
     "resume",
     "run_folders",
@@ -147,6 +148,7 @@ def resume(home: Home, folder: RunFolder, anyway: bool = False) -> int:
 def prepare_resume(folder: RunFolder) -> int:
     """The number of the next attempt. Raises UserError when the run cannot go on."""
     name = folder.id
+    refuse_imported(folder)
     if not folder.recipe_file.exists():
         raise UserError(f"{folder.recipe_file}: is missing; run {name} cannot be resumed")
     attempt, state = 0, ""
@@ -157,6 +159,15 @@ def prepare_resume(folder: RunFolder) -> int:
     if state == "finished":
         raise UserError(f"run {name} is finished: there is nothing to resume")
     return attempt + 1
+
+
+def refuse_imported(folder: RunFolder) -> None:
+    """Raise UserError for a run that another program made: its checkpoints are not here."""
+    if (imported := folder.imported()) is not None:
+        raise UserError(
+            f"run {folder.name} was imported from {imported.get('tool')}: it cannot go on here; "
+            f"train its recipe anew, once what is not known in {folder.recipe_file} is filled in"
+        )
 
 
 def has_begun(folder: RunFolder, attempt: int) -> bool:

@@ -15,7 +15,15 @@ from pathlib import Path
 from engine.errors import UserError
 from engine.jobs.folder import RunFolder
 
-__all__ = ["acquire", "has_supervisor", "is_alive", "is_held", "keep_from_children", "locked"]
+__all__ = [
+    "NoFileLocks",
+    "acquire",
+    "has_supervisor",
+    "is_alive",
+    "is_held",
+    "keep_from_children",
+    "locked",
+]
 
 POLL_SECONDS = 0.1
 PROBE_SECONDS = 1.0
@@ -46,8 +54,12 @@ def acquire(path: Path, seconds: float = PROBE_SECONDS) -> int | None:
             raise _no_locks(path, error) from None
 
 
-def _no_locks(path: Path, error: OSError) -> UserError:
-    return UserError(
+class NoFileLocks(UserError):
+    """The file system answers no ``flock``: mounted without it, or without a lock server."""
+
+
+def _no_locks(path: Path, error: OSError) -> NoFileLocks:
+    return NoFileLocks(
         f"{path}: file locks do not work here ({error.strerror}); put the home on another file "
         "system with --home DIR"
     )

@@ -40,11 +40,15 @@ class Check:
         return "fail" if not self.ok else "note" if self.advice else "ok"
 
 
-def checks(home: Home, gpus: GpuState | None = None) -> list[Check]:
-    """Every check, in the order in which people read them. Never raises; about 0.1 s.
+def checks(home: Home, gpus: GpuState | None = None, full: bool = False) -> list[Check]:
+    """Every check, in the order in which people read them. Never raises; about 0.1 s, and up to a
+    second more for a large index.
 
-    ``gpus``: a reading that is at hand already.
+    ``gpus``: a reading that is at hand already. ``full``: the index to its last page, and against
+    the journals, as long as reading them all takes.
     """
+    from engine.history import examine
+
     state = read_gpus() if gpus is None else gpus
     questions: list[tuple[str, Callable[[], list[Check]]]] = [
         ("python", lambda: [_python()]),
@@ -56,7 +60,8 @@ def checks(home: Home, gpus: GpuState | None = None) -> list[Check]:
         ("unsloth", lambda: [_unsloth(state)]),
         ("gpu", lambda: [_gpu(state)]),
     ]
-    for name, ask in surroundings.QUESTIONS.items():
+    store = examine.THOROUGH if full else examine.QUESTIONS
+    for name, ask in {**surroundings.QUESTIONS, **store}.items():
         questions.append((name, partial(_around, name, ask, home)))
     found: list[Check] = []
     for name, question in questions:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Host", "OurProcess", "file_system", "our_processes", "read_host"]
+__all__ = ["Host", "OurProcess", "our_processes", "read_host"]
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -115,18 +115,6 @@ def _kind(words: list[str]) -> tuple[str, str]:
 def _add(found: dict[int, OurProcess], process: psutil.Process, kind: str, run: str) -> None:
     with contextlib.suppress(psutil.Error):
         found[process.pid] = OurProcess(process.pid, kind, run, process.memory_info().rss)
-
-
-def file_system(folder: str | os.PathLike[str]) -> str:
-    """Type of the file system that holds ``folder`` ("ext4", "nfs4"); empty if not told."""
-    path = _nearest(Path(folder))
-    best, kind = -1, ""
-    with contextlib.suppress(OSError):
-        for part in psutil.disk_partitions(all=True):
-            mount = Path(part.mountpoint)
-            if (path == mount or mount in path.parents) and len(mount.parts) >= best:
-                best, kind = len(mount.parts), part.fstype
-    return kind
 
 
 def _nearest(path: Path) -> Path:

@@ -4,6 +4,8 @@ A question takes the home and returns (ok, words, advice).
 """
 
 import configparser
+import errno
+import fcntl
 import os
 import shutil
 import sys
@@ -14,15 +16,14 @@ from pathlib import Path
 import psutil
 
 from engine.home import Home
-from engine.system.host import file_system, read_host
+from engine.system.host import read_host
+from engine.system.mounts import file_system, is_network
 
 __all__ = ["QUESTIONS", "Question", "locale_name"]
 
 Answer = tuple[bool, str, str]
 Question = Callable[[Home], Answer]
 GIB = 2**30
-NETWORK = ("nfs", "cifs", "smb", "9p", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "sshfs",
-           "afs", "fuse.s3", "fuse.gcs", "davfs")  # fmt: skip
 LOGIND = (
     "/etc/systemd/logind.conf",
     "/usr/lib/systemd/logind.conf.d",
@@ -63,13 +64,35 @@ def disk_space(home: Home) -> Answer:
 
 def network_disk(home: Home) -> Answer:
     kind = file_system(home.path)
-    if kind.lower().startswith(NETWORK) or kind.lower().removeprefix("fuse.") in NETWORK:
+    if is_network(kind):
         return (
             True,
             f"the home lies on a network file system ({kind})",
-            "open a home from one machine at a time; runs.db and locks are safest on a local disk",
+            "start runs of it from one machine; any may look, with an index of its own",
         )
     return True, f"the home lies on a local file system ({kind or 'type not told'})", ""
+
+
+def file_locks(home: Home) -> Answer:
+    """Locks say who is alive and keep two from training one run: are they granted, and kept?"""
+    if not home.path.is_dir():
+        return True, "file locks are tried once the home is there", ""
+    elsewhere = "put the home on another file system with --home DIR"
+    try:
+        with tempfile.NamedTemporaryFile(dir=home.path, prefix=".lock-") as first:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with open(first.name, "rb") as second:
+                try:
+                    fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True, "file locks are granted and kept", ""
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            return True, f"file locks cannot be tried ({error.strerror})", ""
+        words = f"file locks do not work in the home ({error.strerror}): nothing can be trained "
+        return False, words + "or noted there, only looked at", elsewhere
+    words = "file locks are granted to two at once: two could train the same run, unseen"
+    return False, words, elsewhere
 
 
 def multiplexer(home: Home) -> Answer:
@@ -155,6 +178,7 @@ QUESTIONS: dict[str, Question] = {
     "home": home_writable,
     "disk": disk_space,
     "file system": network_disk,
+    "locks": file_locks,
     "tmux": multiplexer,
     "terminal": terminal,
     "locale": locale,

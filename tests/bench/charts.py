@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from engine.charts.series import Series
 from tui.plotting import draw
 from tui.raster import Line
-from tui.series import Series
 
 SIZE = (120, 40)
 CASES = ((10_000, 6), (100_000, 6), (1_000_000, 1))

@@ -112,7 +112,7 @@ def row(id: str, parent: str = "", repeats: str = "", **more: Any) -> RunRow:
 
 
 def drawn(rows: list[RunRow], only: str | None = None) -> list[str]:
-    return [line.branch + line.row.name for line in lineage(rows, {}, only)]
+    return [line.branch + line.row.name for line in lineage(rows, lambda run: {}, only)]
 
 
 def test_the_tree_is_drawn_with_the_newest_first() -> None:
@@ -131,9 +131,9 @@ def test_the_tree_is_drawn_with_the_newest_first() -> None:
 
 def test_circles_and_long_chains_end() -> None:
     rows = [row("a", parent="b"), row("b", parent="a"), row("c", repeats="c"), row("d", parent="a")]
-    assert sorted(line.row.id for line in lineage(rows, {})) == ["a", "b", "c", "d"]
+    assert sorted(line.row.id for line in lineage(rows, lambda run: {})) == ["a", "b", "c", "d"]
     chain = [row(f"{n:05}", parent=f"{n - 1:05}") for n in range(5000, 0, -1)]
-    assert [line.depth for line in lineage(chain, {})] == list(range(5000))
+    assert [line.depth for line in lineage(chain, lambda run: {})] == list(range(5000))
 
 
 def test_what_changed_is_said_along_the_tree(home: Home) -> None:
@@ -141,5 +141,5 @@ def test_what_changed_is_said_along_the_tree(home: Home) -> None:
     one = create_run(home, recipe, "one")
     create_run(home, recipe.with_settings(["lora.r=2"]), "two", more={"repeats": one.id})
     settings = {"a": {"lora.r": 8, "name": "x"}, "b": {"lora.r": 2, "name": "y"}}
-    [_, line] = lineage([row("b", repeats="a", sweep="grid"), row("a")], settings)
+    [_, line] = lineage([row("b", repeats="a", sweep="grid"), row("a")], settings.__getitem__)
     assert line.what == "sweep grid, r 8 → 2" and line.changes == [("lora.r", 8, 2)]

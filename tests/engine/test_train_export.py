@@ -38,7 +38,49 @@ def test_adapter(command: Any, tuned_run: RunFolder, tmp_path: Path) -> None:
     names = {path.name for path in out.iterdir()}
     assert names >= {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json"}
     assert "manifest.json" not in names
-    assert document["bytes"] == sum(path.stat().st_size for path in out.iterdir())
+    assert document["bytes"] == sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
+
+
+def test_the_exported_adapter_has_a_card_whose_code_works(
+    command: Any,
+    tuned_home: Home,
+    tuned_run: RunFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from huggingface_hub import ModelCard
+
+    out = tmp_path / "adapter"
+    status, _, told = command("export", "tuned", "--to", "adapter", "--out", str(out))
+    assert status == 0 and f"{out}/README.md: the model card" in told
+    card = ModelCard((out / "README.md").read_text())
+    measured = {e["which"]: e["loss"] for e in events(tuned_run, "evaluation")}
+    [loss] = [r for r in card.data.eval_results or [] if r.metric_type == "loss"]
+    assert loss.metric_value == pytest.approx(measured["after"], abs=1e-5)
+    assert str(tuned_home.path) not in card.content and str(tmp_path) not in card.content
+    assert (out / "README_files" / "loss.svg").is_file()
+    monkeypatch.chdir(out)
+    names: dict[str, Any] = {}
+    exec(card.text.partition("```python\n")[2].partition("\n```")[0], names)
+    assert type(names["model"]).__name__ == "PeftModelForCausalLM"
+    printed = capsys.readouterr().out.strip()
+    prompt = names["prompt"]
+    _, document, _ = command("generate", "tuned", "--prompt", prompt)
+    assert printed == document["answers"][0]["text"].strip() != ""
+
+
+def test_a_readme_of_ones_own_stays(command: Any, tuned_run: RunFolder, tmp_path: Path) -> None:
+    own = tuned_run.adapter / "README.md"
+    own.write_text("mine")
+    try:
+        status, _, told = command(
+            "export", "tuned", "--to", "adapter", "--out", str(tmp_path / "a")
+        )
+    finally:
+        own.unlink()
+    assert status == 0 and "kept as it was" in told
+    assert (tmp_path / "a" / "README.md").read_text() == "mine"
 
 
 def test_merged_answers_as_the_adapter_on_its_base(

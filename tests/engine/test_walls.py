@@ -36,6 +36,7 @@ def engine_modules() -> list[str]:
         str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
         for room in (
             "",
+            "charts",
             "data",
             "data/sources",
             "data/rules",
@@ -45,6 +46,8 @@ def engine_modules() -> list[str]:
             "system",
             "commands",
             "evaluate",
+            "imports",
+            "imports/runs",
             "preflight",
         )
         for path in sorted((ROOT / "engine" / room).glob("*.py"))
@@ -74,9 +77,12 @@ READ_ONLY = (
     ["--version"],
     ["runs", "list"],
     ["runs", "list", "--json"],
+    ["runs", "export", "--to", "-", "--format", "csv"],
+    ["runs", "schema"],
     ["recipes"],
     ["evaluate", "--predictions", str(Path(__file__).parent / "fixtures/predictions.csv")],
     ["recipes", "import", str(Path(__file__).parent / "fixtures/imports/axolotl-lora.yml")],
+    ["runs", "import", str(Path(__file__).parent / "fixtures/past/trl")],
     ["doctor"],
     ["reindex"],
     ["queue"],

@@ -261,6 +261,9 @@ class FrozenFeed:
     def watch(self, run_ids: frozenset[str]) -> None:
         self.watched = run_ids
 
+    def look_up(self, question: Any) -> None:
+        """There is no store to search in."""
+
     def stop(self) -> None:
         self._post = None
 
@@ -298,7 +301,7 @@ def _frozen_recipes(
 
 
 @pytest.fixture(autouse=True)
-def _same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _same_everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The developer's own terminal and locale decide nothing."""
     for name in (
         "NO_COLOR",
@@ -309,6 +312,7 @@ def _same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "LC_CTYPE",
     ):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("LANG", "C.UTF-8")
     monkeypatch.setenv("TZ", "UTC")
@@ -318,12 +322,9 @@ def _same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 async def at_rest(min_sleep: float = 0, max_sleep: float = 1) -> None:
-    """Until nothing on the event loop can go on, now or at the next repaint.
-
-    Textual gives up after a second, which a screen may take on a busy machine.
-    """
+    """Until nothing on the event loop can go on, now or at the next repaint."""
     loop: Any = asyncio.get_running_loop()
-    give_up = loop.time() + 10 * max_sleep
+    give_up = loop.time() + max_sleep
     while (now := loop.time()) < give_up:
         await asyncio.sleep(0)
         if loop._ready:

@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 
+from engine.charts.ticks import nice_ticks, tick_labels
 from tui.plotting import draw, ema
 from tui.raster import Line, Options, charset_for
-from tui.ticks import nice_ticks, tick_labels
 
 ASCII = Options("ascii")
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from textual.app import App, ComposeResult
 
+from engine.charts.series import Series
+from engine.charts.svg import csv_of, svg_of
 from engine.text import UNSAFE
 from tui.chartview import LOOKS, look_of, looks, moved, panned, value_at, x_at, zoomed
 from tui.plotting import draw
 from tui.raster import CURSOR, MARKER, Line, Marker, Options
-from tui.series import Series
-from tui.svgchart import csv_of, svg_of
 from tui.widgets.chart import Chart
 
 X = np.arange(1000.0)

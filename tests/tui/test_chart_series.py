@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 
+from engine.charts.series import Series, ema
 from tui.plotting import draw
 from tui.raster import Line, Options
-from tui.series import Series, ema
 
 
 def wild(count: int, seed: int) -> np.ndarray:

@@ -250,5 +250,5 @@ def test_deleting_all_deletes_none_while_one_is_alive(
     assert all(one.path.exists() for one in waiting)
     queueacts.stop_all(scripted, ids)
     fakes.wait(lambda: not is_alive(waiting[0]), "the end of a")
-    assert queueacts.delete_all(scripted, ids) == "3 runs deleted"
+    assert queueacts.delete_all(scripted, ids) == "3 runs moved to the trash"
     assert not any(one.path.exists() for one in waiting)

@@ -21,7 +21,9 @@ from tests.tui.grids import child, out_of_memory
 from tui import acts, queueacts
 from tui.app import WorkbenchApp
 from tui.feed import Snapshot
-from tui.runtable import filtered, in_order
+from tui.runcolumns import Look, column_named
+from tui.runquestion import Asked
+from tui.runtable import in_order
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.runs import VIEWS
 from tui.widgets.rows import Rows
@@ -134,12 +136,26 @@ async def test_ten_thousand_runs_cost_what_is_in_sight(
 def test_filter_and_orders() -> None:
     rows = [running().row, finished().row, failed().row]
     snapshot = Snapshot(rows, tags={rows[2].id: ("Keep", "t4")})
-    assert [one.name for one in filtered(snapshot, "DEMO fin")] == ["demo"]
-    assert [one.name for one in filtered(snapshot, "keep big")] == ["big"]
-    assert filtered(snapshot, "") == rows and filtered(snapshot, "nothing like it") == []
-    assert [one.name for one in in_order(rows, "best")] == ["demo", "big", "demo-2"]
-    assert [one.name for one in in_order(rows, "name")] == ["big", "demo", "demo-2"]
-    assert [one.state for one in in_order(rows, "state")] == ["running", "finished", "killed"]
+    look = Look(NOW, snapshot.facts)
+
+    def filtered(text: str) -> list[str]:
+        asked = Asked()
+        asked.write(text, snapshot)
+        return [one.name for one in asked.select(snapshot)]
+
+    def ordered(name: str, turned: bool = False) -> list[str]:
+        return [one.name for one in in_order(rows, column_named(name, set()), look, turned)]
+
+    assert filtered("DEMO fin") == ["demo"] and filtered("keep big") == ["big"]
+    assert filtered("nothing like it") == [] and len(filtered("")) == 3
+    assert filtered("best<2.9 and not tag:keep") == ["demo"]
+    assert ordered("best_eval_loss") == ["demo", "big", "demo-2"]
+    assert ordered("best_eval_loss", True) == ["demo-2", "big", "demo"]
+    assert ordered("name") == ["big", "demo", "demo-2"]
+    assert ordered("state") == ["demo-2", "demo", "big"]
+    assert ordered("test_loss") == ["demo", "demo-2", "big"], "without a value: last"
+    assert ordered("test_loss", True) == ["demo", "demo-2", "big"], "either way round"
+    assert ordered("peak")[-1] == "big"
 
 
 def texts(app: WorkbenchApp) -> str:

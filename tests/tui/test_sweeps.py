@@ -21,6 +21,8 @@ from tests.tui.test_runs import texts
 from tui import acts, queueacts
 from tui.app import WorkbenchApp
 from tui.feed import RunDetail, Snapshot
+from tui.runcolumns import Look, column_named
+from tui.runquestion import Asked
 from tui.runtable import Group, in_order, key_of, lines
 from tui.screens.confirm import ConfirmScreen
 from tui.widgets.chart import Chart
@@ -64,8 +66,23 @@ def test_layout(layout: str, size: tuple[int, int], frozen_app: MakeApp, snap_co
 def named(snapshot: Snapshot, wanted: str = "", order: str = "created", *opened: str) -> list[str]:
     return [
         f"[{line.sweep.id} {len(line.shown)}]" if isinstance(line, Group) else line.name
-        for line in lines(snapshot, wanted, order, set(opened))
+        for line in made(snapshot, wanted, order, *opened)
     ]
+
+
+def made(snapshot: Snapshot, wanted: str, order: str, *opened: str) -> list[Any]:
+    asked = Asked()
+    asked.write(wanted, snapshot)
+    rows = asked.select(snapshot)
+    column = None if order == "created" else column_named(order, set())
+    rows = in_order(rows, column, Look(NOW, snapshot.facts))
+    return lines(snapshot, rows, "sweep", set(opened), wanted, order)
+
+
+def best_first() -> list[str]:
+    rows = [one.row for one in grid()]
+    column = column_named("best_eval_loss", set())
+    return [one.id for one in in_order(rows, column, Look(NOW, Snapshot().facts))]
 
 
 def test_a_sweep_is_one_line_where_its_newest_run_would_be() -> None:
@@ -79,15 +96,15 @@ def test_a_sweep_is_one_line_where_its_newest_run_would_be() -> None:
 def test_a_sweep_sorts_by_its_best_run_its_name_and_its_liveliest_state() -> None:
     other = [replace(one.row, best_eval_loss=3.5) for one in grid("zoo")]
     snapshot = Snapshot([running().row, *other, *(one.row for one in grid()), finished().row])
-    assert named(snapshot, "", "best") == ["[grid 8]", "demo", "demo-2", "[zoo 8]"]
+    assert named(snapshot, "", "best_eval_loss") == ["[grid 8]", "demo", "demo-2", "[zoo 8]"]
     assert named(snapshot, "", "name") == ["demo", "demo-2", "[grid 8]", "[zoo 8]"]
     assert named(snapshot, "", "name", "grid")[2:4] == ["[grid 8]", "grid-r16-lr0.0001"]
     by_state = named(snapshot, "", "state")
     assert by_state.index("[grid 8]") < by_state.index("demo")
-    inside = [line for line in lines(snapshot, "", "best", {"grid"}) if key_of(line)[0] == "run"]
-    assert [one.id for one in inside[:8]] == [
-        one.id for one in in_order([one.row for one in grid()], "best")
+    inside = [
+        one for one in made(snapshot, "", "best_eval_loss", "grid") if key_of(one)[0] == "run"
     ]
+    assert [one.id for one in inside[:8]] == best_first()
 
 
 def test_the_filter_finds_sweeps_by_name_and_by_their_runs_and_then_opens_them() -> None:
@@ -126,7 +143,7 @@ async def test_enter_shows_the_sweep_then_a_run_and_esc_goes_back_the_same_way(
     app = frozen_app(feed=feed, mode="runs")
     async with app.run_test(size=(80, 24)) as pilot:
         await with_keys("j", "enter")(pilot)
-        best = [one.id for one in in_order([one.row for one in grid()], "best")]
+        best = best_first()
         assert len(feed.watched) == 6 and set(best[:5]) <= feed.watched
         names = [line.name for line in app.screen.query_one("#losses", Chart).lines]
         assert names[:2] == ["r=8 lr=3e-3", "r=8 lr=3e-4"] and len(names) == 5

@@ -116,7 +116,7 @@ async def test_starting_shows_a_review_and_enter_launches(
 ) -> None:
     launched: list[tuple[str, int, str | None]] = []
 
-    def start(home: Any, recipe: Any, name: str | None) -> str:
+    def start(home: Any, recipe: Any, name: str | None, repeats: str | None) -> str:
         launched.append((recipe.name, recipe.train.max_steps, name))
         return "new-run"
 
@@ -145,7 +145,7 @@ async def test_why_a_start_failed_is_said(
 ) -> None:
     from engine.errors import UserError
 
-    def start(home: Any, recipe: Any, name: str | None) -> str:
+    def start(home: Any, recipe: Any, name: str | None, repeats: str | None) -> str:
         raise UserError("a run named [/red]'demo' exists already")
 
     monkeypatch.setattr(acts, "start_run", start)

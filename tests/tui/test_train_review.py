@@ -256,7 +256,7 @@ async def test_a_measurement_is_over_before_the_run_starts(
 ) -> None:
     started: list[bool] = []
 
-    def start(home: Home, recipe: Recipe, name: str | None) -> str:
+    def start(home: Home, recipe: Recipe, name: str | None, repeats: str | None) -> str:
         started.append(gate.cancelled)
         return "new"
 
@@ -282,7 +282,9 @@ async def test_the_largest_batch_is_taken_and_shown_in_the_form(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started: list[Recipe] = []
-    monkeypatch.setattr(acts, "start_run", lambda home, recipe, name: started.append(recipe) or "x")
+    monkeypatch.setattr(
+        acts, "start_run", lambda home, recipe, name, repeats: started.append(recipe) or "x"
+    )
     gate.result = measure(filled, seen, probed(), True)
     gate.open.set()
     app = frozen_app()

@@ -77,7 +77,7 @@ def test_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_program_obeys_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "config" / "tunebench" / "keys.toml"
     file.parent.mkdir(parents=True)
-    file.write_text('[everywhere]\nleave = "Q"\ngo_system = "!"\n[runs]\nqueue = "u"\n')
+    file.write_text('[everywhere]\nleave = "Q"\ngo_system = "!"\n[runs]\nqueue = "B"\n')
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     home = open_home(tmp_path / "home")
     with PtyApp(home.path) as app:

@@ -166,7 +166,7 @@ class ChartActions(RunActions):
 
     @work(thread=True, group="export", exit_on_error=False)
     def _write(self, path: Path, chart: Chart, axis: str) -> None:
-        from tui.svgchart import csv_of, svg_of
+        from engine.charts.svg import csv_of, svg_of
 
         lines = list(chart.lines)
         if path.suffix == ".csv":

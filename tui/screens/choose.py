@@ -4,12 +4,12 @@ from rich.text import Text
 from textual.widgets.option_list import Option
 
 from engine.text import clip
-from tui.screens.help import _Chooser
+from tui.screens.help import Chooser
 
 __all__ = ["ChooseScreen"]
 
 
-class ChooseScreen(_Chooser):
+class ChooseScreen(Chooser):
     """Dismisses with the id of the chosen option, or None."""
 
     ASK = "type to search"

@@ -1,6 +1,6 @@
 """The keys, searchable (``?``), and everything possible now by name (``:``)."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -14,10 +14,10 @@ from tui import keymap
 from tui.keymap import Action
 from tui.widgets.field import PlainInput
 
-__all__ = ["HelpScreen", "PaletteScreen"]
+__all__ = ["Chooser", "HelpScreen", "PaletteScreen"]
 
 
-class _Chooser(ModalScreen[str | None], inherit_bindings=False):
+class Chooser(ModalScreen[Any], inherit_bindings=False):
     """An input over a list that it narrows; enter dismisses with the chosen option's id."""
 
     # No style of it depends on the size of the terminal: it need not be styled twice.
@@ -93,7 +93,7 @@ def _line(keys: str, words: str, note: str = "") -> Text:
     return line
 
 
-class HelpScreen(_Chooser):
+class HelpScreen(Chooser):
     """All keys, the current screen's first, each with its name in ``keys.toml``."""
 
     HEADING = "Keys"
@@ -127,7 +127,7 @@ class HelpScreen(_Chooser):
         self.dismiss(None)
 
 
-class PaletteScreen(_Chooser):
+class PaletteScreen(Chooser):
     """Everything possible now; dismisses with the action's id."""
 
     HEADING = "Commands"

@@ -7,7 +7,7 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from engine.text import clip, safe_line
-from tui.screens.help import _Chooser
+from tui.screens.help import Chooser
 
 __all__ = ["ColumnsScreen", "Offer"]
 
@@ -23,7 +23,7 @@ class Offer:
     about: str = ""
 
 
-class ColumnsScreen(_Chooser):
+class ColumnsScreen(Chooser):
     """Enter adds or removes what is marked; esc closes. Dismisses with None, changes ``chosen``.
 
     What was typed is offered as well: a model's folder or hub id, a checkpoint (RUN@STEP), a GGUF

@@ -10,8 +10,9 @@ from tui import keymap
 from tui.feed import RunDetail, Snapshot
 from tui.runtable import Group
 from tui.screens.base import block
-from tui.screens.comparing import COMPARE, RUN, SWEEP, TABLE, Comparing
+from tui.screens.comparing import COMPARE, RUN, SWEEP, TABLE
 from tui.screens.logacts import LogActions
+from tui.screens.tidying import Tidying
 from tui.widgets.bars import tail
 from tui.widgets.comparepage import ComparePage
 from tui.widgets.rows import Rows
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["VIEWS", "RunsScreen"]
 
 
-class RunsScreen(Comparing, LogActions):
+class RunsScreen(Tidying, LogActions):
     """The table, or with enter a run or a sweep, or with ``c`` the marked runs compared; ``[`` and
     ``]`` turn the pages.
 
@@ -41,6 +42,9 @@ class RunsScreen(Comparing, LogActions):
         super().__init__()
         self._run: str | None = None
         """The run that is shown whole."""
+
+    def on_mount(self) -> None:
+        self.read_columns()
 
     def compose_body(self) -> ComposeResult:
         with ContentSwitcher(initial=TABLE, id="runs"):
@@ -66,7 +70,7 @@ class RunsScreen(Comparing, LogActions):
         if self._page == SWEEP:
             return self.workbench.snapshot.sweeps.get(self._sweep or "")
         line = self.list.line if self._page == TABLE and self.is_mounted else None
-        return line.sweep if isinstance(line, Group) else None
+        return line.sweep if isinstance(line, Group) and line.kind == "sweep" else None
 
     def watched_runs(self) -> frozenset[str]:
         if self._page == TABLE:
@@ -155,6 +159,8 @@ class RunsScreen(Comparing, LogActions):
         line = self.list.line
         if self._page == SWEEP and (row := self.sweep_page.row):
             self._show_whole(row.id)
+        elif self._page == TABLE and isinstance(line, Group) and line.kind != "sweep":
+            self._fold(None)
         elif self._page == TABLE and isinstance(line, Group):
             self._to_sweep(line.sweep.id)
         elif self._page == TABLE and line is not None:
@@ -197,8 +203,6 @@ class RunsScreen(Comparing, LogActions):
             return self._page == SWEEP or (self._page == TABLE and there)
         if action == "find":
             return self.on_log or (self._page == TABLE and there)
-        if action == "sort":
-            return self._page == TABLE and there
         return super().check_action(action, parameters)
 
     def on_cursor_table_moved(self, message: Rows.Moved) -> None:
@@ -272,8 +276,7 @@ class RunsScreen(Comparing, LogActions):
         self.set_focus(self.list.table)
         self.show_snapshot(self.workbench.snapshot)
 
-    def action_sort(self) -> None:
-        self.list.next_order()
+    def on_run_list_answered(self) -> None:
         self.show_snapshot(self.workbench.snapshot)
 
     def on_resize(self) -> None:

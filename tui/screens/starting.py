@@ -1,13 +1,17 @@
 """Beginning runs from the recipe form: new ones, queued ones, and ones that go on with a run."""
 
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import work
+from textual.app import SuspendNotSupported
 from textual.message import Message
 
+from engine.edit import edit
+from engine.errors import UserError
 from engine.history.row import ENDS
 from tui import acts
 from tui.screens.ask import AskScreen
@@ -42,7 +46,7 @@ class Starting(GoingOn, RunRequests):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         form, row = self.form, self.chosen()
-        if action in ("start", "write_recipe"):
+        if action in ("start", "write_recipe", "edit_text"):
             return form.recipe is not None
         if action == "go_on":
             ended = row is not None and row.state in ENDS and row.checkpoint is not None
@@ -67,7 +71,6 @@ class Starting(GoingOn, RunRequests):
         changes: list[tuple[str, str, str]],
         probe: bool,
     ) -> None:
-        from engine.errors import UserError
         from tui import lookahead
 
         try:
@@ -91,12 +94,13 @@ class Starting(GoingOn, RunRequests):
                     form.sheet.put(key, str(value))
                 form.show_sheet()
             if decision.what == "start":
-                begin = partial(acts.start_run, self.workbench.home, decision.recipe, message.name)
+                begin = partial(acts.start_run, home, decision.recipe, message.name, repeats)
                 self.begin(begin, "started; it goes on when the workbench is closed")
             elif decision.what == "queue":
-                begin = partial(acts.queue_run, self.workbench.home, decision.recipe, message.name)
+                begin = partial(acts.queue_run, home, decision.recipe, message.name, repeats)
                 self.begin(begin, "in the queue; it starts when its turn comes")
 
+        home, repeats = self.workbench.home, self.form.repeats
         title = f"Start {message.name or message.recipe.name}?"
         screen = ReviewScreen(title, message.recipe, message.rows, probe=message.probe)
         self.app.push_screen(screen, decided)
@@ -112,7 +116,6 @@ class Starting(GoingOn, RunRequests):
 
     @work(thread=True, group="start", exclusive=True, exit_on_error=False)
     def _take_recipe(self, row: "RunRow") -> None:
-        from engine.errors import UserError
         from tui.promptrows import recipe_of
 
         try:
@@ -120,7 +123,61 @@ class Starting(GoingOn, RunRequests):
         except UserError as error:
             self.app.call_from_thread(self.workbench.say, str(error), "error")
             return
-        self.app.call_from_thread(self.form.take, f"run {row.name}", recipe)
+        self.app.call_from_thread(self.form.take, f"run {row.name}", recipe, row.id)
+
+    def edit_again(self, row: "RunRow", recipe: "Recipe") -> None:
+        """Put a run's recipe into the form, to be trained again with a change."""
+        self.form.take(f"run {row.name}", recipe, row.id)
+        self.show_form()
+        self.workbench.say(f"the recipe of {row.name}: change it, then s says what differs")
+
+    def show_form(self) -> None:
+        """Bring the form into sight, with a field focused."""
+        raise NotImplementedError
+
+    def action_edit_text(self) -> None:
+        """The recipe as TOML in ``$EDITOR``; what was changed there is changed in the form."""
+        recipe = self.form.recipe
+        if recipe is None:
+            return
+        try:
+            with self.app.suspend():
+                file = edit(recipe.to_toml(), "recipe.toml")
+        except SuspendNotSupported:
+            self.workbench.say("this terminal cannot be handed to an editor", "error")
+        except UserError as error:
+            self.workbench.say(str(error), "error")
+        else:
+            self._take_edited(recipe, file)
+
+    @work(thread=True, group="recipe", exclusive=True, exit_on_error=False)
+    def _take_edited(self, before: "Recipe", file: Path) -> None:
+        from engine.recipe import read_recipe
+        from tui.recipesheet import RecipeSheet
+
+        try:
+            recipe = read_recipe(file)
+        except UserError as error:
+            words = f"{error}; the text is kept there"
+            self.app.call_from_thread(self.workbench.say, words, "error", 15.0)
+            return
+        shutil.rmtree(file.parent, ignore_errors=True)
+        texts = RecipeSheet(recipe)
+        changed = [key for key, _, _ in before.changes(recipe) if key in texts.keys]
+        found = {key: texts.text(key) for key in changed}
+        self.app.call_from_thread(self._put_edited, found, recipe.name)
+
+    def _put_edited(self, found: dict[str, str], name: str) -> None:
+        sheet = self.form.sheet
+        if sheet is None:
+            return
+        for key, text in found.items():
+            sheet.put(key, text)
+        if name != sheet.name:
+            sheet.rename(name)
+        self.form.show_sheet()
+        self.form.field("name").put(sheet.name)
+        self.workbench.say(f"{len(found)} changed in the editor" if found else "nothing changed")
 
     def action_take_recipe(self) -> None:
         if row := self.chosen():

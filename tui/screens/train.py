@@ -234,6 +234,11 @@ class TrainScreen(ChartActions, TrainViews):
         self._show_view("recipe")
         self.form.focus_name()
 
+    def show_form(self) -> None:
+        self._show_view("recipe")
+        if self.form.ready:
+            self.form.focus_name()
+
     def action_next_recipe(self) -> None:
         self._show_view("recipe")
         self.form.next_recipe()

@@ -55,6 +55,7 @@ class Loaded(Message):
     sheet: "RecipeSheet | None"
     error: str
     builtins: tuple[str, ...]
+    repeats: str | None = None
 
 
 class RecipeForm(VerticalScroll, can_focus=False):
@@ -79,13 +80,20 @@ class RecipeForm(VerticalScroll, can_focus=False):
         """All keys, as edited; None before a recipe was read."""
         self.read = ""
         """What the recipe was read from, as it was asked for."""
+        self.repeats: str | None = None
+        """The id of the run whose recipe this is, with what was edited; None: no run's."""
+        self._taken = False
         self._failed = False
         self._fields: dict[str, Field] = {}
         self._builtins: tuple[str, ...] = ()
 
     def on_mount(self) -> None:
         self.border_title = "Recipe"
-        cast("WorkbenchApp", self.app).when_painted(lambda: self.load(self._start))
+        cast("WorkbenchApp", self.app).when_painted(self._load_first)
+
+    def _load_first(self) -> None:
+        if not self._taken:  # a run's recipe was asked for before this screen was painted
+            self.load(self._start)
 
     @property
     def recipe(self) -> "Recipe | None":
@@ -142,13 +150,18 @@ class RecipeForm(VerticalScroll, can_focus=False):
         except UserError as error:
             self.post_message(Loaded(name, None, str(error), names))
 
+    def take(self, words: str, recipe: "Recipe", run: str | None = None) -> None:
+        """Edit this recipe from now on; ``words`` say whose it is, ``run`` is the run's id."""
+        self._taken = True
+        self._take_recipe(words, recipe, run)
+
     @work(thread=True, group="recipe", exclusive=True, exit_on_error=False)
-    def take(self, words: str, recipe: "Recipe") -> None:
-        """Edit this recipe from now on; ``words`` say whose it is."""
+    def _take_recipe(self, words: str, recipe: "Recipe", run: str | None) -> None:
         from engine.recipe import builtin_recipes
         from tui.recipesheet import RecipeSheet
 
-        self.post_message(Loaded(words, RecipeSheet(recipe), "", tuple(builtin_recipes())))
+        names = tuple(builtin_recipes())
+        self.post_message(Loaded(words, RecipeSheet(recipe), "", names, run))
 
     async def on_loaded(self, message: Loaded) -> None:
         if not self._fields:
@@ -163,6 +176,7 @@ class RecipeForm(VerticalScroll, can_focus=False):
         self._failed = message.sheet is None
         if message.sheet is not None:
             self.sheet, self.read = message.sheet, message.name
+            self.repeats = message.repeats
             self.field("recipe").put(message.name)
             self.field("name").put(message.sheet.name)
         self.show_sheet()

@@ -10,13 +10,13 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from engine.cells import guarded
+from engine.charts.colours import DARK, Palette
+from engine.charts.extremes import Floats, Ints
+from engine.charts.lines import LETTERS, LINED, Line, Mark, Options
+from engine.charts.scale import Range, Scale, ranges
+from engine.charts.ticks import log_labels, log_ticks, nice_ticks, tick_labels
 from engine.text import clip, safe_line
-from tui.eventmarks import LETTERS, LINED
-from tui.extremes import Floats, Ints
-from tui.frame import Line, Mark, Options
-from tui.scale import Range, Scale, ranges
-from tui.theme import SERIES_COLOURS
-from tui.ticks import log_labels, log_ticks, nice_ticks, tick_labels
 
 __all__ = ["csv_of", "svg_of"]
 
@@ -27,7 +27,6 @@ _STROKES: dict[Mark, str] = {
     "dotted": "1.5 3.5",
     "dashdot": "8 3 1.5 3",
 }
-BACK, FORE, QUIET, GRID, WRONG = "#121212", "#d0d0d0", "#9e9e9e", "#303030", "#ff8787"
 
 
 def svg_of(
@@ -36,35 +35,37 @@ def svg_of(
     *,
     x_label: str = "step",
     options: Options | None = None,
-    colours: Sequence[str] = SERIES_COLOURS,
+    colours: Sequence[str] = (),
+    palette: Palette = DARK,
     width: int = 960,
     height: int = 480,
 ) -> str:
     """The chart as SVG text of ``width`` x ``height`` pixels (the legend lies below them).
 
     A line has at most four points per pixel: first, lowest, highest, last. ``options`` are those of
-    the drawn chart; its character set does not matter.
+    the drawn chart; its character set does not matter. ``colours``: of the lines, in turn; none:
+    those of the palette.
     """
-    options = options or Options()
-    rows = _legend(lines, options, colours, width, height)
+    options, colours = options or Options(), colours or palette.series
+    rows = _legend(lines, options, colours, palette, width, height)
     made = [
         '<?xml version="1.0" encoding="UTF-8"?>',
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height + rows[0]}" '
-        f'viewBox="0 0 {width} {height + rows[0]}" '
-        'font-family="ui-sans-serif, system-ui, sans-serif" font-size="12">',
+        f'viewBox="0 0 {width} {height + rows[0]}" role="img" '
+        'font-family="ui-sans-serif, system-ui, DejaVu Sans, Arial, sans-serif" font-size="12">',
         f"<title>{_text(title, 200)}</title>",
-        f'<rect width="100%" height="100%" fill="{BACK}"/>',
-        f'<text x="{LEFT}" y="20" fill="{FORE}" font-size="14" font-weight="bold">'
+        f'<rect width="100%" height="100%" fill="{palette.back}"/>',
+        f'<text x="{LEFT}" y="20" fill="{palette.fore}" font-size="14" font-weight="bold">'
         f"{_text(title, 100)}</text>",
     ]
     found = ranges(lines, options)
     if isinstance(found, str):
         made.append(
-            f'<text x="{width / 2:g}" y="{height / 2:g}" fill="{QUIET}" text-anchor="middle">'
-            f"{_text(found, 100)}</text>"
+            f'<text x="{width / 2:g}" y="{height / 2:g}" fill="{palette.quiet}" '
+            f'text-anchor="middle">{_text(found, 100)}</text>'
         )
     else:
-        plot = _Plot(*found, options, width - LEFT - RIGHT, height - TOP - BOTTOM)
+        plot = _Plot(*found, options, palette, width - LEFT - RIGHT, height - TOP - BOTTOM)
         made += plot.axes(_text(x_label, 60))
         made.append(
             f'<svg x="{LEFT}" y="{TOP}" width="{plot.width}" height="{plot.height}" '
@@ -87,15 +88,22 @@ def _allowed(text: str) -> str:
 
 
 def _legend(
-    lines: Sequence[Line], options: Options, colours: Sequence[str], width: int, top: int
+    lines: Sequence[Line],
+    options: Options,
+    colours: Sequence[str],
+    palette: Palette,
+    width: int,
+    top: int,
 ) -> tuple[int, list[str]]:
     """Its height in pixels, and its elements: as many names a row as fit."""
-    if not lines:
+    shown = [number for number, line in enumerate(lines) if not line.quiet]
+    if not shown:
         return 0, []
     across = max(1, (width - LEFT - RIGHT) // 220)
     made = []
-    for number, line in enumerate(lines):
-        x, y = LEFT + number % across * 220, top + 4 + number // across * ROW
+    for place, number in enumerate(shown):
+        line = lines[number]
+        x, y = LEFT + place % across * 220, top + 4 + place // across * ROW
         colour = colours[number % len(colours)]
         if line.mark == "points":
             made.append(f'<circle cx="{x + 12}" cy="{y}" r="3.5" fill="{colour}"/>')
@@ -104,14 +112,14 @@ def _legend(
         weight = ' font-weight="bold"' if line.pinned else ""
         tag = f"{_text(line.tag, 1)} " if line.tag else ""
         made.append(
-            f'<text x="{x + 32}" y="{y + 4}" fill="{FORE}"{weight}>'
+            f'<text x="{x + 32}" y="{y + 4}" fill="{palette.fore}"{weight}>'
             f"{tag}{_text(line.name, 26)}</text>"
         )
-    high = -(-len(lines) // across) * ROW
+    high = -(-len(shown) // across) * ROW
     kinds = {marker.kind for marker in options.markers}
     words = " · ".join(f"{letter} {kind}" for kind, letter in LETTERS.items() if kind in kinds)
     if words:
-        made.append(f'<text x="{LEFT}" y="{top + high + 8}" fill="{QUIET}">{words}</text>')
+        made.append(f'<text x="{LEFT}" y="{top + high + 8}" fill="{palette.quiet}">{words}</text>')
         high += ROW
     return high + 8, made
 
@@ -129,11 +137,15 @@ def _stroke(line: Line, colour: str) -> str:
 class _Plot(Scale):
     """The plot inside the axes: a dot is a pixel."""
 
-    def __init__(self, x: Range, y: Range, options: Options, width: int, height: int) -> None:
+    def __init__(
+        self, x: Range, y: Range, options: Options, palette: Palette, width: int, height: int
+    ) -> None:
+        self.palette = palette
         self.width, self.height = max(16, width), max(16, height)
         super().__init__(self.width, self.height, x, y, options)
 
     def axes(self, label: str) -> Iterator[str]:
+        quiet = self.palette.quiet
         low, high = self.y_range
         right, bottom = LEFT + self.width, TOP + self.height
         if self.options.log_y:
@@ -143,10 +155,10 @@ class _Plot(Scale):
             values = nice_ticks(low, high, self.height / 40)
             labels = tick_labels(values)
         for value, words in zip(values, labels, strict=True):
-            y = TOP + float(self.row_of(np.float64(value)))
-            yield f'<path d="M{LEFT} {y:.1f}H{right}" stroke="{GRID}"/>'
+            y = TOP + float(self.row_of(np.asarray(value, np.float64)))
+            yield f'<path d="M{LEFT} {y:.1f}H{right}" stroke="{self.palette.grid}"/>'
             yield (
-                f'<text x="{LEFT - 8}" y="{y + 4:.1f}" fill="{QUIET}" text-anchor="end">'
+                f'<text x="{LEFT - 8}" y="{y + 4:.1f}" fill="{quiet}" text-anchor="end">'
                 f"{words}</text>"
             )
         low, high = self.x_range
@@ -157,14 +169,14 @@ class _Plot(Scale):
             values = nice_ticks(low, high, self.width / 90)
             labels = tick_labels(values)
         for value, words in zip(values, labels, strict=True):
-            x = LEFT + float(self.column_of(np.float64(value)))
-            yield f'<path d="M{x:.1f} {bottom}v5" stroke="{QUIET}"/>'
+            x = LEFT + float(self.column_of(np.asarray(value, np.float64)))
+            yield f'<path d="M{x:.1f} {bottom}v5" stroke="{quiet}"/>'
             yield (
-                f'<text x="{x:.1f}" y="{bottom + 18}" fill="{QUIET}" text-anchor="middle">'
+                f'<text x="{x:.1f}" y="{bottom + 18}" fill="{quiet}" text-anchor="middle">'
                 f"{words}</text>"
             )
-        yield f'<path d="M{LEFT} {TOP}V{bottom}H{right}" stroke="{QUIET}" fill="none"/>'
-        yield (f'<text x="{right}" y="{TOP - 6}" fill="{QUIET}" text-anchor="end">{label}</text>')
+        yield f'<path d="M{LEFT} {TOP}V{bottom}H{right}" stroke="{quiet}" fill="none"/>'
+        yield (f'<text x="{right}" y="{TOP - 6}" fill="{quiet}" text-anchor="end">{label}</text>')
 
     def line(self, line: Line, colour: str) -> Iterator[str]:
         cuts = self.cuts(line.points)
@@ -178,12 +190,12 @@ class _Plot(Scale):
         if line.points.bad:
             some = line.points.usable().any_gap(cuts[:-1], cuts[1:])
             cross = -9
-            for x in np.flatnonzero(some).tolist():
-                if x - cross >= 6:
-                    cross = x
-                    at = f"M{x - 3} {self.height - 7}"
+            for column in np.flatnonzero(some).tolist():
+                if column - cross >= 6:
+                    cross = column
+                    at = f"M{column - 3} {self.height - 7}"
                     yield (
-                        f'<path d="{at}l6 6m0 -6l-6 6" stroke="{WRONG}">'
+                        f'<path d="{at}l6 6m0 -6l-6 6" stroke="{self.palette.wrong}">'
                         "<title>not finite</title></path>"
                     )
 
@@ -205,10 +217,10 @@ class _Plot(Scale):
         if line.mark != "points":
             for index in self.around(points, begin, end):
                 if index is not None:
-                    at = 0 if index < begin else len(places)
-                    places = np.insert(places, at, index)
-                    x = np.insert(x, at, self.column_of(points.x[index]))
-                    y = np.insert(y, at, points.y[index])
+                    place = 0 if index < begin else len(places)
+                    places = np.insert(places, place, index)
+                    x = np.insert(x, place, self.column_of(points.x[index]))
+                    y = np.insert(y, place, points.y[index])
         if not len(places):
             return
         group = usable.gaps_before(places)
@@ -217,21 +229,22 @@ class _Plot(Scale):
 
     def events(self) -> Iterator[str]:
         """A line and a letter each; the letters of one place beside one another."""
+        quiet = self.palette.quiet
         groups: dict[int, list[str]] = {}
         for marker in sorted(self.options.markers, key=lambda marker: marker.x):
             if not self.x_range[0] <= marker.x <= self.x_range[1]:
                 continue
-            x = round(float(self.column_of(np.float64(marker.x))))
+            x = round(float(self.column_of(np.asarray(marker.x, np.float64))))
             near = next((one for one in list(groups)[-1:] if x - one < 10), x)
             groups.setdefault(near, []).append(marker.kind)
         for x, kinds in groups.items():
             known = [kind for kind in LETTERS if kind in kinds]
             yield (
-                f'<path d="M{LEFT + x} {TOP}v{self.height}" stroke="{QUIET}" '
+                f'<path d="M{LEFT + x} {TOP}v{self.height}" stroke="{quiet}" '
                 f'stroke-dasharray="2 4" stroke-opacity="{0.9 if known[0] in LINED else 0.35}"/>'
             )
             yield (
-                f'<text x="{LEFT + x}" y="{TOP - 6}" fill="{QUIET}" text-anchor="middle" '
+                f'<text x="{LEFT + x}" y="{TOP - 6}" fill="{quiet}" text-anchor="middle" '
                 f'font-size="11">{"".join(LETTERS[kind] for kind in known)}'
                 f"<title>{', '.join(known)}</title></text>"
             )
@@ -244,7 +257,7 @@ def csv_of(lines: Sequence[Line], *, x_label: str = "step") -> Iterator[str]:
     is not finite is written as ``nan``, ``inf`` or ``-inf``. Of several points of one x of a line
     the last counts. A name that a spreadsheet would take for a formula gets an apostrophe.
     """
-    yield _row([x_label, *(_named(line.name) for line in lines)])
+    yield _row([x_label, *(guarded(safe_line(line.name)) for line in lines)])
     if not lines:
         return
     xs = np.unique(np.concatenate([line.points.x for line in lines]))
@@ -267,11 +280,6 @@ def csv_of(lines: Sequence[Line], *, x_label: str = "step") -> Iterator[str]:
         ]
         for x, *values in zip(xs[part].tolist(), *columns, strict=True):
             yield _row([f"{x:.15g}", *values])
-
-
-def _named(name: str) -> str:
-    name = safe_line(name)
-    return f"'{name}" if name[:1] in ("=", "+", "-", "@") else name
 
 
 def _row(cells: list[str]) -> str:

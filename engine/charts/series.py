@@ -9,7 +9,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from tui.extremes import Buffer, Extremes, Floats
+from engine.charts.extremes import Buffer, Extremes, Floats
 
 __all__ = ["Series", "ema"]
 

@@ -5,6 +5,8 @@ costs its two ends on each level. What is not usable (not finite; for a logarith
 left out and known as gaps.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,7 +25,7 @@ class Buffer:
     def __init__(
         self, held: "Floats | Ints | None" = None, dtype: npt.DTypeLike = np.float64
     ) -> None:
-        self._held = np.empty(0, dtype) if held is None else held
+        self._held: Any = np.empty(0, dtype) if held is None else held
         self._size = len(self._held)
 
     def __len__(self) -> int:

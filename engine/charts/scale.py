@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tui.extremes import Floats, Ints
-from tui.frame import Line, Options
-from tui.series import Series
-from tui.ticks import nice_step
+from engine.charts.extremes import Floats, Ints
+from engine.charts.lines import Line, Options
+from engine.charts.series import Series
+from engine.charts.ticks import nice_step
 
 __all__ = ["Range", "Scale", "data_range", "ranges"]
 
@@ -49,7 +49,9 @@ class Scale:
 
     def cuts(self, points: Series) -> Ints:
         """Borders of the dot columns in the ascending x: what lies in a column is one slice."""
-        return np.searchsorted(points.x, self.x_of(np.arange(self.columns + 1) - 0.5))
+        return np.searchsorted(
+            points.x, self.x_of(np.arange(self.columns + 1, dtype=np.float64) - 0.5)
+        )
 
     def around(self, points: Series, begin: int, end: int) -> tuple[int | None, int | None]:
         """The nearest usable points before ``begin`` and from ``end`` on: lines come from there."""

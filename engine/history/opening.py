@@ -1,0 +1,63 @@
+"""What is done with a database file before anything is asked of it, by way of plain sqlite3."""
+
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+from engine.jobs.lock import locked
+
+__all__ = ["copy_of", "lock_file", "settle_journal"]
+
+
+def settle_journal(connection: sqlite3.Connection, path: Path, wal: bool) -> None:
+    """WAL or not, and never in between by way of memory that another machine does not share.
+
+    Raises sqlite3.OperationalError where it has to leave WAL and another process has it open.
+    """
+    was = _is_wal(path)
+    if was is wal:
+        return
+    with locked(lock_file(path)):  # SQLite's own is not enough: changing this fails at once
+        if wal:
+            with suppress(sqlite3.OperationalError):  # another has it open: slower, as safe
+                connection.execute("PRAGMA journal_mode = WAL")
+        elif was:
+            # Alone in it, SQLite reads a WAL without memory that is shared.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("PRAGMA locking_mode = NORMAL")
+            connection.execute("SELECT count(*) FROM sqlite_master")  # frees the lock
+
+
+def lock_file(path: Path) -> Path:
+    """Held by whoever changes the schema, the journal's kind, or moves the file aside."""
+    return path.with_name(path.name + ".lock")
+
+
+def _is_wal(path: Path) -> bool | None:
+    """As the file's first bytes say, without opening it as a database; None: it is new."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(20)
+    except OSError:
+        return None
+    return head[18:20] == b"\2\2" if len(head) == 20 else None
+
+
+def copy_of(connection: sqlite3.Connection) -> sqlite3.Connection | None:
+    """The content in memory; None where it cannot be read, or is half changed."""
+    memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    try:
+        if connection.in_transaction:
+            raise sqlite3.OperationalError("half changed")
+        connection.backup(memory, progress=_give_up_when_locked)  # in one step: -1 pages
+    except sqlite3.Error:
+        memory.close()
+        return None
+    return memory
+
+
+def _give_up_when_locked(status: int, remaining: int, total: int) -> None:
+    """Else it would try again for ever."""
+    if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        raise sqlite3.OperationalError("database is locked")

@@ -1,0 +1,177 @@
+"""What the Runs screen does to its history: star, rename, put away, bring back, repeat, arrange."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from textual import work
+
+from engine.errors import UserError
+from tui import historyacts
+from tui.runcolumns import columns_file, load_columns, offered, save_columns
+from tui.screens.ask import AskScreen
+from tui.screens.choose import ChooseScreen
+from tui.screens.comparing import TABLE, Comparing
+from tui.words import bytes_words, when
+
+if TYPE_CHECKING:
+    from engine.history.row import RunRow
+
+__all__ = ["Tidying"]
+
+ON_ROWS = ("star", "archive")
+ON_TABLE = ("columns", "group_by", "turn_order", "sort")
+
+
+class Tidying(Comparing):
+    """A screen with the table of runs, and one run or sweep chosen."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in ON_ROWS:
+            return bool(self._them)
+        if action in ("rename", "repeat"):
+            return self.chosen() is not None
+        if action in ON_TABLE:
+            return self._page == TABLE and bool(self.workbench.snapshot.rows)
+        if action == "descent":
+            return bool(self.workbench.snapshot.rows)
+        return super().check_action(action, parameters)
+
+    def read_columns(self) -> None:
+        """The columns that were chosen in another session, once."""
+        try:
+            self.list.chosen_columns = load_columns(columns_file())
+        except UserError as error:
+            self.workbench.say(str(error), "warning")
+
+    # --- marks
+
+    def action_star(self) -> None:
+        self._mark("star", self.workbench.snapshot.starred)
+
+    def action_archive(self) -> None:
+        self._mark("archive", self.workbench.snapshot.archived)
+
+    def _mark(self, what: str, there: frozenset[str]) -> None:
+        """Of several, all get what not all of them have."""
+        ids = [row.id for row in self._them]
+        on = not there.issuperset(ids)
+        self.do(partial(historyacts.mark, self.workbench.home, what, ids, on))
+
+    def action_rename(self) -> None:
+        row = self.chosen()
+        if row is None:
+            return
+        id, home = row.id, self.workbench.home
+
+        def written(name: str | None) -> None:
+            if name and name != row.name:
+                self.do(partial(historyacts.rename, home, id, name))
+
+        words = "Letters, digits, '.', '_' and '-'. Its id stays; every command knows both."
+        self.app.push_screen(AskScreen(f"Another name for {row.name}", words, row.name), written)
+
+    # --- the trash
+
+    @work(thread=True, group="act", exit_on_error=False)
+    def action_undelete(self) -> None:
+        """What is in the trash is read in a thread, with its sizes."""
+        found = historyacts.in_trash(self.workbench.home)
+        if not found:
+            self.app.call_from_thread(self.workbench.say, "nothing is in the trash")
+            return
+        now = self.workbench.clock()
+        lines = [
+            (id, f"{name:<24} {bytes_words(size):>9}  deleted {when(t, now)}  {id}")
+            for id, name, t, size in found
+        ]
+        self.app.call_from_thread(self._choose_deleted, lines)
+
+    def _choose_deleted(self, lines: list[tuple[str, str]]) -> None:
+        def chosen(id: str | None) -> None:
+            if id is not None:
+                self.do(partial(historyacts.restore, self.workbench.home, id))
+
+        self.app.push_screen(ChooseScreen("Bring back from the trash", lines), chosen)
+
+    @work(thread=True, group="act", exit_on_error=False)
+    def action_empty_trash(self) -> None:
+        home = self.workbench.home
+        found = historyacts.in_trash(home)
+        if not found:
+            self.app.call_from_thread(self.workbench.say, "nothing is in the trash")
+            return
+        names = ", ".join(name for _, name, _, _ in found[:6])
+        more = f" and {len(found) - 6} more" if len(found) > 6 else ""
+        size = bytes_words(sum(size for _, _, _, size in found))
+        self.app.call_from_thread(
+            self.confirm,
+            f"Delete what is in the trash for good ({size})?",
+            [f"{names}{more}.", "This cannot be taken back; notes, tags and votes stay."],
+            partial(historyacts.empty_trash, home, [id for id, _, _, _ in found]),
+        )
+
+    # --- how the table is arranged
+
+    def action_columns(self) -> None:
+        from tui.screens.runcolumns import RunColumnsScreen
+
+        table = self.list
+        names = table.chosen_columns or [one.name for one in table.columns]
+
+        def chosen(names: Sequence[str] | None) -> None:
+            if names is None:
+                return
+            table.chosen_columns = [*names] or None
+            self.do(partial(_kept, partial(save_columns, columns_file(), names or None)))
+            self.receive(self.workbench.snapshot)
+
+        offers = offered(self.workbench.snapshot.facts, table.differing)
+        self.app.push_screen(RunColumnsScreen(names, offers), chosen)
+
+    def action_group_by(self) -> None:
+        self.list.next_group()
+        self.show_snapshot(self.workbench.snapshot)
+
+    def action_sort(self) -> None:
+        self.list.next_order()
+        self.show_snapshot(self.workbench.snapshot)
+
+    def action_turn_order(self) -> None:
+        self.list.turn_order()
+        self.show_snapshot(self.workbench.snapshot)
+
+    # --- repeating
+
+    def action_repeat(self) -> None:
+        """Its recipe into the form of the Train screen, where s says what differs."""
+        if row := self.chosen():
+            self._read_recipe(row)
+
+    @work(thread=True, group="start", exclusive=True, exit_on_error=False)
+    def _read_recipe(self, row: "RunRow") -> None:
+        from tui.promptrows import recipe_of
+
+        try:
+            recipe = recipe_of(self.workbench.home, row.id)
+        except UserError as error:
+            self.app.call_from_thread(self.workbench.say, str(error), "error")
+            return
+        self.app.call_from_thread(self.workbench.repeat, row, recipe)
+
+    def action_descent(self) -> None:
+        from tui.screens.descent import DescentScreen
+
+        def opened(run: str | None) -> None:
+            if run is not None and run in self.workbench.snapshot.by_id:
+                self._sweep = None
+                self._show_whole(run)
+                self.receive(self.workbench.snapshot)
+
+        row = self.chosen()
+        self.app.push_screen(DescentScreen(row.id if row else None), opened)
+
+
+def _kept(save: Callable[[], None]) -> str:
+    save()
+    return ""
