@@ -94,8 +94,15 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("layout", LAYOUTS)
+WIDE = ("metrics", "differences", "why", "chart")
+"""Layouts that are another one where there is room."""
+
+
+@pytest.mark.parametrize(
+    ("layout", "size"),
+    [*((one, SIZES[0]) for one in LAYOUTS), *((one, SIZES[1]) for one in WIDE)],
+    ids=lambda value: value if isinstance(value, str) else f"{value[0]}x{value[1]}",
+)
 def test_layout(
     layout: str,
     size: tuple[int, int],
@@ -249,7 +256,7 @@ async def test_a_history_that_cannot_be_read_is_said_and_tried_again_at_the_next
         assert "lora.r" in shown(app)
 
 
-@pytest.mark.parametrize("size", [(60, 20), *SIZES], ids=str)
+@pytest.mark.parametrize("size", [(60, 20), (120, 40)], ids=str)
 async def test_hostile_names_and_answers_on_every_page(
     size: tuple[int, int], home: Home, app_of: Callable[[Home], WorkbenchApp]
 ) -> None:
