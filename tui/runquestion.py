@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import UserError
 from engine.history.completion import complete
-from engine.history.fields import FIELDS
+from engine.history.fields import FIELDS, names_of_keys
 from engine.history.question import Question, parse
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Asked"]
 
 NOTHING = parse("")
-_BEGUN = re.compile(r"\s(?:and|or|not)\s+(\w+)$", re.IGNORECASE)
+_BEGUN = re.compile(r"[<>=~:].*\s(\w+)$")
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Asked:
     def write(self, text: str, snapshot: "Snapshot") -> None:
         """Take what is written now."""
         self.text = text
-        if self._begins_a_field(text):
+        if _begins_a_field(text, snapshot):
             return  # the one before counts until it is written
         try:
             question = parse(text, snapshot.facts.settings.keys)
@@ -46,11 +46,6 @@ class Asked:
             self.question = question
             self.looked_up = not question.searches
 
-    def _begins_a_field(self, text: str) -> bool:
-        """Behind and, or, not stands the beginning of a field, and no more yet."""
-        match = _BEGUN.search(text)
-        return match is not None and any(one.name.startswith(match[1].lower()) for one in FIELDS)
-
     def select(self, snapshot: "Snapshot") -> "Sequence[RunRow]":
         """The runs that it asks for, newest first."""
         if self.question is NOTHING and not snapshot.archived:
@@ -61,3 +56,18 @@ class Asked:
         """How it may go on: (the whole question so, the word, what it is)."""
         found = complete(self.text, snapshot.rows, snapshot.facts)
         return [(way.text, way.word, way.help) for way in found]
+
+
+def _begins_a_field(text: str, snapshot: "Snapshot") -> bool:
+    """Behind a comparison stands the beginning of ``and``, a field or key, and no more yet."""
+    match = _BEGUN.search(text)
+    if match is None:
+        return False
+    names = (
+        "and",
+        "or",
+        "not",
+        *(one.name for one in FIELDS),
+        *names_of_keys(snapshot.facts.settings.keys),
+    )
+    return any(name.startswith(match[1].lower()) for name in names)

@@ -164,8 +164,11 @@ def yardstick(
 
 
 def differences(folders: Sequence[RunFolder]) -> dict[str, list[Any]]:
-    """Recipe keys (``section.key``) whose values differ, with the value in every run."""
-    flat = [folder.read_recipe().flat() for folder in folders]
+    """Recipe keys (``section.key``) whose values differ, with the value in every run.
+
+    None where it is not known: of a run that another program made.
+    """
+    flat = [folder.settings() for folder in folders]
     keys = dict.fromkeys(key for recipe in flat for key in recipe)
     found = {key: [recipe.get(key) for recipe in flat] for key in keys}
     return {key: values for key, values in found.items() if any(v != values[0] for v in values)}

@@ -35,6 +35,8 @@ MIGRATIONS = (
 )
 """Names of the migrations that this program knows, in order."""
 
+UNSEEN = (0, 0, 0, -1)
+"""No journal's identity: of one that has to be looked at, even if nothing in it is new."""
 BUSY_SECONDS = 5.0
 PATIENCE_SECONDS = 10.0
 """So long a viewer goes on showing what it had of a file that is locked against writing."""
@@ -123,13 +125,23 @@ class Store:
                 return self._return_to_file()
             if self._file_identity() == self._inode:
                 if _version(self.connection) != self._version:
-                    # Another viewer may have forgotten a run that is back by now, or have read one
-                    # that is gone: what is in the file counts.
-                    self._read_known(self.connection)
+                    self._see_what_others_read()
                 return False
             self.close()
             self.connection = self._open_sound()
             return True
+
+    def _see_what_others_read(self) -> None:
+        """Have each journal looked at again of which the file says other things than we know.
+
+        Another viewer may have forgotten a run that is back by now, or have read one that is gone
+        again; and what it read of others is news to ours.
+        """
+        before = self.known
+        self._read_known(self.connection)
+        for run in before.keys() | self.known.keys():
+            if before.get(run) != self.known.get(run):
+                self.known[run] = UNSEEN
 
     def _return_to_file(self) -> bool:
         now = time.monotonic()

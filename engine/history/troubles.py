@@ -14,12 +14,19 @@ def is_busy(error: BaseException) -> bool:
     )
 
 
+_BROKEN = (
+    "not a database",
+    "malformed",
+    "disk I/O error",
+    "vtable constructor failed",  # a full-text search whose own tables are damaged
+    "no such table",  # dropped by hand: the migrations, all applied, made it
+)
+
+
 def is_broken(error: BaseException) -> bool:
-    """True when the file is no database, or a damaged one."""
+    """True when the file is no database, a damaged one, or lacks a table."""
     text = str(error)
-    return isinstance(error, sqlite3.DatabaseError) and (
-        "not a database" in text or "malformed" in text or "disk I/O error" in text
-    )
+    return isinstance(error, sqlite3.DatabaseError) and any(words in text for words in _BROKEN)
 
 
 def is_unwritable(error: BaseException) -> bool:

@@ -119,6 +119,21 @@ class RunFolder:
 
         return read_recipe(self.recipe_file)
 
+    def settings(self) -> dict[str, Any]:
+        """The recipe's values by ``section.key``; of an imported run only those that are known.
+
+        Raises as :meth:`read_recipe` does.
+        """
+        import tomllib  # as pydantic: a supervisor has no use for it
+
+        flat = self.read_recipe().flat()
+        if self.imported() is None:
+            return flat
+        tree = tomllib.loads(self.recipe_file.read_text(encoding="utf-8"))
+        known = {f"{name}.{key}" for name, section in tree.items() if isinstance(section, dict)
+                 for key in section}  # fmt: skip
+        return {key: value for key, value in flat.items() if key in known}
+
 
 def log_tail(path: Path, lines: int) -> list[str]:
     """The last ``lines`` lines; of what was overwritten by carriage returns only the last stays.

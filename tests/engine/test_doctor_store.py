@@ -28,16 +28,23 @@ from tests.engine.fakes import runs
 Told = dict[str, dict[str, Any]]
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """Three runs, with a name of its own, a note, a tag and a star."""
-    home = open_home(tmp_path / "home")
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = open_home(tmp_path_factory.mktemp("template") / "home")
     for number in range(3):
         folder = runs.write_run(home, f"run-{number}", steps=200)
     rename_run(home, folder.id, "renamed")
     add_note(home, folder.id, "a note")
     add_tag(home, folder.id, "good")
     star(home, folder.id)
+    return home.path
+
+
+@pytest.fixture
+def home(template: Path, tmp_path: Path) -> Home:
+    """Three runs, with a name of its own, a note, a tag and a star."""
+    shutil.copytree(template, tmp_path / "home")
+    home = open_home(tmp_path / "home")
     store = open_store(home)
     ingest_all(home, store)
     store.close()

@@ -1,9 +1,11 @@
-"""Writes README's five pictures and its key list, from the real app on a real home.
+"""Writes README's pictures and its key list, from the real app on a real home.
 
     python -m tests.tui.screenshots [HOME]
+    python -m tests.tui.screenshots --tour HOME
 
 HOME is a home with runs in it, such as ``make demo`` makes (by default the current folder); with
 none, the Train and Runs screens show the tests' frozen runs. The pictures are of the app itself.
+The tour is README's "What made it better?": HOME holds the sweep ``tune`` that is described there.
 """
 
 import asyncio
@@ -64,13 +66,48 @@ async def _take(home: Home, frozen: bool) -> None:
             elif name == "play" and app.snapshot.rows:
                 await _answer(pilot)
             await pilot.pause(2.0)  # what a screen reads of the machine comes within a second
-            picture = PICTURES / f"{name}.svg"
-            svg = app.export_screenshot(title=f"tunebench: {keymap.SCREENS[name]}")
-            # Nobody's folders belong in a README.
-            for path in (str(Path(sys.prefix).parent), str(home.path)):
-                svg = svg.replace(path, "~/bench")
-            picture.write_text(svg, "utf-8")
-            print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size // 1024} kB")
+            _write(app, home, name, keymap.SCREENS[name])
+
+
+WORDS = {"/": "slash", "]": "right_square_bracket", " ": "space", "<": "less_than_sign"}
+TOUR = {
+    "table": ["/", *"best_eval_loss<0.735 and lear"],
+    "values": ["escape", "/", *"sweep:tune", "enter", "home", "enter", *"]]"],
+    "why": ["escape", "escape", "b", "b", "b", "b", "o", "o", "home", " ", "end", " ", "c", *"]]"],
+    "repeat": ["escape", "home", "e"],
+}
+"""Picture -> the keys from the picture before to it; "repeat" has its own end."""
+
+
+async def _tour(home: Home) -> None:
+    """README's tour, by keys alone."""
+    app = WorkbenchApp(home, home_words="~/bench", start="runs")
+    async with app.run_test(size=SIZE) as pilot:
+        await _until(pilot, lambda: app.snapshot.settings is not None)
+        await pilot.pause(0.5)
+        for name, keys in TOUR.items():
+            for key in keys:
+                await pilot.press(WORDS.get(key, key))
+                await pilot.pause(0.15)
+            if name == "repeat":
+                form = app.screen.query_one("#form")
+                await _until(pilot, lambda form=form: getattr(form, "repeats", None))
+                form.field("train.max_steps").box.focus()  # type: ignore[attr-defined]
+                for key in ("end", "ctrl+u", *"400", "escape", "s"):
+                    await pilot.press(key)
+                    await pilot.pause(0.15)
+            await pilot.pause(3.0)
+            _write(app, home, f"tour-{name}", "Train" if name == "repeat" else "Runs")
+
+
+def _write(app: WorkbenchApp, home: Home, name: str, title: str) -> None:
+    picture = PICTURES / f"{name}.svg"
+    svg = app.export_screenshot(title=f"tunebench: {title}")
+    # Nobody's folders belong in a README.
+    for path in (str(Path(sys.prefix).parent), str(home.path)):
+        svg = svg.replace(path, "~/bench")
+    picture.write_text(svg, "utf-8")
+    print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size // 1024} kB")
 
 
 def write_keys() -> None:
@@ -90,6 +127,9 @@ def write_keys() -> None:
 
 def main(arguments: list[str]) -> int:
     PICTURES.mkdir(exist_ok=True)
+    if arguments[:1] == ["--tour"]:
+        asyncio.run(_tour(open_home(arguments[1])))
+        return 0
     home = open_home(arguments[0] if arguments else None)
     frozen = not any(home.runs.iterdir())
     told = "frozen runs of the tests" if frozen else safe_line(str(home.path))

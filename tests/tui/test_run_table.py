@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from textual.app import App
+from textual.events import Key
 from textual.widgets import Input
 
 from engine.history import marks
@@ -355,3 +356,15 @@ async def test_the_editor_changes_the_form(
 
 def _told(app: App[Any]) -> str:
     return " ".join(notice.message for notice in app._notifications)
+
+
+async def test_of_keys_that_come_together_the_second_finds_the_cursor_moved(
+    frozen_app: MakeApp,
+) -> None:
+    app = frozen_app(feed=FrozenFeed(several()), mode="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        for key in ("j", "j", "enter"):  # as a slow link delivers them
+            app.post_message(Key(key, key if len(key) == 1 else None))
+        await settle(pilot)
+        assert app.screen.chosen().name == "amazon-2"  # type: ignore[attr-defined]

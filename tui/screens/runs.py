@@ -206,10 +206,6 @@ class RunsScreen(Tidying, LogActions):
         return super().check_action(action, parameters)
 
     def on_cursor_table_moved(self, message: Rows.Moved) -> None:
-        if message.control is self.list.table:
-            self.list.moved(message.row)
-        else:
-            self.sweep_page.moved(message.row)
         self.refresh_bars()
 
     def on_cursor_table_chosen(self, message: Rows.Chosen) -> None:

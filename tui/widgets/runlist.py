@@ -79,10 +79,9 @@ class RunList(Vertical):
         self._made_of: tuple[object, ...] = ()
         self._differing: tuple[tuple[object, ...], tuple[str, ...]] = ((), ())
         self._snapshot = Snapshot()
-        self._key: tuple[str, str] | None = None
-        """Of the line that the cursor is on."""
-        self.line: RunRow | Group | None = None
-        """That line itself: asked for with every key, by every action."""
+        self._goal: tuple[str, str] | None = None
+        """Of the line that the cursor goes to when the runs are shown the next time."""
+        self._table = Rows(id="table", classes="pane")
         self._unfolded: set[str] = set()
         self.marked: list[str] = []
         """Ids of the runs that are to be compared, in the order of their marking."""
@@ -95,11 +94,17 @@ class RunList(Vertical):
             yield Static("filter ", markup=False)
             yield QuestionInput(id="wanted", placeholder=EXAMPLE, suggester=_WaysOn(self))
         yield Static("", id="ways", markup=False)
-        yield Rows(id="table", classes="pane")
+        yield self._table
 
     @property
     def table(self) -> Rows:
-        return self.query_one("#table", Rows)
+        return self._table
+
+    @property
+    def line(self) -> "RunRow | Group | None":
+        """What the cursor is on: of keys that come together, the second one finds it moved."""
+        at = self._table.cursor
+        return self._lines[at] if at < len(self._lines) else None
 
     @property
     def filter(self) -> str:
@@ -116,6 +121,8 @@ class RunList(Vertical):
     def show(self, snapshot: Snapshot, width: int, now: float, pinned: str | None = None) -> None:
         """``width``: of the screen, which decides on the columns; ``pinned``: the baseline."""
         self._snapshot = snapshot
+        here = self.line
+        goal, self._goal = self._goal or (key_of(here) if here else None), None
         if snapshot.settings is not None and self.asked.error:
             self.asked.write(self.asked.text, snapshot)  # it may name a key that is known only now
         self.marked = [id for id in self.marked if id in snapshot.by_id]
@@ -123,11 +130,9 @@ class RunList(Vertical):
         self._columns = self._columns_for(width, bool(signs), snapshot)
         look = self._make_lines(snapshot, now)
         table = self.table
-        at = next((i for i, line in enumerate(self._lines) if key_of(line) == self._key), None)
+        at = next((i for i, line in enumerate(self._lines) if key_of(line) == goal), None)
         if at is None:
             at = min(table.cursor, max(0, len(self._lines) - 1))
-            self._key = key_of(self._lines[at]) if self._lines else None
-        self.line = self._lines[at] if self._lines else None
         columns = self._columns
         table.show(
             titles(columns, bool(signs)),
@@ -283,11 +288,6 @@ class RunList(Vertical):
 
     # --- the cursor, marks
 
-    def moved(self, index: int) -> None:
-        if index < len(self._lines):
-            self.line = self._lines[index]
-            self._key = key_of(self.line)
-
     def mark(self) -> None:
         """Mark the run under the cursor, or no longer; the next line gets the cursor."""
         line = self.line
@@ -297,7 +297,8 @@ class RunList(Vertical):
             self.marked.remove(line.id)
         else:
             self.marked.append(line.id)
-        self.moved(self.table.cursor + 1)
+        behind = self._lines[self._table.cursor + 1 :][:1]
+        self._goal = key_of(*behind) if behind else None
 
     # --- groups
 
@@ -322,7 +323,7 @@ class RunList(Vertical):
             opened = isinstance(line, Group) and not line.opened
         if not opened:
             self._unfolded.discard(found[1])
-            self._key = found
+            self._goal = found
         elif isinstance(line, Group):
             self._unfolded.add(found[1])
 

@@ -61,6 +61,7 @@ class SweepPage(Vertical):
         self.set = ChartSet(state)
         self._sweep: SweepRow | None = None
         self._chosen: str | None = None
+        """The run on which the cursor stays."""
         self._parameter = 0
         self._metric = 0
         self._text: list[Line] = []
@@ -80,12 +81,8 @@ class SweepPage(Vertical):
     @property
     def row(self) -> "RunRow | None":
         """The run under the cursor."""
-        runs = self._sweep.runs if self._sweep else ()
-        return next((row for row in runs if row.id == self._chosen), runs[0] if runs else None)
-
-    def moved(self, index: int) -> None:
-        if self._sweep and index < len(self._sweep.runs):
-            self._chosen = self._sweep.runs[index].id
+        runs, at = self._sweep.runs if self._sweep else (), self.table.cursor
+        return runs[at] if at < len(runs) else None
 
     def turn(self, by: int) -> None:
         self.view = (self.view + by) % len(VIEWS)
@@ -112,6 +109,8 @@ class SweepPage(Vertical):
         if self._sweep is None or self._sweep.id != sweep.id:
             self._chosen = None
             self._parameter = self._metric = 0
+        elif row := self.row:
+            self._chosen = row.id  # whatever becomes of the order
         self._sweep = sweep
         # The app's size: this page has none before it is first shown.
         width, height = self.app.size
@@ -146,8 +145,7 @@ class SweepPage(Vertical):
             mark = _mark(index, sample) if self.shows_curves else _letter(index)
             return [mark, *_cells(row, keys), row.name]
 
-        chosen = self.row
-        at = next((i for i, one in enumerate(sweep.runs) if chosen and one.id == chosen.id), 0)
+        at = next((i for i, one in enumerate(sweep.runs) if one.id == self._chosen), 0)
         table.show(columns, len(sweep.runs), cells, cursor=at)
         if table.border_title is None or str(table.border_title) != "by best validation loss":
             table.border_title = "by best validation loss"

@@ -168,10 +168,7 @@ def _moments(
         if inner is not None and step <= last:
             files.append((step, inner.stat().st_mtime))
     if seconds is not None:
-        start = written - seconds
-        files = [(step, t) for step, t in files if start < t <= written]
-        words = "the files' times and train_runtime; steps between are spread evenly"
-        return [(0, start), *files, (last + 1, written)], words
+        return _since(written - seconds, files, last, written)
     files = sorted({*files, (last, written)})
     pace = _pace(files)
     if pace is None:
@@ -180,6 +177,23 @@ def _moments(
     first, t = files[0]
     words = "the files' times; steps between are spread evenly, and those before the first one"
     return [(0, t - pace * first), *files], words
+
+
+def _since(
+    start: float, files: list[tuple[int, float]], last: int, written: float
+) -> tuple[list[tuple[int, float]], str]:
+    """What a trainer says of its time is of the part since it was resumed, if it was."""
+    inside = [(step, t) for step, t in files if start < t <= written]
+    before = [(step, t) for step, t in files if t <= start and step < last]
+    words = "the files' times and train_runtime"
+    if not before:
+        words += "; steps between are spread evenly"
+        return [(0, start), *inside, (last + 1, written)], words
+    (first, t), (resumed, _) = before[0], before[-1]
+    pace = (written - start) / (last - resumed)
+    words += f", which is of the part since step {resumed:,}; steps between are spread evenly"
+    began = (0, t - pace * first)
+    return [began, *before, (resumed + 1, start), *inside, (last + 1, written)], words
 
 
 def _pace(files: list[tuple[int, float]]) -> float | None:
