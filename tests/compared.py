@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from engine import recipe
 from engine.home import Home
 from engine.jobs.folder import RunFolder
-from engine.recipe import load_recipe
 from tests.bench.homes import with_settings
 
 __all__ = ["GRID", "grid_losses", "write", "write_grid"]
@@ -17,9 +17,13 @@ BEGAN = 1_763_700_000.0
 GRID = {"lora.r": [4, 8, 16], "train.learning_rate": [1e-3, 3e-3, 6e-3]}
 
 
-@cache
 def _recipe() -> str:
-    return load_recipe("demo").to_toml()
+    return _resolved(str(recipe.builtin_recipes()["demo"]))  # the screens' tests have their own
+
+
+@cache
+def _resolved(name: str) -> str:
+    return recipe.load_recipe(name).to_toml()
 
 
 def write(
@@ -33,11 +37,11 @@ def write(
     number: int = 0,
     sweep: Mapping[str, Any] | None = None,
     samples: Sequence[tuple[str, str]] = (),
-    recipe: str | None = None,
+    toml: str | None = None,
     facts: Mapping[str, Any] | None = None,
     steps: int = 20,
 ) -> str:
-    """A run's folder; returns its id. ``recipe``: its text, "" for none at all."""
+    """A run's folder; returns its id. ``toml``: its recipe, "" for none at all."""
     id = f"20251121-{number:06d}-{zlib.crc32(name.encode()) % 9000 + 1000}"
     folder = RunFolder(home.runs / id)
     folder.path.mkdir(parents=True, mode=0o700)
@@ -45,7 +49,7 @@ def write(
     if sweep is not None:
         identity["sweep"] = dict(sweep)
     folder.identity.write_text(json.dumps(identity))
-    text = with_settings(_recipe(), dict(settings or {})) if recipe is None else recipe
+    text = with_settings(_recipe(), dict(settings or {})) if toml is None else toml
     if text:
         folder.recipe_file.write_text(text)
     folder.lock.touch()

@@ -160,7 +160,7 @@ ACTIONS: tuple[Action, ...] = (
         "compare",
         "Runs",
     ),
-    Action("parameter", ("b",), "chart the sweep's next parameter", "runs", "parameter", "Runs"),
+    Action("parameter", ("P",), "chart the sweep's next parameter", "runs", "parameter", "Runs"),
     Action("metric", ("m",), "the sweep's next metric", "runs", "metric", "Runs"),
     *_of_log("runs", "filter the runs; search the log", "filter"),
     Action("sort", ("o",), "sort by the next column", "runs", "sort", "Runs"),

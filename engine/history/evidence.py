@@ -83,6 +83,7 @@ class Evidences:
         self._keys = [*dict.fromkeys([*(key for key in keys if is_setting(key)), SEED])]
         prints = {run.fingerprint for run in (a, b) if run.fingerprint}
         self._known = [*self._read(store, prints)] if prints else []
+        self._pair = [one for one in self._known if one.id in (a.id, b.id)]
         self.runs = len(self._known)
         """Finished runs on the rows of A or B, both included."""
 
@@ -117,49 +118,57 @@ class Evidences:
 
         The very pair that is asked about is no evidence about itself.
         """
-        pair = {self.a.id, self.b.id}
+        at = self._keys.index(key)
+        groups = self._alike(at, only)
+        rests = [_but(one, at) for one in self._pair]
+        if len(rests) == 2 and rests[0] == rests[1]:  # they differ in this key alone
+            groups[rests[0]] = [one for one in groups.get(rests[0], ()) if one not in self._pair]
         made = []
-        for its in self._alike(key, only):
-            own = sum(one.id in pair for one in its) == 2
-            by_value = self._medians(key, its, own)
-            if len(by_value) > 1:
+        for its in groups.values():
+            if len(its) == 2:
+                one, other = its
+                if one.values[at] != other.values[at]:
+                    made.append({one.values[at]: one.loss, other.values[at]: other.loss})
+            elif len(its) > 2 and len(by_value := _medians(its, at)) > 1:
                 made.append(by_value)
         return made
 
-    def _alike(self, key: str, only: Collection[str] | None = None) -> list[list[_Known]]:
-        """Runs that differ in ``key`` at most, as far as there are several."""
-        at = self._keys.index(key)
+    def _alike(self, at: int, only: Collection[str] | None = None) -> dict[Any, list[_Known]]:
+        """Runs that differ in their ``at``-th key at most; ``only``: with these values of it."""
         found: dict[Any, list[_Known]] = {}
         for one in self._known:
-            values = one.values
-            if only is None or values[at] in only:
-                found.setdefault((one.rest, values[:at], values[at + 1 :]), []).append(one)
-        return [its for its in found.values() if len(its) > 1]
-
-    def _medians(self, key: str, runs: Sequence[_Known], without: bool = False) -> dict[str, float]:
-        """Value -> median loss; ``without`` A and B."""
-        at = self._keys.index(key)
-        losses: dict[str, list[float]] = {}
-        for one in runs:
-            if not (without and one.id in (self.a.id, self.b.id)):
-                losses.setdefault(one.values[at], []).append(one.loss)
-        return {
-            value: its[0] if len(its) == 1 else statistics.median(its)
-            for value, its in losses.items()
-        }
+            if only is None or one.values[at] in only:
+                found.setdefault(_but(one, at), []).append(one)
+        return found
 
     def seeds(self) -> SeedSpread | None:
         """How far apart runs lie that differ by the seed alone: A's and B's repetitions, or else
         those of the run on the same rows that spread most; None: nobody was repeated."""
         spreads = []
-        for its in self._alike(SEED):
-            losses = self._medians(SEED, its).values()
+        at = self._keys.index(SEED)
+        for its in self._alike(at).values():
+            losses = _medians(its, at).values() if len(its) > 1 else ()
             if len(losses) > 1:
                 whose = {one.id for one in its} & {self.a.id, self.b.id}
                 spread = SeedSpread(len(losses), min(losses), max(losses), tuple(sorted(whose)))
                 spreads.append(spread)
         own = [one for one in spreads if one.of]
         return max(own or spreads, key=lambda one: one.width, default=None)
+
+
+def _but(one: _Known, at: int) -> Any:
+    """All that a run is like but for its ``at``-th key."""
+    return one.rest, one.values[:at], one.values[at + 1 :]
+
+
+def _medians(runs: Sequence[_Known], at: int) -> dict[str, float]:
+    """Value of the ``at``-th key -> median loss."""
+    losses: dict[str, list[float]] = {}
+    for one in runs:
+        losses.setdefault(one.values[at], []).append(one.loss)
+    return {
+        value: its[0] if len(its) == 1 else statistics.median(its) for value, its in losses.items()
+    }
 
 
 def _evidence(changes: Sequence[float], same_values: bool) -> Evidence:
@@ -191,8 +200,11 @@ class _Cut:
             begin, end = 0, len(text)
         values: list[str] = []
         spans: list[tuple[int, int]] = []
+        last = begin
         for name in self._names:
-            at = text.find(name, begin, end)
+            at = text.find(name, last, end)  # mostly they come in the recipe's order
+            if at < 0:
+                at = text.find(name, begin, end)
             if at < 0:
                 values.append("")
                 continue

@@ -155,8 +155,8 @@ def test_options_of_a_table_are_keys_of_their_own(home: Home) -> None:
         'version = 2\nname = "x"\n[clean]\nrules = ["length"]\n'
         "[clean.length]\nmin = 1\nmax = {}\n[lora]\nr = 8\n"
     )
-    a = write(home, "a", recipe=toml.format(10), number=1)
-    b = write(home, "b", recipe=toml.format(20), number=2)
+    a = write(home, "a", toml=toml.format(10), number=1)
+    b = write(home, "b", toml=toml.format(20), number=2)
     assert [(one.key, one.values) for one in differences(home, a, b).found] == [
         ("clean.length.max", (10, 20))
     ]
@@ -168,7 +168,7 @@ def test_a_run_without_a_readable_recipe_is_named_and_the_rest_compared(
 ) -> None:
     a = write(home, "a", {"lora.r": 4}, number=1)
     b = write(home, "b", {"lora.r": 8}, number=2)
-    c = write(home, "c", recipe=text, number=3, fingerprint=None, facts={"device": "cuda:0"})
+    c = write(home, "c", toml=text, number=3, fingerprint=None, facts={"device": "cuda:0"})
     found = differences(home, a, b, c)
     assert [(one.key, one.values) for one in found.found] == [
         ("lora.r", (4, 8, None)), ("device", ("cpu", "cpu", "cuda:0")),
@@ -180,7 +180,7 @@ def test_a_run_without_a_readable_recipe_is_named_and_the_rest_compared(
 
 def test_keys_that_only_some_of_the_recipes_have_are_not_called_different(home: Home) -> None:
     a = write(home, "a", {"lora.r": 4}, number=1)
-    b = write(home, "b", recipe='version = 2\nname = "b"\n[lora]\nr = 8\n', number=2)
+    b = write(home, "b", toml='version = 2\nname = "b"\n[lora]\nr = 8\n', number=2)
     found = differences(home, a, b)
     assert [one.key for one in found.found] == ["lora.r"]
     assert found.of_some["train.learning_rate"] == (0.004, None)
@@ -190,7 +190,7 @@ def test_keys_that_only_some_of_the_recipes_have_are_not_called_different(home: 
 def test_a_recipe_of_the_first_schema_is_compared_under_today_s_keys(home: Home) -> None:
     old = 'version = 1\nname = "old"\n[clean]\nlowercase = true\n[lora]\nr = 8\n'
     new = 'version = 2\nname = "new"\n[clean]\nrules = ["empty"]\n[lora]\nr = 8\n'
-    a, b = write(home, "a", recipe=old, number=1), write(home, "b", recipe=new, number=2)
+    a, b = write(home, "a", toml=old, number=1), write(home, "b", toml=new, number=2)
     found = differences(home, a, b)
     assert [one.key for one in found.found] == ["clean.rules"]
     assert "lowercase" in found.found[0].values[0]

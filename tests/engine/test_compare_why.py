@@ -213,7 +213,7 @@ def test_without_losses_or_recipes_it_says_so_and_goes_on(home: Home) -> None:
     found = asked(home, a, b)
     assert found.change is None and keys(found) == [("lora.r", "convention")]
     assert "not both have a validation loss" in told(found)
-    c = write(home, "c", recipe="", number=3, fingerprint=None, facts={"device": "cuda:0"})
+    c = write(home, "c", toml="", number=3, fingerprint=None, facts={"device": "cuda:0"})
     found = asked(home, b, c)
     assert keys(found) == [("device", "last")]
     assert "c: its recipe is not compared" in told(found)

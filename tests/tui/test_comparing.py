@@ -56,7 +56,7 @@ def grid(home: Home) -> Home:
         *(home, "other-data", {"data.source": "shop.jsonl", "lora.r": 8}),
         loss=1.2, number=3, fingerprint="0123456789abcdef", facts={"versions": versions},
     )  # fmt: skip
-    write(home, "no-recipe", loss=2.2, number=4, recipe="")
+    write(home, "no-recipe", loss=2.2, number=4, toml="")
     sides = [Side(f"{id}@20", name, f"by {name}") for id, name in ((best, "r8"), (other, "r16"))]
     for verdict, count in (("left", 7), ("right", 2), ("tie", 1)):
         for _ in range(count):
@@ -90,12 +90,19 @@ LAYOUTS = {
     "votes": (*SIX, BEFORE),
     "why": (*TWO, NEXT, NEXT),
     "values": ("enter", NEXT, NEXT),
-    "chart": ("enter", BEFORE, "b"),
+    "chart": ("enter", BEFORE, "P"),
 }
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("layout", LAYOUTS)
+WIDE = ("metrics", "differences", "why", "chart")
+"""Layouts that are another one where there is room."""
+
+
+@pytest.mark.parametrize(
+    ("layout", "size"),
+    [*((one, SIZES[0]) for one in LAYOUTS), *((one, SIZES[1]) for one in WIDE)],
+    ids=lambda value: value if isinstance(value, str) else f"{value[0]}x{value[1]}",
+)
 def test_layout(
     layout: str,
     size: tuple[int, int],
@@ -249,7 +256,7 @@ async def test_a_history_that_cannot_be_read_is_said_and_tried_again_at_the_next
         assert "lora.r" in shown(app)
 
 
-@pytest.mark.parametrize("size", [(60, 20), *SIZES], ids=str)
+@pytest.mark.parametrize("size", [(60, 20), (120, 40)], ids=str)
 async def test_hostile_names_and_answers_on_every_page(
     size: tuple[int, int], home: Home, app_of: Callable[[Home], WorkbenchApp]
 ) -> None:
@@ -271,7 +278,7 @@ async def test_hostile_names_and_answers_on_every_page(
         await with_keys("enter")(pilot)
         for _ in range(4):
             assert "EVIL" in check(app)
-            await with_keys(NEXT, "b", "m")(pilot)
+            await with_keys(NEXT, "P", "m")(pilot)
         await with_keys("c")(pilot)
         for _ in VIEWS:
             assert "EVIL" in check(app)
@@ -301,7 +308,7 @@ async def test_keys_choose_parameter_and_metric_of_the_sweep_s_chart(
         await with_keys(NEXT)(pilot)
         title, lines = chart(app)
         assert title == "best val. loss by lora.r" and lines[-1].split() == ["4", "8", "16"]
-        await with_keys("b")(pilot)
+        await with_keys("P")(pilot)
         title, lines = chart(app)
         assert title == "best val. loss by train.learning_rate"
         assert lines[-1].split() == ["0.001", "0.003", "0.006"]
@@ -309,7 +316,7 @@ async def test_keys_choose_parameter_and_metric_of_the_sweep_s_chart(
         assert chart(app)[0] == "train loss by train.learning_rate"
         await with_keys("m")(pilot)
         assert chart(app)[0] == "tokens/s by train.learning_rate"
-        await with_keys("b")(pilot)
+        await with_keys("P")(pilot)
         assert chart(app)[0] == "tokens/s by lora.r"
         await with_keys("escape", "enter")(pilot)
         assert chart(app)[0] == "tokens/s by lora.r", "the same sweep as it was left"
@@ -320,7 +327,7 @@ async def test_the_chart_s_letters_are_the_table_s(
 ) -> None:
     app = app_of(grid)
     async with app.run_test(size=(120, 40)) as pilot:
-        await with_keys("enter", BEFORE, "b")(pilot)
+        await with_keys("enter", BEFORE, "P")(pilot)
         table = app.screen.query_one("#points", Rows)
         cells = [list(table._row(index)) for index in range(table.count)]
         rates = {str(cell[0]).strip(): str(cell[2]) for cell in cells}
@@ -361,7 +368,7 @@ async def test_a_thousand_runs_of_a_sweep_and_one_alone(frozen_app: MakeApp) -> 
         await with_keys(BEFORE, "escape", "j", "enter")(pilot)
         assert chart(app)[1][1].startswith("train.seed")
         assert len(chart(app)[1]) > 1000, "a line a value; it scrolls"
-        await with_keys(NEXT, "b")(pilot)
+        await with_keys(NEXT, "P")(pilot)
         title, lines = chart(app)
         assert title == "best val. loss by lora.r" and max(map(len, lines)) <= 117
         assert lines[-1].split() == ["0", "1", "2", "3", "4", "5", "6"]

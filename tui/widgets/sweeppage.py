@@ -203,7 +203,7 @@ class SweepPage(Vertical):
         if self._title != title:
             self._title = title
             pane.border_title = Text(title)  # a key is outside text: no markup
-        hint = "b parameter · m metric" if VIEWS[self.view] == "chart" else "m metric"
+        hint = "P parameter · m metric" if VIEWS[self.view] == "chart" else "m metric"
         if pane.border_subtitle != hint:
             pane.border_subtitle = hint
         made = layout(self.app.size.width - 3)
