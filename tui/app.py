@@ -216,6 +216,9 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     # --- the feed
 
     def on_changed(self, message: Changed) -> None:
+        for words in message.snapshot.warnings:
+            if words not in self.snapshot.warnings:
+                self.say(words, "warning", NOTICE_STAYS)
         self.snapshot = message.snapshot
         # While the workbench is left there is no screen any more, but maybe a last message.
         if self.screen_stack and isinstance(self.screen, WorkbenchScreen):

@@ -91,6 +91,8 @@ class Snapshot:
     noted: frozenset[str] = frozenset()
     settings: "Settings | None" = None
     """What all recipes say; None before they were read."""
+    warnings: tuple[str, ...] = ()
+    """What is to be said of the store, such as that another program has it locked."""
 
     @cached_property
     def sweeps(self) -> "dict[str, SweepRow]":
@@ -214,6 +216,7 @@ def _happened(snapshot: Snapshot) -> tuple[Any, ...]:
         },
         snapshot.tags,
         snapshot.benches,
+        snapshot.warnings,
     )
 
 
@@ -250,8 +253,9 @@ class _Reader:
         new = {id for id in watched if id not in self._last.details}
         now = time.monotonic()
         wanted = new | {id for id in self._stale & watched if now >= self._not_before.get(id, 0)}
+        warnings = tuple(self.store.warnings)
         idle = self._last.loaded and not self._last.error and self._last.settings is not None
-        if idle and not changed and not wanted:
+        if idle and not changed and not wanted and warnings == self._last.warnings:
             return None
         first = not self._last.loaded
         rows, tags, benches = self._rows(changed), self._last.tags, self._last.benches
@@ -281,7 +285,7 @@ class _Reader:
         }
         self._last = Snapshot(
             rows, details, True, "", tags, benches, vitals, **marks,
-            settings=None if first else self._settings(changed),
+            settings=None if first else self._settings(changed), warnings=warnings,
         )  # fmt: skip
         return self._last
 

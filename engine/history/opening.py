@@ -1,12 +1,62 @@
 """What is done with a database file before anything is asked of it, by way of plain sqlite3."""
 
 import sqlite3
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from engine.errors import UserError
 from engine.jobs.lock import locked
 
-__all__ = ["copy_of", "lock_file", "settle_journal"]
+__all__ = [
+    "applied_to",
+    "check_not_newer",
+    "copy_of",
+    "lock_file",
+    "migrate",
+    "settle_journal",
+    "version",
+]
+
+
+def applied_to(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """Names of the migrations that made this schema, in order; none: it is empty."""
+    has_table = "SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'"
+    if not connection.execute(has_table).fetchone():
+        return ()
+    names = "SELECT name FROM _sqlite_migrations WHERE migration_set = 'tunebench' ORDER BY rowid"
+    return tuple(name for (name,) in connection.execute(names))
+
+
+def check_not_newer(path: Path, applied: Collection[str], known: Collection[str]) -> None:
+    """Raise UserError when another program's migration is among those ``applied``."""
+    if unknown := [name for name in applied if name not in known]:
+        raise UserError(
+            f"{path}: was written by a newer tunebench (it has {unknown[-1]}); update tunebench, "
+            "or move the file away: it is rebuilt from the journals"
+        )
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Apply what is missing, all of it or nothing.
+
+    Two viewers may start at once: the caller holds a lock, for SQLite's own is not enough.
+    """
+    from engine.history.migrations import Database, migrations
+
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        migrations.apply(Database(connection))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """Another number once another connection has written."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def settle_journal(connection: sqlite3.Connection, path: Path, wal: bool) -> None:

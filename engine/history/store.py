@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.history.opening import copy_of, lock_file, settle_journal
+from engine.history.opening import (
+    applied_to,
+    check_not_newer,
+    copy_of,
+    lock_file,
+    migrate,
+    settle_journal,
+    version,
+)
 from engine.history.place import Place, place_of
 from engine.history.troubles import is_broken, is_busy, is_unwritable
 from engine.home import Home
@@ -124,7 +132,7 @@ class Store:
             if self.in_memory:
                 return self._return_to_file()
             if self._file_identity() == self._inode:
-                if _version(self.connection) != self._version:
+                if version(self.connection) != self._version:
                     self._see_what_others_read()
                 return False
             self.close()
@@ -165,6 +173,8 @@ class Store:
         finally:
             self.busy_seconds = patience
         found.execute(f"PRAGMA busy_timeout = {patience * 1000:.0f}")
+        if self._locked_words in self.warnings:
+            self.warnings.remove(self._locked_words)  # to be said again the next time
         aside.close()
         self.connection, self._look_again = found, None
         return True
@@ -209,10 +219,7 @@ class Store:
             self.in_memory, self.locked_since = True, None
             if locked_out:
                 self._look_again = time.monotonic() + RETURN_SECONDS
-                self.warn(
-                    f"{self.path} is locked by another program; until it is free again, the "
-                    "history is read into memory"
-                )
+                self.warn(self._locked_words)
             else:
                 self.warn(
                     f"{self.path} cannot be written ({why}); the history is read into memory, "
@@ -220,6 +227,13 @@ class Store:
                 )
             self.connection = copy or self._open()
             self._read_known(self.connection)
+
+    @property
+    def _locked_words(self) -> str:
+        return (
+            f"{self.path} is locked by another program; until it is free again, the history is "
+            "read into memory"
+        )
 
     def locked_for_long(self) -> bool:
         """Note that the file was found locked once more; True when that has lasted for long."""
@@ -235,7 +249,7 @@ class Store:
     def _copy(self) -> sqlite3.Connection | None:
         connection: sqlite3.Connection | None = getattr(self, "connection", None)
         copy = copy_of(connection) if connection else None
-        if copy and _applied(copy) != MIGRATIONS:
+        if copy and applied_to(copy) != MIGRATIONS:
             copy.close()
             return None
         return copy
@@ -280,14 +294,14 @@ class Store:
         try:
             if not self.place.wal and not self.in_memory:
                 settle_journal(connection, self.path, False)
-            applied = _applied(connection)
-            _check_not_newer(self.path, applied)
+            applied = applied_to(connection)
+            check_not_newer(self.path, applied, MIGRATIONS)
             if self.place.wal and not self.in_memory:
                 settle_journal(connection, self.path, True)
             if applied != MIGRATIONS:
                 lock = nullcontext() if self.in_memory else locked(lock_file(self.path))
                 with lock:
-                    _migrate(connection)
+                    migrate(connection)
                 if not applied and self.place.words and not self.in_memory:
                     self.warnings.append(f"{self.place.words} ('tunebench doctor' tells more)")
             # Journals are the truth: losing the last transactions in a power cut costs nothing.
@@ -301,48 +315,14 @@ class Store:
         return connection
 
     def _read_known(self, connection: sqlite3.Connection) -> None:
-        self._version = _version(connection)  # first: what comes in between is read again
+        self._version = version(connection)  # first: what comes in between is read again
         rows = connection.execute("SELECT run, device, inode, size, mtime_ns FROM journals")
         self.known = {run: identity for run, *rest in rows if (identity := tuple(rest))}
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def _encodable(value: Any) -> Any:
     """With "?" for what UTF-8 cannot hold, as the journal has it."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-def _applied(connection: sqlite3.Connection) -> tuple[str, ...]:
-    has_table = "SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'"
-    if not connection.execute(has_table).fetchone():
-        return ()
-    names = "SELECT name FROM _sqlite_migrations WHERE migration_set = 'tunebench' ORDER BY rowid"
-    return tuple(name for (name,) in connection.execute(names))
-
-
-def _check_not_newer(path: Path, applied: Sequence[str]) -> None:
-    if unknown := [name for name in applied if name not in MIGRATIONS]:
-        raise UserError(
-            f"{path}: was written by a newer tunebench (it has {unknown[-1]}); update tunebench, "
-            "or move the file away: it is rebuilt from the journals"
-        )
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Two viewers may start at once: the caller holds a lock, for SQLite's own is not enough."""
-    from engine.history.migrations import Database, migrations
-
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        migrations.apply(Database(connection))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def open_store(home: Home, busy_seconds: float = BUSY_SECONDS) -> Store:

@@ -85,7 +85,10 @@ def file_locks(home: Home) -> Answer:
                 try:
                     fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    return True, "file locks are granted and kept", ""
+                    words = "file locks are granted and kept"
+                    if is_network(file_system(home.path)):
+                        words += " on this machine; whether others see them, the mount decides"
+                    return True, words, ""
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             return True, f"file locks cannot be tried ({error.strerror})", ""

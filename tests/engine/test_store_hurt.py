@@ -170,6 +170,7 @@ def test_a_viewer_goes_on_through_a_long_lock_and_comes_back(
     runs.wait(lambda: ingest(home, opened, live=False) or not opened.in_memory, "the file again")
     ingest_all(home, opened, live=False)
     assert not opened.in_memory and opened.path == home.database
+    assert opened.warnings == [], "said once more at the next lock"
     check(home, opened)
 
 

@@ -129,3 +129,37 @@ def test_a_store_that_cannot_be_read_is_said_and_tried_again(
         assert made.until(lambda found: found.loaded and not found.error).rows == []
     finally:
         made.feed.stop()
+
+
+def test_what_another_viewer_read_is_news_here_too(listener: Listener, home: Home) -> None:
+    """Two workbenches: the one that comes second to the journals shows what the first one read."""
+    from engine.history.ingest import ingest_all
+    from engine.history.store import open_store
+
+    id = add_run(home, "one", 3)
+    listener.until(lambda found: [row.id for row in found.rows] == [id])
+    other = open_store(home)
+    for step in range(4, 9):
+        write(home, id, {"type": "metrics", "step": step, "loss": 1.0})
+        ingest_all(home, other, live=False)
+        listener.until(lambda found, step=step: found.rows and found.rows[0].step == step)
+    other.close()
+
+
+def test_a_locked_store_is_said_once(
+    listener: Listener, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.history import store
+
+    monkeypatch.setattr(store, "PATIENCE_SECONDS", 0.0)
+    id = add_run(home, "one", 3)
+    listener.until(lambda found: found.rows)
+    listener.feed._reader.store.connection.execute("PRAGMA busy_timeout = 50")  # type: ignore[union-attr]
+    with sqlite3.connect(home.database, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        write(home, id, {"type": "metrics", "step": 4, "loss": 1.0})
+        found = listener.until(lambda found: found.warnings)
+        assert "locked by another program" in found.warnings[0]
+        assert found.rows[0].step == 4 or listener.until(lambda found: found.rows[0].step == 4)
+        other.execute("ROLLBACK")
+    other.close()
