@@ -62,36 +62,37 @@ def version(connection: sqlite3.Connection) -> int:
 def settle_journal(connection: sqlite3.Connection, path: Path, wal: bool) -> None:
     """WAL or not, and never in between by way of memory that another machine does not share.
 
-    Raises sqlite3.OperationalError where it has to leave WAL and another process has it open.
+    With ``wal`` false it is the first thing that is done with the connection. Raises
+    sqlite3.OperationalError where it has to leave WAL and another process has it open.
+
+    Nobody may open the file itself to look: closing it again would take from this process all
+    locks that SQLite holds on it, and another's last connection would then delete our WAL.
     """
-    was = _is_wal(path)
-    if was is wal:
+    if wal:
+        if _mode(connection) != "wal":
+            # SQLite's own lock is not enough: changing this fails at once.
+            with locked(lock_file(path)), suppress(sqlite3.OperationalError):
+                connection.execute("PRAGMA journal_mode = WAL")  # another has it open: slower
         return
-    with locked(lock_file(path)):  # SQLite's own is not enough: changing this fails at once
-        if wal:
-            with suppress(sqlite3.OperationalError):  # another has it open: slower, as safe
-                connection.execute("PRAGMA journal_mode = WAL")
-        elif was:
-            # Alone in it, SQLite reads a WAL without memory that is shared.
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("PRAGMA journal_mode = DELETE")
-            connection.execute("PRAGMA locking_mode = NORMAL")
-            connection.execute("SELECT count(*) FROM sqlite_master")  # frees the lock
+    # Alone in it, SQLite reads a WAL without memory that is shared.
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master")
+        if _mode(connection) == "wal":
+            with locked(lock_file(path)):
+                connection.execute("PRAGMA journal_mode = DELETE")
+    finally:
+        connection.execute("PRAGMA locking_mode = NORMAL")
+    connection.execute("SELECT count(*) FROM sqlite_master")  # frees the lock
+
+
+def _mode(connection: sqlite3.Connection) -> str:
+    return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
 
 
 def lock_file(path: Path) -> Path:
     """Held by whoever changes the schema, the journal's kind, or moves the file aside."""
     return path.with_name(path.name + ".lock")
-
-
-def _is_wal(path: Path) -> bool | None:
-    """As the file's first bytes say, without opening it as a database; None: it is new."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(20)
-    except OSError:
-        return None
-    return head[18:20] == b"\2\2" if len(head) == 20 else None
 
 
 def copy_of(connection: sqlite3.Connection) -> sqlite3.Connection | None:

@@ -48,6 +48,7 @@ MEMORY = ("device", "used_bytes", "total_bytes", "peak_bytes", "utilisation")
 KNOWN = frozenset({"v", "t", "type", "attempt", "step", *METRICS})
 USUAL = itemgetter("step", "attempt", "t", *METRICS)
 """The values of a line with all of these keys and no others, as the trainer writes them."""
+NOT_USUAL: tuple[Any, ...] = (None, None)
 TOO_HIGH = 2**63
 """For SQLite's integers."""
 
@@ -138,8 +139,12 @@ class _Steps:
 
     def add(self, event: Event) -> None:
         """Raises what :func:`write` counts as senseless."""
-        values = USUAL(event) if event.keys() == KNOWN else (None, None)
-        step, attempt = values[:2]
+        try:
+            usual = len(event) == len(KNOWN) and "v" in event
+            values = USUAL(event) if usual else NOT_USUAL
+        except KeyError:  # as many keys, but others
+            values = NOT_USUAL
+        step, attempt = values[0], values[1]
         if type(step) is type(attempt) is int and 0 <= step < TOO_HIGH > attempt > 0:
             self._rows.append((self._row.id, *values, None))
         else:

@@ -243,12 +243,17 @@ def read_lines(path: Path, offset: int = 0, limit_bytes: int = READ_BYTES) -> Li
     end = data.rfind(b"\n") + 1
     if not end and len(data) >= MAX_LINE_BYTES:
         return Lines([], offset + len(data), 1)
+    import orjson
+
     events, unreadable = [], 0
     for line in data[:end].split(b"\n")[:-1]:
         if not line:
             continue
         try:
-            event = whole(line)
+            try:
+                event = orjson.loads(line)  # by way of whole(), a tenth of reading goes into calls
+            except orjson.JSONDecodeError:
+                event = whole(line)
             if not isinstance(event["type"], str):
                 raise TypeError
             events.append(event)

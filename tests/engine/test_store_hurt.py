@@ -334,3 +334,19 @@ def test_of_a_run_that_was_not_lost_after_all_no_verdict_stays(
     with read_anew(home) as anew:
         assert queries.get_run(opened, "late") == queries.get_run(anew, "late")
     check(home, opened)
+
+
+def test_the_last_of_others_leaves_our_wal_alone(home: Home) -> None:
+    """Locks are a process's: a file opened and closed beside SQLite's own would free all of them,
+    and whoever closes the database then takes itself for the last and deletes the log."""
+    opened = open_store(home)
+    ingest_all(home, opened, live=False)
+    add_note(home, queries.get_run(opened, "first").id, "in the log")
+    ingest_all(home, opened, live=False)
+    log = Path(f"{opened.path}-wal")
+    assert log.stat().st_size > 0
+    look = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM runs'); "
+    )
+    subprocess.run([sys.executable, "-c", look + "c.close()", str(opened.path)], check=True)
+    assert log.exists(), "it is ours"
