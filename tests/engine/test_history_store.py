@@ -355,6 +355,27 @@ def test_a_broken_runs_db_is_moved_aside_and_rebuilt(home: Home, damage: str) ->
     assert len(list(home.path.glob("runs.db.broken-*"))) >= 1
 
 
+@pytest.mark.parametrize("left", [0, 1, 100])
+def test_a_runs_db_emptied_under_an_open_viewer_locks_nobody_out(home: Home, left: int) -> None:
+    """Once every command waited ten seconds for it, for as long as the workbench was open."""
+    folder = runs.write_run(home, "one", 3)
+    viewer = open_store(home)
+    ingest_all(home, viewer)
+    os.truncate(home.database, left)
+    ingest_all(home, viewer)
+    assert [row.id for row in queries.list_runs(viewer)] == [folder.id]
+    script = (
+        "import sys; from pathlib import Path; from engine.home import open_home\n"
+        "from engine.history.store import open_store\n"
+        "store = open_store(open_home(Path(sys.argv[1])), 0.5)\n"
+        "print(store.in_memory, store.query('SELECT count(*) FROM runs'))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script, str(home.path)], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split("\n")[0] == "False [(1,)]"
+
+
 def test_a_locked_runs_db_is_read_but_not_written(home: Home) -> None:
     folder = runs.write_run(home, "one", steps=5, end=None)
     opened = open_store(home, busy_seconds=0.05)
