@@ -235,3 +235,20 @@ def test_a_sweep_that_was_deleted_whole_comes_back_whole(
     marks.rename_run(home, taken.id, "another")
     assert main(["runs", "restore", "tune", *to]) == 0
     assert json.loads(capsys.readouterr().out)["runs"] == [folders[1].id]
+
+
+@pytest.mark.parametrize("words", [["rm", "--yes"], ["star"], ["show"], ["rename"], ["note"]])
+def test_an_unset_variable_of_a_script_is_no_run(
+    home: Home, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """Once 'runs rm "$RUN" --yes' deleted the only run of a home."""
+    from engine.cli import main
+
+    folder = runs.write_run(home, "one", steps=1)
+    more = ["x"] if words[0] in ("rename", "note") else []
+    assert main(["runs", *words, "", *more, "--home", str(home.path)]) == 1
+    assert "names no run" in capsys.readouterr().err
+    with pytest.raises(UserError, match="names no run"):
+        find_run(home, "")
+    assert folder.path.is_dir() and folder.name == "one"
+    assert main(["runs", "note", "one", "  ", "--home", str(home.path)]) == 2
