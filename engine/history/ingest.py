@@ -258,7 +258,7 @@ def _new_row(connection: sqlite3.Connection, folder: RunFolder) -> RunRow:
             row.imported = json.dumps(imported, ensure_ascii=False)
     row.name = marked.name_of(connection, row.id) or row.name
     texts.put(connection, row.id, "name", "", row.created, row.name)
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
         recipe = tomllib.loads(folder.recipe_file.read_text(encoding="utf-8"))
         row.model = recipe.get("model", {}).get("model_name_or_path")
         data = recipe.get("data", {})

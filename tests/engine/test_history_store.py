@@ -184,6 +184,19 @@ def test_values_of_another_kind_in_a_journal_stop_no_list(home: Home, value: str
     assert all(isinstance(one["path"], str) for one in queries.checkpoints(history, row.id))
 
 
+def test_a_recipe_nested_too_deep_hides_no_other_run(home: Home) -> None:
+    good, bad = runs.write_run(home, "good", 2), runs.write_run(home, "bad", 2)
+    bad.recipe_file.write_text("x = " + "[" * 100_000)
+    history = open_store(home)
+    ingest_all(home, history)
+    assert {row.id for row in queries.list_runs(history)} == {good.id, bad.id}
+    with pytest.raises(UserError, match="not valid TOML"):
+        bad.read_recipe()
+    assert state_of(bad).state == "finished"
+    with pytest.raises(UserError, match=r"lora\.r"):
+        good.read_recipe().with_settings(["lora.r=" + "[" * 100_000])
+
+
 def test_a_recipe_with_nan_in_it_hides_no_other_run(home: Home) -> None:
     """TOML can write it, JSON cannot: the index keeps what every reader of JSON takes."""
     folder = runs.write_run(home, "odd", 2)
