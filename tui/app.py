@@ -46,6 +46,7 @@ LEAVE_SECONDS = 2.0
 COLLECT_SECONDS = 3.0
 SAMPLE_SECONDS = 5.0
 """How often the machine is read where no screen does."""
+SHORTLY = 0.01
 NOTICE_STAYS = 15.0
 NOTICE_SECONDS = 5.0
 """How often it is asked whether a run that writes no line has stalled."""
@@ -262,6 +263,10 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     def action_low_bandwidth(self) -> None:
         self.link.choose(not self.link.low)
         self._say_link()
+
+    def delay_update(self, delay: float = 0.05) -> None:
+        """Textual holds a screen back for 50 ms when it comes; these are ready in 10."""
+        super().delay_update(min(delay, SHORTLY))
 
     # --- words to the user
 

@@ -249,7 +249,8 @@ class _Reader:
             self.store = self._open(self.home)
         changed = set(self._ingest.ingest(self.home, self.store))
         annotated = "" in changed  # notes and tags, of whichever run, or a bench
-        self._stale |= {id for id in watched if annotated or id in changed or self._log_changed(id)}
+        logs = {id for id in watched if self._log_changed(id)}  # all of them are looked at
+        self._stale |= {id for id in watched if annotated or id in changed or id in logs}
         new = {id for id in watched if id not in self._last.details}
         now = time.monotonic()
         wanted = new | {id for id in self._stale & watched if now >= self._not_before.get(id, 0)}

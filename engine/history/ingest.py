@@ -188,7 +188,12 @@ def _ingest_journal(home: Home, store: Store, run: str, identity: Identity, limi
     read = 0
     with store.transaction() as connection:
         offset, line, unreadable = _position(connection, run, path, identity)
-        row = (tables.load_row(connection, run) or _new_row(connection, folder)) if run else None
+        row = tables.load_row(connection, run) if run else None
+        if row and row.state == "lost" and read_lines(path, offset, CHUNK_BYTES).offset > offset:
+            # It was not, or was resumed: our verdict is no line of the journal, and goes.
+            tables.forget(connection, run)
+            offset, line, unreadable, row = 0, 0, 0, None
+        row = (row or _new_row(connection, folder)) if run else None
         ended = row is not None and is_ended(row)
         while True:
             lines = read_lines(path, offset, CHUNK_BYTES)

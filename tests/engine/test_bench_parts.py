@@ -1,7 +1,6 @@
 """The bench's processes, its figures and its table, without torch."""
 
 import os
-import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from engine.bench.measured import Measured, result, warm_up, with_ratios
 from engine.bench.process import Ended, run_process
 from engine.bench.rows import RowSet
 from engine.bench.table import WIDTH, table
-from engine.history import evaluated, judged
 from engine.history.benches import add_bench, latest_bench, latest_benches
 from engine.history.ingest import ingest_all
 from engine.history.store import open_store
@@ -230,22 +228,6 @@ def test_the_latest_bench_of_a_device(home: Home) -> None:
         found = latest_bench(store, "here", gpus)
         assert found is not None and found["id"] == id, "of the CPU; else the newest there is"
     assert latest_bench(store, "nowhere", ()) is None
-
-
-def test_a_database_of_an_older_program_gets_the_benches_that_it_passed_over(home: Home) -> None:
-    kept(home, "one", 1.0)
-    store = open_store(home)
-    ingest_all(home, store, live=False)
-    store.close()
-    with sqlite3.connect(home.database) as old:  # as it was before the table was there
-        for table in ("benches", *judged.TABLES, *evaluated.TABLES):
-            old.execute(f"DROP TABLE {table}")
-        old.execute("ALTER TABLE runs DROP COLUMN estimated_peak_bytes")
-        old.execute("DELETE FROM _sqlite_migrations WHERE name >= 'm005'")
-    old.close()
-    store = open_store(home)
-    ingest_all(home, store, live=False)
-    assert store.query("SELECT id FROM benches") == [("one",)]
 
 
 def test_a_line_that_somebody_wrote_by_hand_breaks_nothing(home: Home) -> None:

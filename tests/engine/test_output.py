@@ -23,9 +23,7 @@ def test_json_has_no_nan_and_no_controls(capsys: pytest.CaptureFixture[str]) -> 
     assert found == {"losses": [1.5, "NaN", "-Infinity"], "text": HOSTILE}
 
 
-@pytest.mark.parametrize(
-    "words", [["runs", "list", HOSTILE], [HOSTILE], ["demo", "--rows", HOSTILE]]
-)
+@pytest.mark.parametrize("words", [["runs", HOSTILE], [HOSTILE], ["demo", "--rows", HOSTILE]])
 def test_wrong_usage_repeats_words_safely(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -41,7 +39,7 @@ def test_a_system_error_is_one_line(
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device", "somewhere")
 
-    monkeypatch.setattr("engine.commands.runs.list_runs", full)
+    monkeypatch.setattr("engine.commands.listing.list_runs", full)
     assert cli.main(["runs", "--home", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "tunebench: somewhere: No space left on device\n"
 

@@ -310,3 +310,27 @@ def test_a_journal_on_a_device_of_another_number_is_not_read_again(home: Home) -
     ingest_all(home, opened, live=False)
     assert opened.query("SELECT loss FROM metrics WHERE run = ? AND step = 1", (run,)) == [(77.0,)]
     assert queries.events(opened, run)[-1]["text"] == "one more"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"type": "state", "state": "running", "phase": "saving"},
+        {"type": "state", "state": "finished", "steps": 5},
+        {"type": "exit", "exit_code": None, "signal": None},
+        {"type": "warning", "message": "still here"},
+    ],
+)
+def test_of_a_run_that_was_not_lost_after_all_no_verdict_stays(
+    end: dict[str, Any], home: Home
+) -> None:
+    """A viewer saw nobody hold it: on another machine, say, or between two supervisors."""
+    folder = runs.write_run(home, "late", steps=5, end=None)
+    opened = open_store(home)
+    ingest_all(home, opened)
+    assert queries.get_run(opened, "late").state == "lost"
+    Journal(folder.journal).append(**end)
+    assert folder.id in ingest_all(home, opened, live=False)
+    with read_anew(home) as anew:
+        assert queries.get_run(opened, "late") == queries.get_run(anew, "late")
+    check(home, opened)

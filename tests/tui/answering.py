@@ -47,6 +47,7 @@ class FakeSession:
         self.start_error: Exception | None = None
         self.say: Callable[[str | None, str], None] = lambda column, words: None
         self.ready = asyncio.Event()
+        self._said = asyncio.Event()
         self.starts = asyncio.Event()
         self.starts.set()
         self.allow_beside_training = False
@@ -89,8 +90,13 @@ class FakeSession:
                 for said in self.script(prompt, column):
                     yield said
             return
-        while not self.ready.is_set() and self.chunks.empty():
-            await asyncio.sleep(0.005)
+        # Without a timer: the screen is at rest while a test waits.
+        either = {asyncio.ensure_future(one.wait()) for one in (self.ready, self._said)}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in either:
+                one.cancel()
         while (said := await self.chunks.get()) is not None:
             if isinstance(said, Exception):
                 raise said
@@ -100,18 +106,22 @@ class FakeSession:
         self.cancelled += 1
         for column in list(self.asked[-1][1]):
             self.end(column, "cancelled", 3)
-        self.chunks.put_nowait(None)
+        self._put(None)
+
+    def _put(self, chunk: Any) -> None:
+        self._said.set()
+        self.chunks.put_nowait(chunk)
 
     def write(self, column: str, text: str, **more: Any) -> None:
-        self.chunks.put_nowait(piece(column, text, **more))
+        self._put(piece(column, text, **more))
 
     def end(self, column: str, reason: str = "eos", tokens: int = 24, **more: Any) -> None:
-        self.chunks.put_nowait(
+        self._put(
             piece(column, stop_reason=reason, tokens=tokens, seconds=0.5, **{"done": True, **more})
         )
 
     def over(self) -> None:
-        self.chunks.put_nowait(None)
+        self._put(None)
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> FakeSession:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.color import Color, ColorSystem
 
+from engine.charts.colours import SERIES_COLOURS
 from tests.tui.conftest import failed, finished, running, settle
 from tui.app import WorkbenchApp
 from tui.light import LIGHT, light
@@ -41,9 +42,10 @@ def test_no_colour_of_the_workbench_is_forgotten() -> None:
     named = {
         colour
         for file in [*TUI.rglob("*.py"), *TUI.rglob("*.tcss")]
-        if file.name not in ("light.py", "svgchart.py")
+        if file.name != "light.py"
         for colour in re.findall(r"#[0-9a-f]{6}\b", file.read_text())
     }
+    named |= set(SERIES_COLOURS)
     assert named == LIGHT.keys()
     for colour in LIGHT.values():
         rounded = Color.parse(colour).downgrade(ColorSystem.EIGHT_BIT).get_truecolor()

@@ -115,13 +115,14 @@ class RowSearch(PlainInput):
         self._leave()
         if what == "text":
             self.text = value
-            self.again(1)
+            self.call_after_refresh(self.again, 1)  # the table is a line higher then
         elif what == "filter":
             self.post_message(self.Wanted(value))
         elif what == "line" and value:
             number = value.replace(",", "").replace("_", "")
             if number.isdecimal() and len(number) < 18:
-                self.run_worker(partial(self._jump, int(number)), group="search", exclusive=True)
+                jump = partial(self._jump, int(number))
+                self.call_after_refresh(self.run_worker, jump, group="search", exclusive=True)
             else:
                 self._notice(f"{clip(value, 30)}: not a line number", "warning")
 
