@@ -30,11 +30,14 @@ def edit(text: str, name: str) -> Path:
     """The file of this ``name`` with the text as it was left in the editor.
 
     The caller removes the file's folder once the text is of use, so that nothing is lost when it
-    is not. Raises :class:`UserError`: no editor, or one that failed.
+    is not. Raises :class:`UserError`: no editor, one that failed, or no place for the file.
     """
     command = editor()
-    file = Path(tempfile.mkdtemp(prefix="tunebench-")) / name
-    file.write_text(text, encoding="utf-8")
+    try:
+        file = Path(tempfile.mkdtemp(prefix="tunebench-")) / name
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{tempfile.gettempdir()}: no room for the text ({error})") from None
     try:
         status = subprocess.run([*command, str(file)], check=False).returncode
     except OSError as error:

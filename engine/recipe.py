@@ -143,6 +143,8 @@ def read_recipe(path: Path, name: str = "") -> Recipe:
         raise UsageError(f"{name or path}: is a directory, not a recipe file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{path}: not valid TOML: lists nested too deep to be read") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError:  # a NUL byte, or what no file name can hold
@@ -154,7 +156,7 @@ def read_recipe(path: Path, name: str = "") -> Recipe:
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 

@@ -11,6 +11,7 @@ from engine.commands.opened import opened
 from engine.commands.output import Output
 from engine.errors import UsageError, UserError
 from engine.history import queries
+from engine.history.backup import refuse_part_of_home
 from engine.history.row import RunRow
 from engine.history.store import Store
 from engine.text import safe, safe_json
@@ -88,6 +89,7 @@ def _table(
 
     path = Path(args.to).expanduser().absolute()
     free_name(path, args.force)
+    refuse_part_of_home(store, path)
     with written(path, args.force) as file:
         rows = write(table_of(what, store, runs), file, str)
     _tell(out, [path], f"{counted(rows, 'row')} of {counted(len(runs), 'run')}")
@@ -113,6 +115,7 @@ def _report(
         _print(printed(title, blocks, format))
         return 0
     path = Path(args.to).expanduser().absolute()
+    refuse_part_of_home(store, path)
     paths = write_report(path, title, blocks, format, args.force)
     _tell(out, paths, f"a report of {counted(len(runs), 'run')}")
     out.document(_document(paths, format, "report", runs))

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any
 
+from engine.errors import UserError
 from engine.text import safe, safe_json, safe_line
 
 __all__ = ["Output"]
@@ -33,7 +34,10 @@ class Output:
     def document(self, value: Any) -> None:
         """The one JSON document; not printed without ``--json``."""
         if self.as_json:
-            text = json.dumps(_finite(value), ensure_ascii=False, indent=2, default=str)
+            try:
+                text = json.dumps(_finite(value), ensure_ascii=False, indent=2, default=str)
+            except RecursionError:  # from a journal that somebody wrote by hand
+                raise UserError("what is to be printed is nested too deep for JSON") from None
             print(safe_json(text), flush=True)
 
     def progress(self, text: str) -> None:

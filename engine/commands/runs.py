@@ -124,7 +124,10 @@ def note(args: argparse.Namespace, out: Output) -> int:
     """Write a note on a run."""
     home, store = opened(args, out)
     row = queries.get_run(store, args.ref)
-    id = add_note(home, row.id, " ".join(args.text))
+    text = " ".join(args.text)
+    if not text.strip():
+        raise UsageError("runs note: say something; the note is empty")
+    id = add_note(home, row.id, text)
     out.line(f"noted on {row.name}")
     out.document({"run": row.id, "note": id})
     return 0

@@ -12,7 +12,8 @@ from engine.errors import UsageError, UserError
 from engine.history import marks, queries
 from engine.history.ingest import ingest_all
 from engine.history.row import RunRow
-from engine.home import open_home
+from engine.history.store import Store
+from engine.home import Home, open_home
 from engine.jobs import trash as jobs_trash
 from engine.jobs.folder import RunFolder
 from engine.jobs.launch import refuse_alive
@@ -97,13 +98,33 @@ def _agreed(args: argparse.Namespace, out: Output, verb: str, question: str, wha
 
 
 def restore(args: argparse.Namespace, out: Output) -> int:
-    """Bring a run back from the trash."""
+    """Bring a run, or what is there of a sweep, back from the trash."""
     home, store = opened(args, out)
+    if runs := jobs_trash.trashed_of(home, args.ref):
+        return _restore_all(home, store, args.ref, runs, out)
     folder = jobs_trash.restore(home, args.ref)
     ingest_all(home, store)
     out.line(f"{folder.name} ({folder.id}) is back")
     out.document({"run": folder.id, "restored": True})
     return 0
+
+
+def _restore_all(
+    home: Home, store: Store, sweep: str, runs: Sequence[jobs_trash.TrashedRun], out: Output
+) -> int:
+    """One that cannot come back keeps no other in the trash."""
+    back, errors = [], []
+    for run in runs:
+        try:
+            back.append(jobs_trash.restore(home, run.id).id)
+        except UserError as error:
+            errors.append(str(error))
+            out.error(str(error))
+    ingest_all(home, store)
+    out.line(f"{counted(len(back), 'run')} of {sweep}: back")
+    document = {"sweep": sweep, "runs": back, "restored": not errors}
+    out.document(document | ({"errors": errors} if errors else {}))
+    return 1 if errors else 0
 
 
 def trash(args: argparse.Namespace, out: Output) -> int:

@@ -35,6 +35,7 @@ __all__ = [
     "VERSION",
     "back_up_index",
     "back_up_journals",
+    "refuse_part_of_home",
 ]
 
 HEAD, JOURNAL = "backup.json", "journal.jsonl"
@@ -136,7 +137,7 @@ def _member(name: str, size: int, changed: float) -> tarfile.TarInfo:
 def _new_file(store: Store, target: Path, force: bool) -> Iterator[Path]:
     """A file of ours beside ``target``, which takes its place when all went well."""
     target = target.expanduser().absolute()
-    _refuse_part_of_home(store, target)
+    refuse_part_of_home(store, target)
     if target.is_dir():
         raise UserError(f"{target}: is a folder; name a file in it")
     if os.path.lexists(target) and not force:
@@ -174,8 +175,8 @@ def _put_where_nothing_is(temporary: Path, target: Path) -> None:
         os.rename(temporary, target)
 
 
-def _refuse_part_of_home(store: Store, target: Path) -> None:
-    """Not even with --force a copy takes the place of what it is a copy of."""
+def refuse_part_of_home(store: Store, target: Path) -> None:
+    """Not even with --force a copy, or an export, takes the place of what it tells of."""
     home, real = store.home, target.parent.resolve() / target.name
     inside = any(
         real.is_relative_to(folder) for folder in (home.runs, home.queue, home.trash, home.datasets)
@@ -185,7 +186,7 @@ def _refuse_part_of_home(store: Store, target: Path) -> None:
     with suppress(OSError):
         same = any(os.path.samefile(target, path) for path in own if path.exists())
     if inside or same or real in own:
-        raise UserError(f"{target}: is a place of the home's own; write the copy somewhere else")
+        raise UserError(f"{target}: is a place of the home's own; write it somewhere else")
 
 
 _PARTS = ("", "-wal", "-shm", ".lock")

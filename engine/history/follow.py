@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.history.lost import why_lost
 from engine.history.pace import RECENT_STEPS, Told, rhythm_of, seconds_left
-from engine.history.row import RunRow, fold, is_ended, mark_lost
+from engine.history.row import RunRow, fold, is_ended, mark_lost, time_of
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_lines
 from engine.jobs.lock import is_alive
@@ -29,7 +29,8 @@ class Follower:
         self.row = RunRow(id=folder.id, name=folder.id)
         try:
             identity = folder.read_identity()
-            self.row.name, self.row.created = str(identity["name"]), identity["created"]
+            self.row.name = str(identity["name"])
+            self.row.created = time_of(identity["created"])
             self.row.parent, self.row.recipe = identity.get("parent"), identity.get("recipe")
         except (OSError, ValueError, KeyError, TypeError):
             pass

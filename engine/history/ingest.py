@@ -19,13 +19,13 @@ from engine.errors import UserError
 from engine.history import marked, tables, texts
 from engine.history.datasets import ingest_datasets
 from engine.history.lost import why_lost
-from engine.history.row import ENDS, RunRow, is_ended, mark_lost
+from engine.history.row import ENDS, RunRow, fitted, is_ended, mark_lost
 from engine.history.store import Store
 from engine.history.troubles import LOCKED, is_broken, is_busy, is_unwritable
 from engine.home import Home
 from engine.jobs.entries import names as waiting
 from engine.jobs.folder import RunFolder
-from engine.jobs.journal import read_lines
+from engine.jobs.journal import finite, read_lines
 from engine.jobs.launch import adopt, reap
 from engine.jobs.lock import NoFileLocks, has_supervisor, is_alive
 
@@ -254,16 +254,16 @@ def _new_row(connection: sqlite3.Connection, folder: RunFolder) -> RunRow:
         identity = folder.read_identity()
         row.name = str(identity.get("name") or folder.id)
         row.parent, row.recipe = identity.get("parent"), identity.get("recipe")
-        row.created = identity.get("created")
-        if isinstance(sweep := identity.get("sweep"), dict):
-            row.sweep = str(sweep.get("id"))
+        row.created = fitted("created", identity.get("created"))
+        if isinstance(sweep := identity.get("sweep"), dict) and sweep.get("id"):
+            row.sweep = str(sweep["id"])
             row.sweep_values = json.dumps(sweep.get("values") or {}, ensure_ascii=False)
         row.repeats = str(identity["repeats"]) if identity.get("repeats") else None
         if imported := identity.get("imported"):
             row.imported = json.dumps(imported, ensure_ascii=False)
     row.name = marked.name_of(connection, row.id) or row.name
     texts.put(connection, row.id, "name", "", row.created, row.name)
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
         recipe = tomllib.loads(folder.recipe_file.read_text(encoding="utf-8"))
         row.model = recipe.get("model", {}).get("model_name_or_path")
         data = recipe.get("data", {})
@@ -281,13 +281,16 @@ def _keep_log(connection: sqlite3.Connection, folder: RunFolder, row: RunRow) ->
 
 
 def _settings(recipe: dict[str, Any]) -> str:
-    """JSON of every value as ``section.key``, the way :meth:`engine.recipe.Recipe.flat` does it."""
+    """JSON of every value as ``section.key``, the way :meth:`engine.recipe.Recipe.flat` does it.
+
+    TOML's nan and inf are texts there, as in the journal: JSON has no such numbers.
+    """
     flat: dict[str, Any] = {}
     for section, value in recipe.items():
         if isinstance(value, dict):
-            flat |= {f"{section}.{key}": inner for key, inner in value.items()}
+            flat |= {f"{section}.{key}": finite(inner) for key, inner in value.items()}
         else:
-            flat[section] = value
+            flat[section] = finite(value)
     return json.dumps(flat, ensure_ascii=False, default=str)
 
 

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from engine.history.row import scalar
+from engine.history.row import time_of
 
 __all__ = ["TABLES", "WRITERS", "name_of"]
 
@@ -28,7 +28,7 @@ def _rename(connection: sqlite3.Connection, event: Event) -> None:
     connection.execute(
         "INSERT INTO names (run, t, name) VALUES (?, ?, ?) "
         "ON CONFLICT (run) DO UPDATE SET t = excluded.t, name = excluded.name",
-        (run, scalar(event.get("t")), name),
+        (run, time_of(event.get("t")), name),
     )
     connection.execute("UPDATE runs SET name = ? WHERE id = ?", (name, run))
     connection.execute(
@@ -40,7 +40,7 @@ def _set(table: str) -> Callable[[sqlite3.Connection, Event], None]:
     def write(connection: sqlite3.Connection, event: Event) -> None:
         connection.execute(
             f"INSERT OR IGNORE INTO {table} (run, t) VALUES (?, ?)",
-            (_run(event), scalar(event.get("t"))),
+            (_run(event), time_of(event.get("t"))),
         )
 
     return write

@@ -43,6 +43,10 @@ def rename_run(home: Home, run: str, name: str) -> str:
             for other, identity in identities(home):
                 if other.id != run and name in (identity["name"], sweep_of(identity), other.id):
                     raise UserError(f"the name {name!r} is taken ({other.id}); choose another one")
+            if name != run and (home.trash / name).exists():
+                raise UserError(
+                    f"the name {name!r} is the id of a run in the trash; choose another"
+                )
             identity = _identity(folder)
             id = append_event(home, "rename", run=run, name=name, old=str(identity.get("name")))
             _write(folder, {**identity, "name": name})

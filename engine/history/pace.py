@@ -48,7 +48,7 @@ def rhythm_of(recipe: str) -> Rhythm | None:
         if not (isinstance(every, int) and isinstance(saves, int) and every > 0 and saves > 0):
             return None
         return Rhythm(every, saves, bool(train.get("load_best_model_at_end", True)))
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError):
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -56,6 +56,8 @@ def get_run(store: Store, ref: str) -> RunRow:
     """The run with this id, name or unique beginning of either; UserError when none or several."""
     if found := store.query(f"{SELECT_RUN} WHERE id = ? OR name = ?", (ref, ref)):
         return row_of(found[0])
+    if not ref:  # every name begins with it: an unset variable of a script is no run
+        raise UserError("'' names no run; 'tunebench runs' lists them")
     begins = f"{SELECT_RUN} WHERE substr(id, 1, ?) = ? OR substr(name, 1, ?) = ?"
     found = store.query(begins, (len(ref), ref, len(ref), ref))
     if len(found) == 1:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Question", "parse"]
 
 Test = Callable[[RunRow, Facts], bool]
+DEEPEST = 50
 OPS = ("<=", ">=", "!=", "<", ">", "=", "~", ":")
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -103,6 +104,7 @@ class _Parser:
             self._tokens.append(token)
             at = token.end()
         self._at = 0
+        self._depth = 0
         self._ands: list[Test] = []
         """The parts of the ``and`` that was read last."""
         self._is_and = False
@@ -141,6 +143,15 @@ class _Parser:
         return tests[0] if len(tests) == 1 else lambda row, facts: all(t(row, facts) for t in tests)
 
     def _not(self) -> Test:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise UsageError(f"more than {DEEPEST} 'not' and '(' within each other")
+        try:
+            return self._one()
+        finally:
+            self._depth -= 1
+
+    def _one(self) -> Test:
         if self._next() == "not":
             self._at += 1
             test = self._not()

@@ -5,10 +5,20 @@ No database here: a command that follows a run folds its journal the same way as
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-__all__ = ["ENDS", "RunRow", "fold", "is_ended", "mark_lost", "scalar", "seconds"]
+__all__ = [
+    "ENDS",
+    "RunRow",
+    "fitted",
+    "fold",
+    "is_ended",
+    "mark_lost",
+    "scalar",
+    "seconds",
+    "time_of",
+]
 
 ENDS = frozenset({"finished", "stopped", "failed", "killed", "lost"})
 
@@ -91,6 +101,45 @@ class RunRow:
     """JSON: where a run comes from that another program made."""
 
 
+_KINDS = {
+    column.name: next(kind for kind in (str, float, int) if column.type in (kind, kind | None))
+    for column in fields(RunRow)
+}
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+
+
+_TIMES = ("created", "started", "ended", "last_event")
+_YEAR_9999 = 253_370_764_800
+
+
+def time_of(value: Any) -> float | None:
+    """Unix seconds that a calendar has; None for everything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < _YEAR_9999 else None
+
+
+def fitted(column: str, value: Any) -> Any:
+    """``value`` as the column can have it; None for what is no number where one belongs.
+
+    ``run.json``, ``recipe.toml`` and journals may have been written by hand.
+    """
+    kind = _KINDS[column]
+    if column in _TIMES:
+        return time_of(value)
+    if value is None or type(value) is kind:
+        return value
+    if kind is str:
+        return value if isinstance(value, str) else json.dumps(value, default=str)
+    if isinstance(value, str) and kind is float and value in _NOT_FINITE:
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if kind is int:
+        return int(value) if math.isfinite(value) else None
+    return value if isinstance(value, float) or abs(value) < 1e300 else None
+
+
 def is_ended(row: RunRow) -> bool:
     return row.state in ENDS
 
@@ -150,9 +199,8 @@ def fold(row: RunRow, event: Event) -> None:
         row.state, row.phase, row.ended = "queued", "", None
         row.exit_code = row.signal = row.signal_name = row.reason = row.error_kind = None
         row.error = None
-    time = event.get("t")
-    if isinstance(time, int | float):
-        row.last_event = float(time)
+    if (time := time_of(event.get("t"))) is not None:
+        row.last_event = time
     handler = _HANDLERS.get(event["type"])
     if handler:
         handler(row, event)
@@ -179,7 +227,7 @@ def _copy(row: RunRow, event: Event, keys: tuple[str, ...]) -> None:
 
 def _plain(value: Any) -> Any:
     """The journal's "NaN" and "Infinity" as floats, containers as JSON."""
-    if value in ("NaN", "Infinity", "-Infinity"):
+    if isinstance(value, str) and value in _NOT_FINITE:
         return float(value)
     return json.dumps(value) if isinstance(value, dict | list) else value
 
@@ -191,8 +239,15 @@ def scalar(value: Any) -> Any:
             return value
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, int):
-        return value if -(2**63) <= value < 2**63 else float(value)
+        return value if -(2**63) <= value < 2**63 else scalar(_float(value))
     return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def _float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # more than 300 digits
+        return math.inf if value > 0 else -math.inf
 
 
 def _state(row: RunRow, event: Event) -> None:

@@ -7,6 +7,8 @@ same.
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
+from engine.jobs.journal import whole
+
 if TYPE_CHECKING:
     from engine.history.store import Store
 
@@ -26,8 +28,6 @@ class Settings:
 
     def updated(self, found: Iterable[tuple[str, str]], gone: Collection[str] = ()) -> "Settings":
         """A new one, with these runs' recipes as JSON objects, without those that are ``gone``."""
-        import orjson
-
         made = Settings()
         made._common, made._own, made._seen = self._common, dict(self._own), dict(self._seen)
         for run in gone:
@@ -35,7 +35,7 @@ class Settings:
         for run, text in found:
             own = made._seen.get(text)
             if own is None:
-                values = orjson.loads(text)
+                values = whole(text.encode())
                 made._common = made._common or values
                 common = made._common
                 own = {k: v for k, v in values.items() if common.get(k, _LACKING) != v}

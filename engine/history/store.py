@@ -46,6 +46,8 @@ MIGRATIONS = (
 UNSEEN = (0, 0, 0, -1)
 """No journal's identity: of one that has to be looked at, even if nothing in it is new."""
 BUSY_SECONDS = 5.0
+SMALLEST_PAGE = 512
+"""Bytes; no SQLite file that has something in it is smaller."""
 PATIENCE_SECONDS = 10.0
 """So long a viewer goes on showing what it had of a file that is locked against writing."""
 RETURN_SECONDS = 10.0
@@ -124,7 +126,7 @@ class Store:
                 raise
 
     def refresh(self) -> bool:
-        """Open the file anew when somebody removed or replaced it; True when that was so.
+        """Open the file anew when somebody removed, replaced or emptied it; True when that was so.
 
         Also when it had been locked, and the history was read into memory meanwhile.
         """
@@ -132,6 +134,9 @@ class Store:
             if self.in_memory:
                 return self._return_to_file()
             if self._file_identity() == self._inode:
+                if self._is_emptied():
+                    self.recover("somebody emptied it")
+                    return True
                 if version(self.connection) != self._version:
                     self._see_what_others_read()
                 return False
@@ -269,6 +274,14 @@ class Store:
         except FileNotFoundError:
             return None
         return info.st_dev, info.st_ino
+
+    def _is_emptied(self) -> bool:
+        """Cut to nothing where it lies, or nearly. What we have open still reads well, from the log
+        beside it, and for as long keeps all others from beginning it anew."""
+        try:
+            return self.path.stat().st_size < SMALLEST_PAGE
+        except FileNotFoundError:
+            return False
 
     def _open_sound(self) -> sqlite3.Connection:
         try:

@@ -8,7 +8,7 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 from engine.history import evaluated, judged, marked, texts
-from engine.history.row import RunRow, fold, scalar
+from engine.history.row import RunRow, fitted, fold, scalar, time_of
 
 __all__ = [
     "HOME_TABLES",
@@ -51,6 +51,12 @@ USUAL = itemgetter("step", "attempt", "t", *METRICS)
 NOT_USUAL: tuple[Any, ...] = (None, None)
 TOO_HIGH = 2**63
 """For SQLite's integers."""
+
+SENSELESS = (
+    *(KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError),
+    *(RecursionError, sqlite3.InterfaceError, sqlite3.ProgrammingError),
+)
+"""What an event may raise that was written by hand, or by a program of another time."""
 
 Event = dict[str, Any]
 
@@ -102,9 +108,11 @@ def write(
                 steps.add(event)
                 continue
             steps.flush()
-            stamp = (_whole(event.get("attempt") or 1), scalar(event.get("t")))
+            stamp = (_whole(event.get("attempt") or 1), time_of(event.get("t")))
             if kind in PUT:
                 values = _values(event, FIELDS[kind])
+                if kind == "checkpoint" and not isinstance(event["path"], str):
+                    raise TypeError("a checkpoint lies somewhere")
                 if kind == "sample" and isinstance(event.get("prompt"), str):
                     texts.put_prompt(connection, row.id, stamp[1], event["prompt"])
                 connection.execute(
@@ -121,7 +129,7 @@ def write(
                 if kind in ("error", "warning"):
                     texts.put(connection, row.id, "error", str(line), stamp[1], told)
             fold(row, event)
-        except (KeyError, TypeError, ValueError, AttributeError, sqlite3.InterfaceError):
+        except SENSELESS:
             senseless += 1
     steps.flush()
     return senseless
@@ -149,7 +157,7 @@ class _Steps:
             self._rows.append((self._row.id, *values, None))
         else:
             attempt = _whole(event.get("attempt") or 1)
-            self._rows.append(_metrics(self._row.id, (attempt, scalar(event.get("t"))), event))
+            self._rows.append(_metrics(self._row.id, (attempt, time_of(event.get("t"))), event))
         # Of several in a row only the last one counts for the run, but for the peak.
         if attempt >= self._attempt:
             self._last, self._attempt = event, attempt
@@ -219,13 +227,6 @@ def words(event: Event) -> str:
     return str(event.get("message") or event.get("text") or kind)
 
 
-SENSELESS = (
-    *(KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError),
-    *(RecursionError, sqlite3.InterfaceError, sqlite3.ProgrammingError),
-)
-"""What an event may raise that was written by hand, or by a program of another time."""
-
-
 def write_home(connection: sqlite3.Connection, events: Sequence[Event]) -> int:
     """Insert what the home's own journal tells; returns how many events made no sense."""
     senseless = 0
@@ -238,7 +239,7 @@ def write_home(connection: sqlite3.Connection, events: Sequence[Event]) -> int:
 
 
 def _write_of_home(connection: sqlite3.Connection, event: Event) -> None:
-    run, kind, time = event.get("run"), event["type"], scalar(event.get("t"))
+    run, kind, time = event.get("run"), event["type"], time_of(event.get("t"))
     if kind == "note":
         connection.execute(
             "INSERT OR REPLACE INTO notes (id, run, t, text) VALUES (?, ?, ?, ?)",
@@ -278,7 +279,7 @@ def row_of(values: Sequence[Any]) -> RunRow:
     for name in NUMBERS:
         value = getattr(row, name)
         if isinstance(value, str):
-            setattr(row, name, float(value))
+            setattr(row, name, fitted(name, value))
     return row
 
 
@@ -291,7 +292,8 @@ def load_row(connection: sqlite3.Connection, run: str) -> RunRow | None:
 
 
 def save_row(connection: sqlite3.Connection, row: RunRow) -> None:
-    connection.execute(PUT_RUN, [scalar(value) for value in RUN_VALUES(row)])
+    values = zip(COLUMNS, RUN_VALUES(row), strict=True)
+    connection.execute(PUT_RUN, [scalar(fitted(name, value)) for name, value in values])
 
 
 def forget(connection: sqlite3.Connection, run: str) -> None:

@@ -296,6 +296,8 @@ def refuse_bad_name(name: str) -> None:
     """Raise UserError when no run can have this name."""
     if not name or len(name) > 64 or not all(c.isalnum() or c in "_.-" for c in name):
         raise UserError(f"name {name!r}: use letters, digits, '.', '_' and '-', at most 64")
+    if name.startswith("-") or not any(c.isalnum() for c in name):  # an option, a folder
+        raise UserError(f"name {name!r}: begin with another character, and have a letter or digit")
 
 
 def _refuse_taken(taken: dict[str, RunFolder], name: str) -> None:

@@ -49,6 +49,8 @@ def find_run(home: Home, ref: str) -> RunFolder:
     folders = {folder.id: folder for folder in run_folders(home)}
     if ref in folders:
         return folders[ref]
+    if not ref:  # every name begins with it: an unset variable of a script is no run
+        raise UserError("'' names no run; 'tunebench runs' lists them")
     found = {f.id: f for key, f in (*folders.items(), *names.items()) if key.startswith(ref)}
     if len(found) == 1:
         return next(iter(found.values()))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SCHEMA_VERSION", "Journal", "Lines", "read_lines", "whole"]
+__all__ = ["SCHEMA_VERSION", "Journal", "Lines", "finite", "read_lines", "whole"]
 
 SCHEMA_VERSION = 1
 SYNC_SECONDS = 1.0
@@ -186,6 +186,15 @@ class Journal:
                 self._fd = -1
 
 
+def finite(value: Any) -> Any:
+    """Also of what a list holds: TOML can write such numbers anywhere."""
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    return _finite(value)
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
@@ -207,14 +216,17 @@ def whole(data: bytes) -> Any:
     """One JSON value, of which SQLite can store everything.
 
     Numbers are finite, or "NaN", "Infinity" and "-Infinity" as the journal writes them; "?" stands
-    for lone surrogates.
+    for lone surrogates. Raises ValueError for what is no JSON, or nested too deep to be read.
     """
     import orjson  # 10 ms that a supervisor has no use for
 
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:  # it refuses what the standard library takes
-        found = json.loads(data, parse_constant=str, parse_float=_float)
+        try:
+            found = json.loads(data, parse_constant=str, parse_float=_float, parse_int=_int)
+        except RecursionError:
+            raise ValueError("nested too deep") from None
     if b"\\u" in data or b"\xed" in data:
         found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
     return found
@@ -222,6 +234,11 @@ def whole(data: bytes) -> Any:
 
 def _float(digits: str) -> Any:
     return _finite(float(digits))
+
+
+def _int(digits: str) -> Any:
+    """Of more digits than any count has: a float, which can be compared with others."""
+    return int(digits) if len(digits) < 20 else _float(digits)
 
 
 def read_lines(path: Path, offset: int = 0, limit_bytes: int = READ_BYTES) -> Lines:

@@ -108,7 +108,7 @@ def launch(folder: RunFolder, attempt: int = 1, devices: Leases | None = None) -
 def wanted_by(folder: RunFolder, visible: str | None) -> int:
     """How many GPUs the run takes; 0: the CPU. Raises UsageError when there are not so many."""
     recipe: dict[str, Any] = {}
-    with suppress(OSError, ValueError):  # the worker says what is wrong with it
+    with suppress(OSError, ValueError, RecursionError):  # the worker says what is wrong with it
         recipe = tomllib.loads(folder.recipe_file.read_text(encoding="utf-8"))
     device = recipe.get("model", {}).get("device", "auto")
     return leases.wanted(device, recipe.get("train", {}).get("num_processes", 1), visible)

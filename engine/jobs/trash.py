@@ -14,7 +14,7 @@ from pathlib import Path
 from engine.errors import UserError
 from engine.home import Home
 from engine.jobs import entries
-from engine.jobs.find import identities
+from engine.jobs.find import identities, sweep_of
 from engine.jobs.folder import RunFolder
 from engine.jobs.launch import refuse_alive
 from engine.jobs.lock import locked
@@ -30,6 +30,7 @@ __all__ = [
     "purge",
     "restore",
     "trashed",
+    "trashed_of",
 ]
 
 GONE = ".gone-"
@@ -93,10 +94,11 @@ def trashed(home: Home) -> list[TrashedRun]:
     found = []
     with suppress(FileNotFoundError), os.scandir(home.trash) as there:
         for entry in there:
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                name = RunFolder(Path(entry.path)).name
-                when = entry.stat(follow_symlinks=False).st_ctime
-                found.append(TrashedRun(entry.name, name, when, Path(entry.path)))
+            with suppress(FileNotFoundError):  # one that goes meanwhile hides no other
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                    name = RunFolder(Path(entry.path)).name
+                    when = entry.stat(follow_symlinks=False).st_ctime
+                    found.append(TrashedRun(entry.name, name, when, Path(entry.path)))
     return sorted(found, key=lambda run: (-run.t, run.id))
 
 
@@ -111,6 +113,16 @@ def find_trashed(home: Home, ref: str) -> TrashedRun:
     raise UserError(f"no run {ref!r} in {home.trash}; 'tunebench runs trash' lists them")
 
 
+def trashed_of(home: Home, sweep: str) -> list[TrashedRun]:
+    """The runs of this sweep in the trash, the first deleted first."""
+    found = []
+    for run in trashed(home):
+        with suppress(OSError, ValueError, AttributeError):
+            if sweep_of(RunFolder(run.path).read_identity()) == sweep:
+                found.append(run)
+    return found[::-1]
+
+
 def restore(home: Home, ref: str) -> RunFolder:
     """Bring a run back from the trash, as it was. Raises UserError: no such run, or its place or
     its name was taken meanwhile."""
@@ -120,7 +132,7 @@ def restore(home: Home, ref: str) -> RunFolder:
         home.runs.mkdir(mode=0o700, exist_ok=True)
         with locked(home.runs / ".lock"):
             for other, identity in identities(home):
-                if run.name == identity["name"]:
+                if run.name in (identity["name"], sweep_of(identity)):
                     raise UserError(
                         f"{run.id}: its name {run.name!r} is taken by {other.id}; rename that one "
                         f"first: tunebench runs rename {other.id} NAME"

@@ -21,9 +21,11 @@ from engine.errors import UserError
 from engine.export.table_files import write_csv
 from engine.export.tables import WHATS, Column, Table
 from engine.export.written import written
-from engine.home import Home
+from engine.history.notes import add_note
+from engine.home import Home, open_home
 from engine.text import safe
 from tests.engine import exporting
+from tests.engine.fakes import runs
 
 ROOT = Path(__file__).parents[2]
 RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -167,6 +169,20 @@ def test_written_over_only_when_told_to(home: Home, tmp_path: Path) -> None:
     path.write_text("mine")
     assert export(home, "--to", str(path), "--force") == 0
     assert path.read_text().startswith("id,name,") and [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("place", ["journal.jsonl", "runs.db", "runs/{run}/run.json"])
+def test_nothing_of_the_home_is_written_over_even_when_told_to(tmp_path: Path, place: str) -> None:
+    home = open_home(tmp_path)
+    folder = runs.write_run(home, "one", 1)
+    add_note(home, folder.id, "precious")
+    path = tmp_path / place.format(run=folder.id)
+    if not path.exists():
+        path.write_bytes(b"")
+    for kind in ("csv", "json"):
+        assert export(home, "--to", str(path), "--format", kind, "--force") == 1
+    assert export(home, "one", "--to", str(path), "--format", "md", "--force") == 1
+    assert b"precious" in home.journal.read_bytes() and folder.name == "one"
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from engine.history.follow import state_of
 from engine.history.ingest import ingest, ingest_all, reindex
 from engine.history.notes import add_note, add_tag, remove_tag
 from engine.history.row import RunRow, fold, seconds
+from engine.history.settings import read_settings
 from engine.history.store import Store, open_store
 from engine.history.tables import COLUMNS, HOME_TABLES, RUN_TABLES
 from engine.home import Home, open_home
@@ -126,6 +128,86 @@ def test_a_journal_of_nonsense_does_not_stop_the_viewer(home: Home) -> None:
     ingest_all(home, opened, live=False)
     row = queries.get_run(opened, "one")
     assert (row.step, row.loss) == (7, 0.25)
+
+
+WRONG = {
+    "a name in the place of a time": {"created": "yesterday"},
+    "a time that no calendar has": {"created": 10**30},
+    "objects": {"created": {"a": 1}, "parent": {"b": 2}, "recipe": [1], "sweep": {"values": 3}},
+    "nothing that is JSON": "{",
+    "nested deeper than any reader goes": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_run_json_of_nonsense_hides_no_other_run(home: Home, what: str) -> None:
+    """Once one such file made every list, and so the whole history, unreadable."""
+    good, bad = runs.write_run(home, "good", 2), runs.write_run(home, "bad", 2)
+    wrong = WRONG[what]
+    identity = json.dumps({**bad.read_identity(), **wrong}) if isinstance(wrong, dict) else wrong
+    bad.identity.write_text(identity)
+    history = open_store(home)
+    ingest_all(home, history)
+    rows = {row.id: row for row in queries.list_runs(history)}
+    assert rows.keys() == {good.id, bad.id} and rows[good.id].name == "good"
+    row = rows[bad.id]
+    assert row.state == "finished" and isinstance(row.created, float | None)
+    assert row.sweep is None and isinstance(row.parent, str | None)
+
+
+@pytest.mark.parametrize("value", ['"abc"', "{}", "[[1]]", "true", "1e300", "9{400}", "1e999"])
+def test_values_of_another_kind_in_a_journal_stop_no_list(home: Home, value: str) -> None:
+    folder = runs.write_run(home, "odd", 2, end=None)
+    value = value.replace("9{400}", "9" * 400)
+    keys = {
+        "metrics": ("step", "loss", "epoch", "memory_bytes", "peak_memory_bytes", "t", "attempt"),
+        "evaluation": ("step", "loss", "split", "t"),
+        "checkpoint": ("step", "path", "bytes"),
+        "memory": ("used_bytes", "peak_bytes"),
+        "state": ("t", "max_steps", "state", "dataset", "train_rows", "best_eval_loss", "gpu"),
+        "exit": ("exit_code", "signal", "t"),
+    }
+    with folder.journal.open("a") as file:
+        for kind, names in keys.items():
+            usual = {"v": 1, "t": 1.8e9, "type": kind, "attempt": 1, "step": 3, "path": "p"}
+            for name in names:
+                text = json.dumps({**usual, "state": "running", "max_steps": 4, name: "@"})
+                file.write(text.replace('"@"', value) + "\n")
+    history = open_store(home)
+    ingest_all(home, history)
+    [row] = queries.list_runs(history)
+    for column in fields(RunRow):
+        found = getattr(row, column.name)
+        number = column.type in (float | None, int | None, int)
+        assert found is None or isinstance(found, int | float if number else str), column.name
+    assert time.localtime(row.last_event)
+    assert all(isinstance(one["path"], str) for one in queries.checkpoints(history, row.id))
+
+
+def test_a_recipe_nested_too_deep_hides_no_other_run(home: Home) -> None:
+    good, bad = runs.write_run(home, "good", 2), runs.write_run(home, "bad", 2)
+    bad.recipe_file.write_text("x = " + "[" * 100_000)
+    history = open_store(home)
+    ingest_all(home, history)
+    assert {row.id for row in queries.list_runs(history)} == {good.id, bad.id}
+    with pytest.raises(UserError, match="not valid TOML"):
+        bad.read_recipe()
+    assert state_of(bad).state == "finished"
+    with pytest.raises(UserError, match=r"lora\.r"):
+        good.read_recipe().with_settings(["lora.r=" + "[" * 100_000])
+
+
+def test_a_recipe_with_nan_in_it_hides_no_other_run(home: Home) -> None:
+    """TOML can write it, JSON cannot: the index keeps what every reader of JSON takes."""
+    folder = runs.write_run(home, "odd", 2)
+    with folder.recipe_file.open("a") as file:
+        file.write("\n[extra]\none = nan\nmany = [inf, {a = -inf}]\n")
+    history = open_store(home)
+    ingest_all(home, history)
+    settings = read_settings(history)
+    assert settings.get(folder.id, "extra.one") == "NaN"
+    assert settings.get(folder.id, "extra.many") == ["Infinity", {"a": "-Infinity"}]
+    assert history.query("SELECT json_valid(settings) FROM recipes") == [(1,)]
 
 
 def test_the_latest_attempt_counts_per_step(home: Home) -> None:
@@ -284,6 +366,27 @@ def test_a_broken_runs_db_is_moved_aside_and_rebuilt(home: Home, damage: str) ->
     assert content(opened) == before
     assert len(opened.warnings) == 1 and "rebuilt from the journals" in opened.warnings[0]
     assert len(list(home.path.glob("runs.db.broken-*"))) >= 1
+
+
+@pytest.mark.parametrize("left", [0, 1, 100])
+def test_a_runs_db_emptied_under_an_open_viewer_locks_nobody_out(home: Home, left: int) -> None:
+    """Once every command waited ten seconds for it, for as long as the workbench was open."""
+    folder = runs.write_run(home, "one", 3)
+    viewer = open_store(home)
+    ingest_all(home, viewer)
+    os.truncate(home.database, left)
+    ingest_all(home, viewer)
+    assert [row.id for row in queries.list_runs(viewer)] == [folder.id]
+    script = (
+        "import sys; from pathlib import Path; from engine.home import open_home\n"
+        "from engine.history.store import open_store\n"
+        "store = open_store(open_home(Path(sys.argv[1])), 0.5)\n"
+        "print(store.in_memory, store.query('SELECT count(*) FROM runs'))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script, str(home.path)], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split("\n")[0] == "False [(1,)]"
 
 
 def test_a_locked_runs_db_is_read_but_not_written(home: Home) -> None:

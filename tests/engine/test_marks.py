@@ -192,3 +192,63 @@ def test_the_commands(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert say("trash", "--empty", "--yes")["emptied"] is True
     assert say("trash")["runs"] == []
     assert "cannot be less" in str(say("trash", "--days", "-1", status=2)["error"])
+
+
+@pytest.mark.parametrize("name", [".", "..", "---", "-x", "", "a/b", "n" * 65])
+def test_no_run_is_named_like_a_folder_or_an_option(home: Home, name: str) -> None:
+    folder = runs.write_run(home, "one", steps=1)
+    with pytest.raises(UserError, match="name"):
+        marks.rename_run(home, folder.id, name)
+    assert folder.name == "one"
+
+
+def test_nothing_takes_the_name_that_a_run_comes_back_with(home: Home) -> None:
+    from engine.jobs import trash
+
+    gone, other = runs.write_run(home, "gone", steps=1), runs.write_run(home, "other", steps=1)
+    trash.move_to_trash(home, gone)
+    with pytest.raises(UserError, match="id of a run in the trash"):
+        marks.rename_run(home, other.id, gone.id)
+    other.identity.write_text(json.dumps({**other.read_identity(), "sweep": {"id": "gone"}}))
+    with pytest.raises(UserError, match="taken by"):
+        trash.restore(home, "gone")
+
+
+def test_a_sweep_that_was_deleted_whole_comes_back_whole(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from engine.cli import main
+
+    folders = [runs.write_run(home, f"tune-{number}", steps=1) for number in range(3)]
+    for folder in folders:
+        identity = {**folder.read_identity(), "sweep": {"id": "tune", "values": {}}}
+        folder.identity.write_text(json.dumps(identity))
+    to = ["--json", "--home", str(home.path)]
+    assert main(["runs", "rm", "tune", "--yes", *to]) == 0
+    taken = runs.write_run(home, "tune-1", steps=1)
+    capsys.readouterr()
+    assert main(["runs", "restore", "tune", *to]) == 1
+    out = capsys.readouterr()
+    found = json.loads(out.out)
+    assert found["runs"] == [folders[0].id, folders[2].id] and not found["restored"]
+    assert f"taken by {taken.id}" in found["errors"][0] and found["errors"][0] in out.err
+    marks.rename_run(home, taken.id, "another")
+    assert main(["runs", "restore", "tune", *to]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == [folders[1].id]
+
+
+@pytest.mark.parametrize("words", [["rm", "--yes"], ["star"], ["show"], ["rename"], ["note"]])
+def test_an_unset_variable_of_a_script_is_no_run(
+    home: Home, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """Once 'runs rm "$RUN" --yes' deleted the only run of a home."""
+    from engine.cli import main
+
+    folder = runs.write_run(home, "one", steps=1)
+    more = ["x"] if words[0] in ("rename", "note") else []
+    assert main(["runs", *words, "", *more, "--home", str(home.path)]) == 1
+    assert "names no run" in capsys.readouterr().err
+    with pytest.raises(UserError, match="names no run"):
+        find_run(home, "")
+    assert folder.path.is_dir() and folder.name == "one"
+    assert main(["runs", "note", "one", "  ", "--home", str(home.path)]) == 2

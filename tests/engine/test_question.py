@@ -230,3 +230,14 @@ def test_the_command_lists_what_is_asked_for(
     assert "did you mean" in say("besteval<2", status=2)
     assert "no field 'hope'" in say("--columns", "hope", status=2)
     assert "at least 1" in say("--limit", "0", status=2)
+
+
+@pytest.mark.parametrize("deep", ["({}", "({})", "not {}"])
+def test_a_question_deeper_than_anybody_asks_is_refused_in_words(deep: str) -> None:
+    with pytest.raises(UsageError, match="more than 50"):
+        parse("".join(part * 5000 for part in deep.partition("{}")).replace("{}" * 5000, "a"))
+
+
+def test_parentheses_within_reason_are_read() -> None:
+    parse("(" * 20 + "not name~a" + ")" * 20)
+    parse("(a) or " * 200 + "b")

@@ -354,6 +354,38 @@ async def test_the_editor_changes_the_form(
         assert "not valid TOML" in _told(app) and form.recipe.lora.r == 4
 
 
+@pytest.mark.parametrize(
+    "editor, told",
+    [
+        ("/nowhere/editor", "cannot be started"),
+        ("false", "exit status 1"),
+        ('"', "No closing quotation"),
+        ("sh -c 'kill -9 $$'", "exit status -9"),
+    ],
+)
+async def test_an_editor_that_fails_gives_the_terminal_back(
+    frozen_app: MakeApp, monkeypatch: pytest.MonkeyPatch, editor: str, told: str
+) -> None:
+    """Textual takes it back after the block only when the block ends well."""
+    import contextlib
+
+    steps: list[str] = []
+
+    @contextlib.contextmanager
+    def suspend(self: WorkbenchApp) -> Iterator[None]:
+        steps.append("given")
+        yield
+        steps.append("back")
+
+    monkeypatch.setenv("VISUAL", editor)
+    monkeypatch.setattr(WorkbenchApp, "suspend", suspend)
+    app = frozen_app(running(), mode="train")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await press(pilot, "V")
+        assert steps == ["given", "back"] and told in _told(app)
+
+
 def _told(app: App[Any]) -> str:
     return " ".join(notice.message for notice in app._notifications)
 

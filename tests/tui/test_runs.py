@@ -18,7 +18,7 @@ from tests.tui.conftest import (
     snapshot_of,
 )
 from tests.tui.grids import child, out_of_memory
-from tui import acts, queueacts
+from tui import acts, historyacts, queueacts
 from tui.app import WorkbenchApp
 from tui.feed import Snapshot
 from tui.runcolumns import Look, column_named
@@ -114,6 +114,28 @@ async def test_a_deleted_run_closes_its_detail(frozen_app: MakeApp) -> None:
         await settle(pilot)
         assert app.screen.query_one(Rows).display and app.screen.query_one(Rows).count == 1
         assert feed.watched == frozenset()
+
+
+async def test_no_key_is_about_a_run_that_is_gone_with_all_others(
+    frozen_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table of an empty history is not shown, nor made anew: its last line stays in it."""
+    done: list[str] = []
+    monkeypatch.setattr(historyacts, "mark", lambda home, what, ids, on: done.append(what) or "")
+    feed = FrozenFeed(snapshot_of(finished()))
+    app = frozen_app(feed=feed, mode="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        feed.say(snapshot_of())
+        await settle(pilot)
+        assert app.screen.chosen() is None  # type: ignore[attr-defined]
+        for key in ("s", "a", "D", "r", "e", "t"):
+            await pilot.press(key)
+            await settle(pilot)
+            assert len(app.screen_stack) == 1 and not done, key
+        feed.say(snapshot_of(finished()))
+        await settle(pilot)
+        assert app.screen.chosen().name == finished().row.name  # type: ignore[attr-defined]
 
 
 async def test_ten_thousand_runs_cost_what_is_in_sight(

@@ -63,14 +63,20 @@ class RunsScreen(Tidying, LogActions):
     def chosen(self) -> "RunRow | None":
         if self._page == RUN:
             return self.workbench.snapshot.by_id.get(self._run or "")
-        line = self.list.line if self._page == TABLE and self.is_mounted else None
+        line = self._line
         return None if isinstance(line, Group) else line
 
     def group(self) -> "SweepRow | None":
         if self._page == SWEEP:
             return self.workbench.snapshot.sweeps.get(self._sweep or "")
-        line = self.list.line if self._page == TABLE and self.is_mounted else None
+        line = self._line
         return line.sweep if isinstance(line, Group) and line.kind == "sweep" else None
+
+    @property
+    def _line(self) -> "RunRow | Group | None":
+        """Of the table in sight. The last one of a history that has become empty is no longer."""
+        there = self._page == TABLE and self.is_mounted and self.workbench.snapshot.rows
+        return self.list.line if there else None
 
     def watched_runs(self) -> frozenset[str]:
         if self._page == TABLE:

@@ -140,13 +140,20 @@ class Starting(GoingOn, RunRequests):
         recipe = self.form.recipe
         if recipe is None:
             return
+        file, why = None, ""
         try:
             with self.app.suspend():
-                file = edit(recipe.to_toml(), "recipe.toml")
+                # Nothing may be raised in here: Textual would not take the terminal back.
+                try:
+                    file = edit(recipe.to_toml(), "recipe.toml")
+                except UserError as error:
+                    why = str(error)
+                except Exception as error:
+                    why = f"{type(error).__name__}: {error}"
         except SuspendNotSupported:
-            self.workbench.say("this terminal cannot be handed to an editor", "error")
-        except UserError as error:
-            self.workbench.say(str(error), "error")
+            why = "this terminal cannot be handed to an editor"
+        if file is None:
+            self.workbench.say(why, "error")
         else:
             self._take_edited(recipe, file)
 
