@@ -87,7 +87,7 @@ def worst_choice(base: Base, sampling: Sampling, tokenizer: Any, **how: Any) -> 
     return worst
 
 
-@pytest.mark.parametrize("held", slow_but(HELD, "lora", "full", "fused 4-bit"))
+@pytest.mark.parametrize("held", slow_but(HELD, "lora", "full"))
 def test_a_run_says_what_generate_says_and_trains_as_without_samples(
     held: str, tmp_path: Path, tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

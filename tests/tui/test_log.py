@@ -161,7 +161,10 @@ async def test_a_log_that_began_anew_is_read_anew(log: Path, frozen_app: MakeApp
         await until(pilot, lambda: "nothing written yet" in shown(app))
 
 
-async def test_every_line_is_reached_by_paging_both_ways(log: Path, frozen_app: MakeApp) -> None:
+async def test_every_line_is_reached_by_paging_both_ways(
+    log: Path, frozen_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logreader, "KEPT", 1_000)
     count = logreader.KEPT + 200
     app = on_log(frozen_app, log, lines(count))
     async with app.run_test(size=(80, 24)) as pilot:

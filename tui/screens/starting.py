@@ -129,7 +129,8 @@ class Starting(GoingOn, RunRequests):
         """Put a run's recipe into the form, to be trained again with a change."""
         self.form.take(f"run {row.name}", recipe, row.id)
         self.show_form()
-        self.workbench.say(f"the recipe of {row.name}: change it, then s says what differs")
+        words = "change it, here or with esc V in $EDITOR; then esc s says what differs"
+        self.workbench.say(f"the recipe of {row.name}: {words}")
 
     def show_form(self) -> None:
         """Bring the form into sight, with a field focused."""
