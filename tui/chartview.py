@@ -134,7 +134,8 @@ def _inside(low: float, span: float, first: float, last: float, log: bool) -> tu
 def looks(ids: Iterable[str], kept: Mapping[str, int] | None = None) -> dict[str, int]:
     """A look of each id, the same in every session: a number for :func:`look_of`.
 
-    It follows from the id alone; where two would share one, the later takes the next that is free.
+    It follows from the id; where two would share one, the later takes the next that is free, and
+    no colour is there twice before all six are.
     Ids of ``kept`` stay as they are there. More ids than :data:`LOOKS` share.
     """
     made: dict[str, int] = {}
@@ -144,8 +145,10 @@ def looks(ids: Iterable[str], kept: Mapping[str, int] | None = None) -> dict[str
     for one in ids:
         if one not in kept:
             first = zlib.crc32(one.encode("utf-8", "surrogatepass"))
-            tries = ((first + step) % LOOKS for step in range(LOOKS))
-            made[one] = next((look for look in tries if look not in used), first % LOOKS)
+            tries = [(first + step) % LOOKS for step in range(LOOKS)]
+            free = [look for look in tries if look not in used] or tries
+            colours = {look % 6 for look in used}
+            made[one] = next((look for look in free if look % 6 not in colours), free[0])
             used.add(made[one])
         else:
             made[one] = kept[one]

@@ -31,6 +31,8 @@ from engine.jobs.lock import NoFileLocks, has_supervisor, is_alive
 
 __all__ = ["ingest", "ingest_all", "reindex"]
 
+REINDEX_CACHE_KIB = 200_000
+"""At most so much memory for the database's pages while all is read anew."""
 LIMIT_LINES = 20_000
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 512
@@ -117,6 +119,9 @@ def reindex(home: Home, store: Store) -> int:
     with store.lock:
         try:
             store.refresh()
+            # 10 million metric rows in 95 s; with the 2 MB that SQLite takes by itself in 136, for
+            # pages of one long transaction are written to the log and read again and again.
+            store.connection.execute(f"PRAGMA cache_size = -{REINDEX_CACHE_KIB}")
             with store.transaction() as connection:
                 own = ("runs", "recipes", "texts", "journals", "datasets")
                 for table in (*tables.RUN_TABLES, *tables.HOME_TABLES, *own):
@@ -130,6 +135,8 @@ def reindex(home: Home, store: Store) -> int:
                 raise UserError(f"{store.path}: cannot be rebuilt ({error})") from None
             store.recover(error)
             ingest_all(home, store, live=False)
+        finally:
+            store.connection.execute("PRAGMA cache_size = -2000")
         if store.in_memory:
             raise UserError(f"{store.path}: cannot be written, so it was not rebuilt")
         ingest(home, store)

@@ -9,6 +9,7 @@ The tour is README's "What made it better?": HOME holds the sweep ``tune`` that 
 """
 
 import asyncio
+import os
 import re
 import sys
 from pathlib import Path
@@ -73,7 +74,24 @@ WORDS = {"/": "slash", "]": "right_square_bracket", " ": "space", "<": "less_tha
 TOUR = {
     "table": ["/", *"best_eval_loss<0.735 and lear"],
     "values": ["escape", "/", *"sweep:tune", "enter", "home", "enter", *"]]"],
-    "why": ["escape", "escape", "b", "b", "b", "b", "o", "o", "home", " ", "end", " ", "c", *"]]"],
+    "six": ["c"],
+    "why": [
+        "escape",
+        "escape",
+        "escape",
+        "b",
+        "b",
+        "b",
+        "b",
+        "o",
+        "o",
+        "home",
+        " ",
+        "end",
+        " ",
+        "c",
+        *"]]",
+    ],
     "repeat": ["escape", "home", "e"],
 }
 """Picture -> the keys from the picture before to it; "repeat" has its own end."""
@@ -98,6 +116,13 @@ async def _tour(home: Home) -> None:
                     await pilot.pause(0.15)
             await pilot.pause(3.0)
             _write(app, home, f"tour-{name}", "Train" if name == "repeat" else "Runs")
+    os.environ["NO_COLOR"] = "1"
+    app = WorkbenchApp(home, home_words="~/bench", start="train")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await _until(pilot, lambda: bool(app.snapshot.details))
+        await pilot.press("right_square_bracket")
+        await pilot.pause(3.0)
+        _write(app, home, "no-colour", "80x24 without colour")
 
 
 def _write(app: WorkbenchApp, home: Home, name: str, title: str) -> None:
