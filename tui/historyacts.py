@@ -43,8 +43,5 @@ def empty_trash(home: Home, ids: Sequence[str]) -> str:
     """Delete these runs of the trash for good, and none that came there meanwhile."""
     from engine.jobs import trash
 
-    wanted = set(ids)
-    there = [run for run in trash.trashed(home) if run.id in wanted]
-    for run in there:
-        trash.purge(run)
+    there = trash.empty(home, ids)
     return f"{len(there)} run{'s' * (len(there) != 1)} deleted for good"

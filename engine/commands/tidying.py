@@ -141,8 +141,7 @@ def trash(args: argparse.Namespace, out: Output) -> int:
     if args.empty and found:
         question = f"Delete {total} for good?"
         _agreed(args, out, "trash --empty", question, "what is listed above")
-        for run in found:
-            jobs_trash.purge(run)
+        jobs_trash.empty(home, {run.id for run in found})
         out.line(f"deleted for good: {total}")
     else:
         out.line(f"in the trash: {total}" if found else "nothing in the trash")

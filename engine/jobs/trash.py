@@ -7,6 +7,7 @@ back the same way. Notes, tags, votes and stars stay in the home's journal all t
 import os
 import shutil
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,16 +147,14 @@ def restore(home: Home, ref: str) -> RunFolder:
     return folder
 
 
-def empty(home: Home, older_than: float | None = None) -> list[TrashedRun]:
-    """Remove the trash's runs for good, or those deleted more than ``older_than`` seconds ago.
+def empty(home: Home, ids: Collection[str] | None = None) -> list[TrashedRun]:
+    """Remove runs of the trash for good: those with these ids, or all; returns those that are gone.
 
-    Returns those that are gone. Raises UserError when a folder cannot be removed.
+    Raises UserError when a folder cannot be removed.
     """
-    gone = []
-    for run in trashed(home):
-        if older_than is None or time.time() - run.t > older_than:
-            purge(run)
-            gone.append(run)
+    gone = [run for run in trashed(home) if ids is None or run.id in ids]
+    for run in gone:
+        purge(run)
     with suppress(FileNotFoundError):  # where a killed process left off
         for path in home.trash.glob(f"{GONE}*"):
             shutil.rmtree(path, ignore_errors=True)

@@ -160,7 +160,7 @@ def test_deleted_runs_come_back_as_they_were(home: Home) -> None:
     ingest_all(home, store, live=False)
     assert store.query("SELECT * FROM run_summary") == before
     trash.move_to_trash(home, folder)
-    assert trash.empty(home, older_than=3600) == [] and len(trash.trashed(home)) == 1
+    assert trash.empty(home, []) == [] and len(trash.trashed(home)) == 1
     (home.trash / ".gone-x").mkdir()
     assert [one.id for one in trash.empty(home)] == [folder.id]
     assert list(home.trash.iterdir()) == [] and queries.starred(store) == {folder.id}

@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
+from engine.errors import UsageError
 from engine.text import clip
 from tui.feed import Snapshot
 from tui.runcolumns import Look, RunColumn, column_named, told_keys, usual
@@ -154,7 +155,7 @@ class RunList(Vertical):
         for name in self.chosen_columns:
             try:
                 one = column_named(name, keys)
-            except Exception:  # a key that no recipe here has
+            except UsageError:  # a key that no recipe here has
                 continue
             if not one.column.width:
                 rest = one
@@ -210,7 +211,7 @@ class RunList(Vertical):
             return None
         try:
             return column_named(self._order, self._snapshot.facts.settings.keys)
-        except Exception:  # its recipes are gone
+        except UsageError:  # its recipes are gone
             self._order, self._turned = ORDERS[0], False
             return None
 
