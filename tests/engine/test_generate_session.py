@@ -215,6 +215,15 @@ def zombies() -> set[psutil.Process]:
     return {p for p in psutil.Process().children() if p.status() == psutil.STATUS_ZOMBIE}
 
 
+async def left_behind(others: set[psutil.Process]) -> set[psutil.Process]:
+    """Zombies besides the others; one that has only just ended is waited for a moment later."""
+    for _ in range(100):
+        if not zombies() - others:
+            break
+        await asyncio.sleep(0.05)
+    return zombies() - others
+
+
 @pytest.mark.parametrize("count", [12, pytest.param(50, marks=pytest.mark.slow)])
 async def test_cancellations_at_any_moment(home: Home, columns: list[Column], count: int) -> None:
     """While it loads, before the first token, and in the middle; by asking, and by leaving."""
@@ -261,7 +270,7 @@ async def test_cancellations_at_any_moment(home: Home, columns: list[Column], co
             name: text for name, (text, _) in before.items()
         }
         assert workers(home) == [worker]
-    assert not zombies() - others and min(seen.values()) >= count // 6, seen
+    assert not await left_behind(others) and min(seen.values()) >= count // 6, seen
     grown = max(sizes[-10:]) - max(sizes[:10])
     print(
         f"cancelled {seen}; RSS {sizes[0] >> 20} MiB, then {sizes[-1] >> 20}, grown {grown >> 20}"
