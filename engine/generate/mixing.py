@@ -2,8 +2,8 @@
 
 PEFT's own mixed batches sort the rows by adapter at every layer, which waits for the GPU and cannot
 be captured, and one adapter is seven small kernels there, seven times a block. Here the matrices
-of all adapters of a layer lie side by side: three kernels, however many they are, of which the
-middle one sets to zero what the adapters of the other rows say.
+of all adapters lie side by side, and those of layers that read the same: fifteen kernels a block,
+however many adapters there are; what the adapters of the other rows say is set to zero.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ def can_mask(model: Any, adapters: Sequence[str]) -> bool:
     return not any(
         names & {*layer.lora_embedding_A, *layer.lora_variant}
         or any(name in names and part.weight.ndim != 2 for name, part in layer.lora_A.items())
-        for layer in _layers(model)
+        for _, layer in _layers(model)
     )
 
 
@@ -54,39 +54,52 @@ def can_mix(model: Any, adapters: Sequence[str]) -> bool:
     )
 
 
-def _layers(model: Any) -> Iterator[Any]:
+def _layers(model: Any) -> Iterator[tuple[str, Any]]:
     from peft.tuners.lora import LoraLayer
 
-    return (module for module in model.modules() if isinstance(module, LoraLayer))
+    return (each for each in model.named_modules() if isinstance(each[1], LoraLayer))
 
 
 @dataclass(frozen=True, eq=False)
-class _Side:
-    """What adapters add to one layer: ``masked(x @ down) @ up``."""
+class _Sides:
+    """What adapters add to layers that mostly read the same (a block's queries, keys and values).
 
-    layer: Any
+    To each layer: ``masked(x @ down)[its ranks] @ up``; the first part is done once for all.
+    """
+
     down: torch.Tensor
-    """Shape: inputs x ranks of all."""
-    up: torch.Tensor
-    """Shape: ranks of all x outputs; multiplied by each adapter's scaling."""
+    """Shape: inputs x ranks of all adapters of all layers."""
     ranks: Ranks
+    layers: list[tuple[Any, slice, torch.Tensor]]
+    """Layer, its ranks, its ``up`` (ranks x outputs), multiplied by each adapter's scaling."""
 
 
-def _side_by_side(base: "Base", adapters: Sequence[str]) -> list[_Side]:
-    """For each layer that one of the adapters adds to, in the base's own precision.
+def _side_by_side(base: "Base", adapters: Sequence[str]) -> list[_Sides]:
+    """All layers that one of the adapters adds to, in the base's own precision.
 
     PEFT holds matrices in float32 and multiplies in it; training multiplied in the base's.
     """
     dtype = base.bare.get_input_embeddings().weight.dtype
+    alike: dict[tuple[str, int], list[Any]] = {}
+    for path, layer in _layers(base.model):
+        if layer.lora_A.keys() & set(adapters):
+            parent = path.rpartition(".")[0]
+            alike.setdefault((parent, layer.in_features), []).append(layer)
     found = []
-    for layer in _layers(base.model):
-        if names := [name for name in adapters if name in layer.lora_A]:
-            downs = [layer.lora_A[name].weight.detach() for name in names]
+    for layers in alike.values():
+        downs: list[torch.Tensor] = []
+        ranks: list[tuple[str, int]] = []
+        places = []
+        for layer in layers:
+            names = [name for name in adapters if name in layer.lora_A]
+            begin = sum(count for _, count in ranks)
+            downs += [layer.lora_A[name].weight.detach() for name in names]
+            ranks += [(name, len(layer.lora_A[name].weight)) for name in names]
             ups = [layer.lora_B[name].weight.detach() * layer.scaling[name] for name in names]
-            ranks = tuple((name, len(down)) for name, down in zip(names, downs, strict=True))
-            down = torch.cat(downs).to(dtype).t().contiguous()
             up = torch.cat(ups, 1).to(dtype).t().contiguous()
-            found.append(_Side(layer, down, up, ranks))
+            places.append((layer, slice(begin, begin + len(up)), up))
+        down = torch.cat(downs).to(dtype).t().contiguous()
+        found.append(_Sides(down, tuple(ranks), places))
     return found
 
 
@@ -97,15 +110,16 @@ class Mixture:
         self.base = base
         self.adapters = sorted(set(adapters))
         named = [name for name in self.adapters if name != BASE]
-        self._sides: list[_Side] = []
+        self._sides: list[_Sides] = []
         if named and can_mask(base.model, named):
             self._sides = _side_by_side(base, named)
         self._silent: dict[Ranks, torch.Tensor] = {}
         """Where each rank does not count (rows x 1 x ranks)."""
         if len(self.adapters) > 1:
-            everybody = [BASE] * rows
-            self._silent = self._masks(everybody)
+            self._silent = self._masks([BASE] * rows)
         self._now = self._silent
+        self._read: tuple[Any, Any, Any] = None, None, None
+        """What was read last, by which layers, and what came of it."""
         self._active = False
 
     @contextlib.contextmanager
@@ -124,21 +138,34 @@ class Mixture:
     @contextlib.contextmanager
     def _added(self) -> Iterator[None]:
         with self.base.only(BASE), contextlib.ExitStack() as hooks:
-            for side in self._sides:
-                hooks.callback(side.layer.register_forward_hook(self._adding(side)).remove)
-            yield
+            for sides in self._sides:
+                for layer, ranks, up in sides.layers:
+                    hook = layer.register_forward_hook(self._adding(sides, ranks, up))
+                    hooks.callback(hook.remove)
+            try:
+                yield
+            finally:
+                self._read = None, None, None
 
-    def _adding(self, side: _Side) -> Any:
+    def _adding(self, sides: _Sides, ranks: slice, up: torch.Tensor) -> Any:
         def add(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-            low = inputs[0].to(side.down.dtype) @ side.down
-            if self._now:
-                low = low.masked_fill(self._now[side.ranks], 0.0)
+            low = self._low(sides, inputs[0])[..., ranks]
             if output.dtype != low.dtype or not output.is_contiguous():
-                return output + (low @ side.up).to(output.dtype)
-            output.flatten(0, -2).addmm_(low.flatten(0, -2), side.up)
+                return output + (low @ up).to(output.dtype)
+            output.flatten(0, -2).addmm_(low.flatten(0, -2), up)
             return output
 
         return add
+
+    def _low(self, sides: _Sides, x: torch.Tensor) -> torch.Tensor:
+        """(..., ranks): kept for the next layer, which may read the same."""
+        read, reader, low = self._read
+        if read is not x or reader is not sides:
+            low = x.to(sides.down.dtype) @ sides.down
+            if self._now:
+                low = low.masked_fill(self._now[sides.ranks], 0.0)
+            self._read = x, sides, low
+        return low
 
     def assign(self, slots: torch.Tensor, adapters: Sequence[str]) -> None:
         """From now on these slots are answered with these adapters."""

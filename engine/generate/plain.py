@@ -8,6 +8,7 @@ from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor
 from transformers.generation.streamers import BaseStreamer
 
 from engine.generate.batching import Asked, OnToken
+from engine.generate.mixing import BASE
 from engine.generate.sampling import Cancelled, Ended, RowSampler, Watcher, odds_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def _alike(base: "Base", asked: Sequence[Asked], on_token: OnToken, cancelled: C
                 _generate(base, model, batch, on_token, cancelled)
         else:
             names = [one.adapter for one in batch]
-            _generate(base, base.model, batch, on_token, cancelled, adapter_names=names)
+            with base.only(next(name for name in names if name != BASE)) as model:
+                _generate(base, model, batch, on_token, cancelled, adapter_names=names)
 
 
 def _generate(

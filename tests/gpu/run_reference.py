@@ -239,10 +239,10 @@ def screenshot(home: Home, folder: RunFolder, path: Path) -> str:
     except ImportError as error:
         return f"none: {error}"
     try:
-        take(home, folder.id, path)
+        said = take(home, folder.id, path)
     except Exception as error:  # a missing picture must not cost the measurement
         return f"none: {type(error).__name__}: {error}"
-    return path.name
+    return f"{path.name}; nvidia-smi at the same moment: {said}"
 
 
 def machine() -> dict[str, Any]:

