@@ -11,12 +11,11 @@ import json
 import os
 import sqlite3
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.history import marked, tables, texts
+from engine.history import marked, tables, texts, toml_sections
 from engine.history.datasets import ingest_datasets
 from engine.history.lost import why_lost
 from engine.history.row import ENDS, RunRow, fitted, is_ended, mark_lost
@@ -147,13 +146,12 @@ def _ingest(home: Home, store: Store, limit_lines: int, live: bool) -> set[str]:
     there = _journals(home)
     changed: set[str] = set()
     budget = limit_lines
-    for run, identity in there.items():
-        if store.known.get(run) == identity:
-            continue
+    # In the order of the indexes: at the end of each, not all over it.
+    for run in sorted(run for run in there if store.known.get(run) != there[run]):
         if budget <= 0:
             store.more = True
             break
-        budget -= _ingest_journal(home, store, run, identity, budget)
+        budget -= _ingest_journal(home, store, run, there[run], budget)
         changed.add(run)
     if gone := [run for run in store.known if run not in there]:
         with store.transaction() as connection:
@@ -271,7 +269,7 @@ def _new_row(connection: sqlite3.Connection, folder: RunFolder) -> RunRow:
     row.name = marked.name_of(connection, row.id) or row.name
     texts.put(connection, row.id, "name", "", row.created, row.name)
     with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
-        recipe = tomllib.loads(folder.recipe_file.read_text(encoding="utf-8"))
+        recipe = toml_sections.loads(folder.recipe_file.read_text(encoding="utf-8"))
         row.model = recipe.get("model", {}).get("model_name_or_path")
         data = recipe.get("data", {})
         row.dataset = data.get("name") or data.get("source")

@@ -49,6 +49,9 @@ KNOWN = frozenset({"v", "t", "type", "attempt", "step", *METRICS})
 USUAL = itemgetter("step", "attempt", "t", *METRICS)
 """The values of a line with all of these keys and no others, as the trainer writes them."""
 NOT_USUAL: tuple[Any, ...] = (None, None)
+ATTEMPT, PEAK = 2, -2
+"""Where rows of metrics and of memory have them."""
+NUMBER = (int, float)
 TOO_HIGH = 2**63
 """For SQLite's integers."""
 
@@ -99,16 +102,19 @@ def write(
     ``first_line`` is the number of the first event among the journal's readable lines. The events
     are such as :func:`engine.jobs.journal.read_lines` gives: without a number that is not finite.
     """
-    steps = _Steps(connection, row)
+    often = _Often(connection, row)
     senseless = 0
     for line, event in enumerate(events, first_line):
         kind = event["type"]
         try:
             if kind == "metrics":
-                steps.add(event)
+                often.add_metrics(event)
                 continue
-            steps.flush()
-            stamp = (_whole(event.get("attempt") or 1), time_of(event.get("t")))
+            if kind == "memory":
+                often.add_memory(line, event)
+                continue
+            senseless += often.flush()
+            stamp = _stamp(event)
             if kind in PUT:
                 values = _values(event, FIELDS[kind])
                 if kind == "checkpoint" and not isinstance(event["path"], str):
@@ -118,8 +124,6 @@ def write(
                 connection.execute(
                     PUT[kind], (row.id, _whole(event.get("step") or 0), *stamp, *values)
                 )
-            elif kind == "memory":
-                connection.execute(PUT_MEMORY, (row.id, line, *stamp, *_values(event, MEMORY)))
             else:
                 if kind == "state" and "max_steps" in event:
                     _running(connection, row.id, event)
@@ -131,21 +135,26 @@ def write(
             fold(row, event)
         except SENSELESS:
             senseless += 1
-    steps.flush()
-    return senseless
+    return senseless + often.flush()
 
 
-class _Steps:
-    """Metrics events of a run one after the other, stored together: nearly all of any journal."""
+class _Often:
+    """Metrics and memory events with none of another kind between them: nearly all of any journal.
+
+    They are stored together, and of each kind only the last one counts for the run, but for the
+    peaks.
+    """
 
     def __init__(self, connection: sqlite3.Connection, row: RunRow) -> None:
-        self._connection, self._row = connection, row
-        self._rows: list[tuple[Any, ...]] = []
+        self._connection, self._row, self._run = connection, row, row.id
+        self._metrics: list[tuple[Any, ...]] = []
+        self._memory: list[tuple[Any, ...]] = []
         self._last: Event | None = None
+        self._last_memory: Event | None = None
+        self._memory_is_newer = False
         self._attempt = 0
-        self._peak: int | float | None = None
 
-    def add(self, event: Event) -> None:
+    def add_metrics(self, event: Event) -> None:
         """Raises what :func:`write` counts as senseless."""
         try:
             usual = len(event) == len(KNOWN) and "v" in event
@@ -154,29 +163,75 @@ class _Steps:
             values = NOT_USUAL
         step, attempt = values[0], values[1]
         if type(step) is type(attempt) is int and 0 <= step < TOO_HIGH > attempt > 0:
-            self._rows.append((self._row.id, *values, None))
+            self._metrics.append((self._run, *values, None))
         else:
-            attempt = _whole(event.get("attempt") or 1)
-            self._rows.append(_metrics(self._row.id, (attempt, time_of(event.get("t"))), event))
-        # Of several in a row only the last one counts for the run, but for the peak.
+            attempt, time = _stamp(event)
+            self._metrics.append(_metrics(self._run, (attempt, time), event))
         if attempt >= self._attempt:
-            self._last, self._attempt = event, attempt
-            peak = event.get("peak_memory_bytes")
-            if isinstance(peak, int | float) and (self._peak is None or peak > self._peak):
-                self._peak = peak
+            self._attempt, self._last, self._memory_is_newer = attempt, event, False
 
-    def flush(self) -> None:
-        if self._last is not None:
-            peak = {} if self._peak is None else {"peak_memory_bytes": self._peak}
-            fold(self._row, {**self._last, **peak})
+    def add_memory(self, line: int, event: Event) -> None:
+        """Raises what :func:`write` counts as senseless."""
+        attempt, time = _stamp(event)
+        self._memory.append((self._run, line, attempt, time, *_values(event, MEMORY)))
+        if attempt >= self._attempt:
+            self._attempt, self._last_memory, self._memory_is_newer = attempt, event, True
+
+    def flush(self) -> int:
+        """Store them; returns how many made no sense."""
+        if not (self._metrics or self._memory):
+            return 0
+        senseless = _put(self._connection, PUT_METRICS, self._metrics)
+        senseless += _put(self._connection, PUT_MEMORY, self._memory)
+        newest = [
+            (self._last, "peak_memory_bytes", _peak(self._metrics)),
+            (self._last_memory, "peak_bytes", _peak(self._memory)),
+        ]
+        if not self._memory_is_newer:
+            newest.reverse()
+        self._metrics.clear()
+        self._memory.clear()
+        self._last = self._last_memory = None
+        self._attempt = 0
+        for event, key, peak in newest:
+            if event is not None:
+                fold(self._row, event if peak is None else {**event, key: peak})
+        return senseless
+
+
+def _peak(rows: list[tuple[Any, ...]]) -> int | float | None:
+    """The highest of them; what an attempt says after a later one has begun does not count."""
+    newest, peak = 0, None
+    for one in rows:
+        attempt, high = one[ATTEMPT], one[PEAK]
+        if attempt >= newest:
+            newest = attempt
+            if isinstance(high, NUMBER) and (peak is None or high > peak):
+                peak = high
+    return peak
+
+
+def _put(connection: sqlite3.Connection, sql: str, rows: list[tuple[Any, ...]]) -> int:
+    """Returns how many of the rows cannot be stored."""
+    if not rows:
+        return 0
+    try:
+        connection.executemany(sql, rows)
+        return 0
+    except SENSELESS:
+        # Lists, objects, numbers of more than 64 bits: rare, so not looked for in each line.
+        senseless = 0
+    for values in rows:
         try:
-            self._connection.executemany(PUT_METRICS, self._rows)
-        except (sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError):
-            # Lists, objects, numbers of more than 64 bits: rare, so not looked for in each line.
-            rows = [tuple(map(scalar, values)) for values in self._rows]
-            self._connection.executemany(PUT_METRICS, rows)
-        self._rows.clear()
-        self._last, self._attempt, self._peak = None, 0, None
+            connection.execute(sql, tuple(map(scalar, values)))
+        except SENSELESS:
+            senseless += 1
+    return senseless
+
+
+def _stamp(event: Event) -> tuple[int, float | None]:
+    """(attempt, time)"""
+    return _whole(event.get("attempt") or 1), time_of(event.get("t"))
 
 
 def _values(event: Event, names: Sequence[str]) -> list[Any]:
