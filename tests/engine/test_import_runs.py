@@ -497,6 +497,25 @@ def test_a_difference_claims_nothing_that_is_not_known(
     assert differences(folders)["train.learning_rate"] == [None, 1e-3]
 
 
+def test_a_report_claims_nothing_that_is_not_known(imports: Imports, tmp_path: Path) -> None:
+    imports(written(tmp_path, state([])), "--name", "bare")
+    imports(Place(tmp_path, "trl").path)
+    home = ["--home", str(imports.home.path)]
+    for name in ("bare", "trl"):
+        to = tmp_path / f"{name}.md"
+        assert main(["runs", "export", name, "--to", str(to), *home]) == 0
+    bare, trl = ((tmp_path / f"{name}.md").read_text() for name in ("bare", "trl"))
+    assert "LoRA" not in bare and "| lora.r |" not in bare and "| method |" not in bare
+    assert "| train.learning_rate |" not in bare + trl and "| clean.rules |" not in bare + trl
+    assert "| method | LoRA, r=4, lora_alpha=8 |" in trl and "| lora.r | 4 |" in trl
+    assert "that are known differ from the defaults" in bare
+
+
+def test_nothing_tells_of_an_adapter_where_there_is_none(imports: Imports, tmp_path: Path) -> None:
+    made = imports(written(tmp_path, state([])))
+    assert "lora" not in tomllib.loads(imports.folder(made).recipe_file.read_text())
+
+
 def test_names(imports: Imports, tmp_path: Path) -> None:
     place = Place(tmp_path, "trl")
     assert imports(place.path / "checkpoint-20")["name"] == "trl-checkpoint-20"
