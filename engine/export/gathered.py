@@ -14,6 +14,7 @@ from engine.history.evaluated import evaluations_of
 from engine.history.row import RunRow
 from engine.history.store import Store
 from engine.history.votes import WinRate, columns_of, win_rates
+from engine.imports.runs.past import UNKNOWN
 from engine.jobs.folder import RunFolder
 from engine.recipe import Recipe
 
@@ -62,7 +63,7 @@ def gather(store: Store, row: RunRow) -> Gathered:
     return Gathered(
         row=row,
         recipe=recipe,
-        settings={key: value for key, value in settings.items() if "." in key},
+        settings={k: v for k, v in settings.items() if "." in k and v != UNKNOWN},
         dataset=_dataset(store, dataset_row),
         dataset_row=dataset_row,
         evaluations=queries.evaluations(store, row.id),

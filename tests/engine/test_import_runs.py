@@ -508,7 +508,7 @@ def test_a_report_claims_nothing_that_is_not_known(imports: Imports, tmp_path: P
     assert "LoRA" not in bare and "| lora.r |" not in bare and "| method |" not in bare
     assert "| train.learning_rate |" not in bare + trl and "| clean.rules |" not in bare + trl
     assert "| method | LoRA, r=4, lora_alpha=8 |" in trl and "| lora.r | 4 |" in trl
-    assert "that are known differ from the defaults" in bare
+    assert "that are known differ from the defaults" in bare and "| data.source |" not in bare
 
 
 def test_nothing_tells_of_an_adapter_where_there_is_none(imports: Imports, tmp_path: Path) -> None:
