@@ -511,6 +511,19 @@ def test_a_report_claims_nothing_that_is_not_known(imports: Imports, tmp_path: P
     assert "that are known differ from the defaults" in bare and "| data.source |" not in bare
 
 
+def test_repeating_says_how_much_of_the_recipe_is_not_known(
+    imports: Imports, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = imports(Place(tmp_path, "trl").path)
+    folder = imports.folder(made)
+    unknown = len([key for key in read_recipe(folder.recipe_file).flat() if "." in key])
+    unknown -= len(folder.settings()) + 1
+    words = ["runs", "repeat", "trl", "--set", "train.learning_rate=1e-3", "--dry-run"]
+    assert main([*words, "--home", str(imports.home.path)]) == 0
+    said = "".join(capsys.readouterr())
+    assert f"{unknown} values that its import did not tell: the defaults" in said
+
+
 def test_nothing_tells_of_an_adapter_where_there_is_none(imports: Imports, tmp_path: Path) -> None:
     made = imports(written(tmp_path, state([])))
     assert "lora" not in tomllib.loads(imports.folder(made).recipe_file.read_text())
