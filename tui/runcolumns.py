@@ -29,6 +29,7 @@ __all__ = [
     "load_columns",
     "offered",
     "save_columns",
+    "turn",
     "usual",
 ]
 
@@ -155,6 +156,13 @@ _NAMED = {one.name: one for _, one in USUAL}
 def usual(width: int) -> tuple[RunColumn, ...]:
     """The columns of a screen of ``width`` cells where the user chose none."""
     return tuple(one for least, one in USUAL if width >= least)
+
+
+def turn(one: RunColumn, width: int) -> int:
+    """Who of the chosen columns gets room first: the name, and last those that a screen of so few
+    cells has not otherwise."""
+    least = next((least for least, usual in USUAL if usual.name == one.name), 0)
+    return 0 if one.name == "name" else 1 + (least > width)
 
 
 def column_named(name: str, keys: Sequence[str] | set[str]) -> RunColumn:

@@ -18,6 +18,7 @@ from engine.history.beside import evaluations_beside, samples_beside, votes_betw
 from engine.history.compare import MEASURES, METRICS, Yardstick, best_of, measure, yardstick
 from engine.history.compare import compare as compare_runs
 from engine.history.differing import differ
+from engine.history.fields import SHORT, names_of_keys
 from engine.history.parallel import by_value, parameters_of
 from engine.history.recipe_values import recipe_values
 from engine.history.row import RunRow
@@ -47,7 +48,9 @@ def compare(args: argparse.Namespace, out: Output) -> int:
         names = ", ".join(one.name for one in MEASURES if one.kind != "text")
         raise UsageError(f"--metric {args.metric}: no metric; there are {names}")
     parameters = parameters_of(rows)
-    if args.by is not None and args.by not in parameters:
+    by = SHORT.get(args.by, args.by)
+    by = names_of_keys(parameters).get(by, by)
+    if by is not None and by not in parameters:
         there = ", ".join(parameters) or "none: name a sweep"
         raise UsageError(
             f"--by {args.by}: no parameter of a sweep of these runs; there are {there}"
@@ -62,10 +65,10 @@ def compare(args: argparse.Namespace, out: Output) -> int:
     if parameters and len(rows) > 2:
         out.line()
         _print(out, parallel_words.parallel_lines(rows, args.metric, judged, width))
-    if args.by is not None:
+    if by is not None:
         out.line()
         size = width, SCATTER_LINES
-        for line in parallel_words.scatter_lines(rows, args.by, args.metric, *size):
+        for line in parallel_words.scatter_lines(rows, by, args.metric, *size):
             out.line(line)
     if evaluations:
         out.line()

@@ -109,9 +109,13 @@ def _usual(out: Output, rows: Sequence[RunRow], folded: Store | None, facts: Fac
 def _differs(row: RunRow, keys: Sequence[str], settings: Settings) -> str:
     found = [(key.rsplit(".", 1)[-1], settings.get(row.id, key)) for key in keys]
     return clip(
-        " ".join(f"{name}={value_words('', value)}" for name, value in found if value is not None),
-        90,
+        " ".join(f"{name}={_value(value)}" for name, value in found if value is not None), 90
     )
+
+
+def _value(value: Any) -> str:
+    """A recipe's value as a question takes it: a seed is 3407, not 3,407."""
+    return str(value) if isinstance(value, int) else value_words("", value)
 
 
 def _groups(out: Output, rows: Sequence[RunRow], by: Field, facts: Facts) -> None:
@@ -166,7 +170,7 @@ def _cell(one: Field, value: Any) -> str:
         return " ".join(value)
     if isinstance(value, float):
         return f"{value:.6g}"
-    return value_words("", value)
+    return _value(value) if one.kind == "any" else value_words("", value)
 
 
 def _sorted(rows: Sequence[RunRow], wanted: str, facts: Facts) -> list[RunRow]:

@@ -17,6 +17,7 @@ from engine.jobs.check import check_model, check_packages, check_processes
 from engine.jobs.folder import RunFolder
 from engine.recipe import Recipe, read_recipe
 from engine.text import clip
+from engine.words import counted
 
 __all__ = ["repeat", "tree"]
 
@@ -28,7 +29,8 @@ def repeat(args: argparse.Namespace, out: Output) -> int:
 
     home, store = opened(args, out)
     row = queries.get_run(store, args.ref)
-    before = RunFolder(home.runs / row.id).read_recipe()
+    run = RunFolder(home.runs / row.id)
+    before = run.read_recipe()
     recipe = before.with_settings(args.settings)
     if args.edit:
         recipe = _edited(recipe)
@@ -36,6 +38,9 @@ def repeat(args: argparse.Namespace, out: Output) -> int:
     out.note(f"{row.name} again, " + ("with" if found else "with nothing changed"))
     for key, old, new in found:
         out.note(f"  {key}: {old} -> {new}")
+    told = {key for key, _, _ in found} | run.settings().keys()
+    if unknown := sum("." in key and key not in told for key in before.flat()):
+        out.note(f"  {counted(unknown, 'value')} that its import did not tell: the defaults")
     if args.dry_run:
         changed = [{"key": key, "before": old, "after": new} for key, old, new in found]
         out.document({"repeats": row.id, "changes": changed})

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from engine.history.evaluated import evaluations_of
 from engine.history.row import RunRow
 from engine.history.store import Store
 from engine.history.votes import WinRate, columns_of, win_rates
+from engine.imports.runs.past import UNKNOWN
 from engine.jobs.folder import RunFolder
 from engine.recipe import Recipe
 
@@ -27,6 +28,9 @@ class Gathered:
     row: RunRow
     recipe: Recipe | None
     """None: ``recipe.toml`` is gone or damaged."""
+    settings: Mapping[str, Any]
+    """``section.key`` -> value, in the order of the recipe; of an imported run only what is known,
+    where ``recipe`` has the defaults."""
     dataset: Dataset | None
     """What it was trained on; None: it is no longer there as it was."""
     dataset_row: dict[str, Any]
@@ -48,9 +52,10 @@ class Gathered:
 def gather(store: Store, row: RunRow) -> Gathered:
     """Read all that is known of a run; what is gone is left out, never an error."""
     row = fitted(row)
-    recipe = None
+    folder = RunFolder(store.home.runs / row.id)
+    recipe, settings = None, {}
     with contextlib.suppress(UserError):
-        recipe = RunFolder(store.home.runs / row.id).read_recipe()
+        recipe, settings = folder.read_recipe(), folder.settings()
     dataset_row = _dataset_row(store, row)
     columns = set(columns_of(store, row.id)) | set(columns_of(store, row.name))
     events = queries.events(store, row.id, 10_000)
@@ -58,6 +63,7 @@ def gather(store: Store, row: RunRow) -> Gathered:
     return Gathered(
         row=row,
         recipe=recipe,
+        settings={k: v for k, v in settings.items() if "." in k and v != UNKNOWN},
         dataset=_dataset(store, dataset_row),
         dataset_row=dataset_row,
         evaluations=queries.evaluations(store, row.id),
@@ -150,11 +156,9 @@ def _dataset(store: Store, row: dict[str, Any]) -> Dataset | None:
     return dataset if dataset.fingerprint == row["fingerprint"] else None
 
 
-def changed_settings(recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+def changed_settings(settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Key -> (value, default) of what differs from the defaults, in the order of the recipe."""
-    usual = Recipe(name=recipe.name).flat()
+    usual = Recipe(name="usual").flat()
     return {
-        key: (value, usual.get(key))
-        for key, value in recipe.flat().items()
-        if "." in key and value != usual.get(key)
+        key: (value, usual.get(key)) for key, value in settings.items() if value != usual.get(key)
     }

@@ -32,14 +32,16 @@ def pairs(rows: Sequence[tuple[str, str]]) -> b.Table:
 
 def method(g: Gathered) -> str:
     """How it was trained, in a few words: LoRA r=8 on a base in 4 bits (NF4)."""
-    if g.recipe is None:
+    if g.recipe is None or "lora.enabled" not in g.settings:
         return ""
     lora, model = g.recipe.lora, g.recipe.model
     if not lora.enabled:
         return "full fine-tuning"
     names = "DoRA" if lora.use_dora else "LoRA"
+    shown = (("r", lora.r), ("lora_alpha", lora.lora_alpha))
+    sizes = "".join(f", {key}={value:g}" for key, value in shown if f"lora.{key}" in g.settings)
     held = f" on a base in 4 bits ({model.bnb_4bit_quant_type})" if model.load_in_4bit else ""
-    return f"{names}, r={lora.r}, lora_alpha={lora.lora_alpha:g}{held}"
+    return f"{names}{sizes}{held}"
 
 
 def trained(g: Gathered, base: str) -> b.Table:
@@ -132,11 +134,12 @@ def recipe(g: Gathered, say: Callable[[Any], str] = setting) -> list[b.Block]:
     """What differs from the defaults first, then all of it; ``say``: how a value is said."""
     if g.recipe is None:
         return [b.Words("The recipe can no longer be read.")]
-    changed = changed_settings(g.recipe)
+    changed = changed_settings(g.settings)
     rows = [(key, say(value), say(usual)) for key, (value, usual) in changed.items()]
-    flat = [(key, say(value)) for key, value in g.recipe.flat().items() if "." in key]
+    flat = [(key, say(value)) for key, value in g.settings.items()]
+    known = f"{len(flat)} that are known" if g.row.imported else f"{len(flat)}"
     found: list[b.Block] = [
-        b.Words(f"{counted(len(rows), 'value')} of {len(flat)} differ from the defaults:")
+        b.Words(f"{counted(len(rows), 'value')} of {known} differ from the defaults:")
     ]
     if rows:
         found.append(b.Table(("key", "value", "default"), rows))

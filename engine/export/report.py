@@ -101,7 +101,7 @@ def _names(runs: Sequence[RunRow]) -> list[str]:
 def _metrics(gathered: Sequence[Gathered], names: Sequence[str]) -> list[b.Block]:
     runs = [g.row for g in gathered]
     table = compare(runs)
-    judged = yardstick(runs, [g.recipe.flat() if g.recipe else None for g in gathered])
+    judged = yardstick(runs, [g.settings if g.recipe else None for g in gathered])
     rows: list[list[str]] = []
     best: set[tuple[int, int]] = set()
     shared = []

@@ -11,7 +11,7 @@ from engine.history.row import RunRow, seconds
 from engine.history.settings import Settings
 from engine.history.texts import KINDS
 
-__all__ = ["FIELDS", "Facts", "Field", "field_named", "names_of_keys"]
+__all__ = ["FIELDS", "SHORT", "Facts", "Field", "field_named", "names_of_keys"]
 
 
 @dataclass(frozen=True)

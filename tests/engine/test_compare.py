@@ -393,6 +393,8 @@ def test_compare_tells_metrics_the_best_and_the_parameters(
     assert len(document["samples"]) == 1 and len(document["samples"][0]["answers"]) == 9
     words = told(capsys, home, "compare", "tune", "--by", "lora.r", "--metric", "tokens_per_second")
     assert "tokens/s by parameter (higher is better)" in words and "lora.r" in words
+    for short, key in (("r", "lora.r"), ("lr", "train.learning_rate")):
+        assert told(capsys, home, "compare", "tune", "--by", short).split()[-1] == key
 
 
 def test_diff_tells_only_what_differs_with_both_values(

@@ -497,6 +497,38 @@ def test_a_difference_claims_nothing_that_is_not_known(
     assert differences(folders)["train.learning_rate"] == [None, 1e-3]
 
 
+def test_a_report_claims_nothing_that_is_not_known(imports: Imports, tmp_path: Path) -> None:
+    imports(written(tmp_path, state([])), "--name", "bare")
+    imports(Place(tmp_path, "trl").path)
+    home = ["--home", str(imports.home.path)]
+    for name in ("bare", "trl"):
+        to = tmp_path / f"{name}.md"
+        assert main(["runs", "export", name, "--to", str(to), *home]) == 0
+    bare, trl = ((tmp_path / f"{name}.md").read_text() for name in ("bare", "trl"))
+    assert "LoRA" not in bare and "| lora.r |" not in bare and "| method |" not in bare
+    assert "| train.learning_rate |" not in bare + trl and "| clean.rules |" not in bare + trl
+    assert "| method | LoRA, r=4, lora_alpha=8 |" in trl and "| lora.r | 4 |" in trl
+    assert "that are known differ from the defaults" in bare and "| data.source |" not in bare
+
+
+def test_repeating_says_how_much_of_the_recipe_is_not_known(
+    imports: Imports, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = imports(Place(tmp_path, "trl").path)
+    folder = imports.folder(made)
+    unknown = len([key for key in read_recipe(folder.recipe_file).flat() if "." in key])
+    unknown -= len(folder.settings()) + 1
+    words = ["runs", "repeat", "trl", "--set", "train.learning_rate=1e-3", "--dry-run"]
+    assert main([*words, "--home", str(imports.home.path)]) == 0
+    said = "".join(capsys.readouterr())
+    assert f"{unknown} values that its import did not tell: the defaults" in said
+
+
+def test_nothing_tells_of_an_adapter_where_there_is_none(imports: Imports, tmp_path: Path) -> None:
+    made = imports(written(tmp_path, state([])))
+    assert "lora" not in tomllib.loads(imports.folder(made).recipe_file.read_text())
+
+
 def test_names(imports: Imports, tmp_path: Path) -> None:
     place = Place(tmp_path, "trl")
     assert imports(place.path / "checkpoint-20")["name"] == "trl-checkpoint-20"

@@ -199,7 +199,8 @@ def test_the_command_lists_what_is_asked_for(
     home = open_home(tmp_path)
     recipe = load_recipe("demo")
     for name, rank, loss in (("one", 8, 2.5), ("two", 16, 2.25), ("three", 32, None)):
-        folder = create_run(home, recipe.with_settings([f"lora.r={rank}"]), name)
+        changed = [f"lora.r={rank}", f"train.seed={3000 + rank}"]
+        folder = create_run(home, recipe.with_settings(changed), name)
         with contextlib.closing(Journal(folder.journal)) as journal:
             if loss:
                 journal.append("evaluation", step=3, split="validation", which="during", loss=loss)
@@ -221,7 +222,8 @@ def test_the_command_lists_what_is_asked_for(
     assert names("text:one or text:two") == ["two", "one"]
     assert names("text:memory", "is:archived") == []
     text = say()
-    assert "r=16" in text and "learning_rate" not in text, "only what differs"
+    assert "r=16 " in text and "learning_rate" not in text, "only what differs"
+    assert "seed=3016" in text and "3016" in say("--columns", "train.seed")
     table = say("--columns", "name,r,best_eval_loss,tag,took,peak,created").splitlines()
     assert table[0].split() == ["name", "r", "best_eval_loss", "tag", "took", "peak", "created"]
     assert table[1].split()[:4] == ["two", "16", "2.25", "-"]

@@ -155,6 +155,22 @@ async def test_columns_are_chosen_ordered_kept_and_reset(
         assert " r " not in texts(again).splitlines()[2] and not columns_file().exists()
 
 
+async def test_a_narrow_screen_keeps_the_name_of_the_columns_that_were_chosen(
+    frozen_app: MakeApp,
+) -> None:
+    app = frozen_app(feed=FrozenFeed(several()), mode="runs")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await press(pilot, "C", *"lora.r", "enter", "escape")
+        assert "tok/s" in texts(app).splitlines()[2]
+    narrow = frozen_app(feed=FrozenFeed(several()), mode="runs")
+    async with narrow.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        head = texts(narrow).splitlines()[2]
+        assert head.index("best val") < head.index("name") < head.index(" r ")
+        assert "tok/s" not in head and "amazon-0" in texts(narrow)
+
+
 async def test_a_damaged_columns_file_is_said_and_left_alone(frozen_app: MakeApp) -> None:
     columns_file().parent.mkdir(parents=True)
     columns_file().write_text("columns = 3")

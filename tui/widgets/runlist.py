@@ -1,6 +1,7 @@
 """The history as a table of runs and groups: the question, the order, the columns, what is open."""
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -14,7 +15,7 @@ from textual.widgets import Input, Static
 from engine.errors import UsageError
 from engine.text import clip
 from tui.feed import Snapshot
-from tui.runcolumns import Look, RunColumn, column_named, told_keys, usual
+from tui.runcolumns import Look, RunColumn, column_named, told_keys, turn, usual
 from tui.runquestion import Asked
 from tui.runtable import GROUPS, Group, cells, in_order, key_of, lines, titles
 from tui.widgets.field import PlainInput
@@ -151,20 +152,18 @@ class RunList(Vertical):
         if self.chosen_columns is None:
             return usual(width)
         keys = snapshot.facts.settings.keys
-        room, made, rest = width - 6 - 2 * signs, [], None
+        chosen = []
         for name in self.chosen_columns:
-            try:
-                one = column_named(name, keys)
-            except UsageError:  # a key that no recipe here has
-                continue
-            if not one.column.width:
-                rest = one
-            elif one.column.width + 1 <= room:
+            with contextlib.suppress(UsageError):  # a key that no recipe here has
+                chosen.append(column_named(name, keys))
+        room, kept = width - 6 - 2 * signs, set()
+        for one in sorted(chosen, key=lambda one: turn(one, width)):
+            if 0 < one.column.width < room:
                 room -= one.column.width + 1
-                made.append(one)
-        if rest is not None and room > 4:
-            made.append(rest)
-        return tuple(made) or usual(width)
+                kept.add(one.name)
+        made = [one for one in chosen if one.name in kept]
+        rest = [one for one in chosen if not one.column.width and room > 4]
+        return tuple(made + rest[-1:]) or usual(width)
 
     def _make_lines(self, snapshot: Snapshot, now: float) -> Look:
         """Made anew only when something of it is another one: the cursor moves without."""

@@ -97,8 +97,9 @@ def _value(to: str, value: Any) -> Any:
 
 
 def adapter(config: Mapping[str, Any]) -> Settings:
-    """Values of PEFT's ``adapter_config.json``; empty for adapters that are none of LoRA's."""
-    if str(config.get("peft_type", "LORA")).upper() != "LORA":
+    """Values of PEFT's ``adapter_config.json``; empty where there is none, and for adapters that
+    are none of LoRA's."""
+    if not config or str(config.get("peft_type", "LORA")).upper() != "LORA":
         return {}
     found: Settings = {"lora.enabled": True}
     for key in ("r", "lora_alpha", "lora_dropout", "bias", "use_rslora", "use_dora",
