@@ -115,7 +115,7 @@ def _differs(row: RunRow, keys: Sequence[str], settings: Settings) -> str:
 
 def _value(value: Any) -> str:
     """A recipe's value as a question takes it: a seed is 3407, not 3,407."""
-    return str(value) if isinstance(value, int) else value_words("", value)
+    return str(value) if type(value) is int else value_words("", value)
 
 
 def _groups(out: Output, rows: Sequence[RunRow], by: Field, facts: Facts) -> None:
