@@ -118,8 +118,8 @@ def reindex(home: Home, store: Store) -> int:
     with store.lock:
         try:
             store.refresh()
-            # 10 million metric rows in 97 s; with the 2 MB that SQLite takes by itself 40 s more, for
-            # pages of one long transaction are written to the log and read again and again.
+            # 10 million metric rows in 97 s; with the 2 MB that SQLite takes by itself 40 s more,
+            # for pages of one long transaction are written to the log and read again and again.
             store.connection.execute(f"PRAGMA cache_size = -{REINDEX_CACHE_KIB}")
             with store.transaction() as connection:
                 own = ("runs", "recipes", "texts", "journals", "datasets")
