@@ -112,6 +112,7 @@ class Base:
 
     def _switch(self, adapter: str) -> None:
         # PEFT looks at every module for that: 40 ms a time on a model of 28 layers.
+        self._switched = None  # where it fails halfway
         if adapter == BASE:
             self.model.base_model.disable_adapter_layers()
         else:
