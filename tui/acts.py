@@ -112,6 +112,17 @@ def note_run(home: Home, id: str, text: str) -> None:
     add_note(home, id, text)
 
 
+def recipe_again(home: Home, id: str) -> "tuple[Recipe, frozenset[str]]":
+    """A run's recipe, and the keys of it that its import did not tell. Raises UserError."""
+    from engine.errors import UserError
+
+    folder = _folder(home, id)
+    try:
+        return folder.read_recipe(), folder.untold()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder.recipe_file}: cannot be read: {error}") from None
+
+
 def recipe_suggested(home: Home, id: str) -> "tuple[Recipe, list[Change]]":
     """The recipe that the run's end suggests to go on with, and what it changes."""
     from engine.jobs.branch import changes, suggested_settings

@@ -287,16 +287,19 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         elif len(self.screen_stack) > 1:
             self.screen.dismiss(None)  # one that lies over this mode's screen
 
-    def repeat(self, row: "RunRow", recipe: "Recipe") -> None:
-        """Edit a run's recipe on the Train screen: started, it is a run of its own."""
-        self._go("train")
-        self.call_later(self._edit_again, row, recipe)
+    def repeat(self, row: "RunRow", recipe: "Recipe", untold: frozenset[str]) -> None:
+        """Edit a run's recipe on the Train screen: started, it is a run of its own.
 
-    def _edit_again(self, row: "RunRow", recipe: "Recipe") -> None:
+        ``untold``: the keys that its import did not tell.
+        """
+        self._go("train")
+        self.call_later(self._edit_again, row, recipe, untold)
+
+    def _edit_again(self, row: "RunRow", recipe: "Recipe", untold: frozenset[str]) -> None:
         from tui.screens.train import TrainScreen
 
         if isinstance(self.screen, TrainScreen):
-            self.screen.edit_again(row, recipe)
+            self.screen.edit_again(row, recipe, untold)
 
     def action_go_data(self) -> None:
         self._go("data")

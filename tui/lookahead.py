@@ -12,21 +12,17 @@ if TYPE_CHECKING:
     from engine.preflight.look import Preflight
     from engine.recipe import Recipe
     from tui.acts import Reading
+    from tui.draft import Draft
 
 __all__ = ["basics", "glance", "measured"]
 
 
-def basics(
-    home: Home,
-    recipe: "Recipe",
-    name: str | None,
-    changes: list[tuple[str, str, str]],
-    machine: "Reading",
-) -> list[tuple[str, str]]:
+def basics(home: Home, draft: "Draft", machine: "Reading") -> list[tuple[str, str]]:
     """(label, words) of what is known at once. Raises when the run could not even begin."""
     from engine.data.prepare import check_source
     from engine.jobs.check import check_model, check_packages
 
+    recipe = draft.recipe
     check_source(recipe)
     check_model(recipe)
     check_packages(recipe)
@@ -46,7 +42,7 @@ def basics(
     modules = lora.target_modules
     where = modules if isinstance(modules, str) else f"{len(modules)} modules"
     rows = [
-        ("run", name or f"{recipe.name} (a number is added when that is taken)"),
+        ("run", draft.run_words),
         ("data", f"{recipe.data.source}{mapping}"),
         ("split", f"{sizes}  train / validation / test"),
         ("model", model),
@@ -56,8 +52,9 @@ def basics(
         ("evaluates", f"every {train.eval_steps} steps, saves every {train.save_steps}"),
         ("where", f"{_device(recipe, machine)}; files in {home.runs}/"),
     ]
-    for key, before, now in changes:
-        rows.append(("changed", f"{key}: {before} → {now}"))
+    rows += [("changed", words) for words in draft.changed_words]
+    if draft.untold_words:
+        rows.append(("not known", draft.untold_words))
     return rows
 
 

@@ -6,6 +6,7 @@ Nothing typed is lost: a text that makes no value stays a text, with pydantic's 
 import tomllib
 import types
 import typing
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -128,12 +129,19 @@ def _toml_or_text(text: str) -> Any:
 
 
 class RecipeSheet:
-    """The texts of all keys over the recipe that was read (``base``)."""
+    """The texts of all keys over the recipe that was read (``base``).
 
-    def __init__(self, base: Recipe) -> None:
+    ``name``: what its run is to be called, if not as the recipe; ``untold``: the keys that only
+    have their defaults because the import of the recipe's run did not tell them.
+    """
+
+    def __init__(self, base: Recipe, name: str = "", untold: Collection[str] = ()) -> None:
         self.base = base
-        self.name = base.name
+        self.name = self.proposed = name or base.name
         self.keys = {key.name: key for key in keys_of_recipes()}
+        self.untold = frozenset(
+            key for key in self.keys if key in untold or key.rpartition(".")[0] in untold
+        )
         tree = base.model_dump()
         self._own = {name: _text(_at(tree, name), key.is_text) for name, key in self.keys.items()}
         self._edited: dict[str, str] = {}
@@ -153,6 +161,10 @@ class RecipeSheet:
 
     def is_changed(self, key: str) -> bool:
         return key in self._edited
+
+    def is_untold(self, key: str) -> bool:
+        """Nobody knows what it was: neither the import told it nor the user."""
+        return key in self.untold and key not in self._edited
 
     def put(self, key: str, text: str) -> bool:
         """Set a key's text; False: it was that already. What is wrong is known at once."""
@@ -187,7 +199,7 @@ class RecipeSheet:
     def check(self) -> None:
         """Find out what is wrong; about 1 ms."""
         tree = self.base.model_dump()
-        tree["name"] = self.name
+        tree["name"] = self.base.name if self.name == self.proposed else self.name
         for name, text in self._edited.items():
             *sections, last = name.split(".")
             place = tree

@@ -56,10 +56,10 @@ def review_lines(
     found = facts(seen)
     told = {label for label, _ in found}
     others = [one for one in basics if one[0] not in told or one[0] in OTHERS]
-    first = ("run", "model", "trains", "changed")
+    first = {"run": QUIET, "model": QUIET, "trains": QUIET, "changed": ACCENT, "not known": WARM}
     for label, words in others:
         if label in first:
-            row(label, words, look=ACCENT if label == "changed" else QUIET)
+            row(label, words, look=first[label])
     for label, words in found:
         if label == "time" and seen.pace is None:
             words = "not known: no run like this one yet; p measures it"

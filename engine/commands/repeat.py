@@ -38,9 +38,8 @@ def repeat(args: argparse.Namespace, out: Output) -> int:
     out.note(f"{row.name} again, " + ("with" if found else "with nothing changed"))
     for key, old, new in found:
         out.note(f"  {key}: {old} -> {new}")
-    told = {key for key, _, _ in found} | run.settings().keys()
-    if unknown := sum("." in key and key not in told for key in before.flat()):
-        out.note(f"  {counted(unknown, 'value')} that its import did not tell: the defaults")
+    if untold := run.untold() - {key for key, _, _ in found}:
+        out.note(f"  {counted(len(untold), 'value')} that its import did not tell: the defaults")
     if args.dry_run:
         changed = [{"key": key, "before": old, "after": new} for key, old, new in found]
         out.document({"repeats": row.id, "changes": changed})

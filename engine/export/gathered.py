@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.builtin import UNKNOWN
 from engine.data.dataset import Dataset, open_dataset
 from engine.errors import UserError
 from engine.export.fitting import fitted
@@ -14,7 +15,6 @@ from engine.history.evaluated import evaluations_of
 from engine.history.row import RunRow
 from engine.history.store import Store
 from engine.history.votes import WinRate, columns_of, win_rates
-from engine.imports.runs.past import UNKNOWN
 from engine.jobs.folder import RunFolder
 from engine.recipe import Recipe
 

@@ -4,7 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
-from engine.builtin import model_path
+from engine.builtin import UNKNOWN, model_path
 from engine.errors import UserError
 from engine.home import writable_name
 from engine.jobs.ranks import check_processes
@@ -22,6 +22,8 @@ def check_model(recipe: Recipe) -> None:
     A hub id is not looked up: that is the worker's, who may use the network.
     """
     name = writable_name(recipe.model.model_name_or_path)
+    if name == UNKNOWN:
+        raise UserError(f"{KEY}: the run was imported without it; set it to the model to train")
     if recipe.model.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
             "model.load_in_4bit: bitsandbytes is not installed; install it, or set "

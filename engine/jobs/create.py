@@ -49,7 +49,7 @@ class Plan:
     recipe: "Recipe"
     gpus: int
     name: str | None = None
-    """None: the recipe's."""
+    """None: the recipe's, or that of the run that it repeats."""
     values: dict[str, Any] | None = None
     """What the sweep that it belongs to gives it, by key."""
     repeats: str | None = None
@@ -66,15 +66,20 @@ def create_run(
 ) -> RunFolder:
     """Make a run's folder: identity, recipe, and a journal that says ``queued``. Starts nothing.
 
-    Without ``name`` the recipe's is taken, with -2, -3, ... when it is. ``prepare`` puts in the
-    folder what else belongs there, before it appears under its name; ``more`` joins ``run.json``.
+    Without ``name`` the recipe's is taken, or that of the run that ``more`` says it repeats, with
+    -2, -3, ... when it is. ``prepare`` puts in the folder what else belongs there, before it
+    appears under its name; ``more`` joins ``run.json``.
     Raises UserError when an explicit ``name`` is taken, or the folder cannot be written.
     """
     recipe = as_kept(recipe)
     try:
         home.runs.mkdir(mode=0o700, exist_ok=True)
         with locked(home.runs / ".lock"):
-            name = _free_name(_taken(home), recipe, name)
+            taken = _taken(home)
+            if name is not None:
+                _refuse_taken(taken, name)
+            else:
+                name = numbered(_called(home, recipe, (more or {}).get("repeats")), taken)
             return _write(home, recipe, name, parent, prepare, more)
     except OSError as error:
         raise UserError(f"{home.runs}: the run cannot be written ({error.strerror})") from None
@@ -132,7 +137,7 @@ def _write_all(
         recipe = as_kept(plan.recipe)
         if exact and plan.name:
             _refuse_taken(taken, plan.name)
-        name = numbered(plan.name or recipe.name, taken)
+        name = numbered(plan.name or _called(home, recipe, plan.repeats), taken)
         more: dict[str, Any] = {"repeats": plan.repeats} if plan.repeats else {}
         if sweep:
             more["sweep"] = {"id": sweep, "values": plan.values}
@@ -276,11 +281,10 @@ def _taken(home: Home) -> dict[str, RunFolder]:
     return taken
 
 
-def _free_name(taken: dict[str, RunFolder], recipe: "Recipe", name: str | None) -> str:
-    if name is not None:
-        _refuse_taken(taken, name)
-        return name
-    return numbered(recipe.name, taken)
+def _called(home: Home, recipe: "Recipe", repeats: str | None) -> str:
+    """What a run without a name of its own is called: as the one that it repeats, or its recipe."""
+    repeated = RunFolder(home.runs / repeats) if repeats else None
+    return repeated.name if repeated and repeated.identity.exists() else recipe.name
 
 
 def numbered(name: str, taken: Container[str]) -> str:

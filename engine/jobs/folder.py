@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.builtin import UNKNOWN
 from engine.jobs.journal import read_all, whole
 
 if TYPE_CHECKING:  # pydantic: 20 MB that a supervisor has no use for
@@ -133,6 +134,17 @@ class RunFolder:
         known = {f"{name}.{key}" for name, section in tree.items() if isinstance(section, dict)
                  for key in section}  # fmt: skip
         return {key: value for key, value in flat.items() if key in known}
+
+    def untold(self) -> frozenset[str]:
+        """The recipe's keys (``section.key``) that an import left at their defaults.
+
+        None of tunebench's own runs. Raises as :meth:`read_recipe` does.
+        """
+        if self.imported() is None:
+            return frozenset()
+        keys = {key for key in self.read_recipe().flat() if "." in key}
+        told = {key for key, value in self.settings().items() if value != UNKNOWN}
+        return frozenset(keys - told)
 
 
 def log_tail(path: Path, lines: int) -> list[str]:

@@ -67,6 +67,10 @@ def test_a_repeated_run_is_made_with_the_change_and_knows_its_origin(
         ("two", 1, "repeats"),
     ]
     assert tree[1]["changes"] == {"lora.r": {"before": 16, "after": 32}}
+    made = say("repeat", "two", "--set", "lora.r=8", "--detach")
+    again = launch.find_run(say.home, made["run"])
+    assert again.name == "two-2", "after the run that it repeats, not after their recipe"
+    assert again.read_recipe().name == old.read_recipe().name
     say("repeat", "one", "--set", "lora.no=1", status=2)
     assert "lora.no" in say.err
     say("repeat", "nobody", status=1)
@@ -104,7 +108,23 @@ def test_the_queue_keeps_the_origin(say: Shell, monkeypatch: pytest.MonkeyPatch)
     old = runs.write_run(say.home, "one", steps=2)
     made = say("repeat", "one", "--queue")
     assert made["position"] == 1
-    assert launch.find_run(say.home, made["run"]).read_identity()["repeats"] == old.id
+    queued = launch.find_run(say.home, made["run"])
+    assert queued.read_identity()["repeats"] == old.id and queued.name == "one-2"
+
+
+def test_an_imported_run_is_repeated_only_with_what_it_lacks(
+    say: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_start", lambda folder, attempt, locks, devices: devices.close())
+    say("import", str(Path(__file__).parent / "fixtures" / "past" / "trl"))
+    model = ("--set", "model.model_name_or_path=builtin:base")
+    data = ("--set", "data.source=builtin:catalogue")
+    say("repeat", "trl", *model, status=1)
+    assert "data.source: the run was imported without it; set it" in say.err
+    say("repeat", "trl", *data, "--set", "model.model_name_or_path='(not known)'", status=1)
+    assert "model.model_name_or_path: the run was imported without it; set it" in say.err
+    made = say("repeat", "trl", *model, *data, "--detach")
+    assert launch.find_run(say.home, made["run"]).name == "trl-2"
 
 
 def row(id: str, parent: str = "", repeats: str = "", **more: Any) -> RunRow:

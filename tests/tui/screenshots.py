@@ -109,7 +109,7 @@ async def _tour(home: Home) -> None:
                 await pilot.pause(0.15)
             if name == "repeat":
                 form = app.screen.query_one("#form")
-                await _until(pilot, lambda form=form: getattr(form, "repeats", None))
+                await _until(pilot, lambda form=form: getattr(form, "repeated", None))
                 form.field("train.max_steps").box.focus()  # type: ignore[attr-defined]
                 for key in ("end", "ctrl+u", *"400", "escape", "s"):
                     await pilot.press(key)

@@ -11,6 +11,7 @@ from textual.app import App
 from textual.events import Key
 from textual.widgets import Input
 
+from engine.cli import main
 from engine.history import marks
 from engine.history.settings import Settings
 from engine.home import Home
@@ -29,6 +30,7 @@ from tests.tui.conftest import (
 from tests.tui.test_runs import texts
 from tui import acts
 from tui.app import WorkbenchApp
+from tui.draft import Repeated
 from tui.feed import Snapshot, StoreFeed
 from tui.runcolumns import columns_file, load_columns
 from tui.screens.confirm import ConfirmScreen
@@ -331,8 +333,13 @@ async def test_e_repeats_a_run_with_a_change(kept: Home, monkeypatch: pytest.Mon
         await press(pilot, "e")
         await on_runs(pilot, lambda: isinstance(app.screen, TrainScreen) and app.screen.form.ready)
         form = app.screen.form  # type: ignore[attr-defined]
-        await on_runs(pilot, lambda: form.repeats == row.id)
+        await on_runs(pilot, lambda: form.repeated and form.repeated.id == row.id)
         assert "run two" in texts(app)
+        assert form.field("name").value == "two-2", "named after the run, not after its recipe"
+        await press(pilot, "escape", "s")
+        await on_runs(pilot, lambda: "Train two again, as two-2?" in texts(app))
+        assert "nothing: the recipe of two as it was" in texts(app)
+        await press(pilot, "escape", "e")
         form.field("lora.r").box.focus()
         await press(pilot, "end", "ctrl+u", *"4", "escape", "s")
         await on_runs(pilot, lambda: "lora.r: 16 → 4" in texts(app))
@@ -340,7 +347,40 @@ async def test_e_repeats_a_run_with_a_change(kept: Home, monkeypatch: pytest.Mon
         await on_runs(pilot, lambda: bool(begun))
         assert begun == [(4, row.id)]
         await press(pilot, "r")
-        await on_runs(pilot, lambda: form.repeats is None)
+        await on_runs(pilot, lambda: form.repeated is None)
+
+
+async def test_what_an_import_did_not_tell_is_never_shown_as_its_own(kept: Home) -> None:
+    """The form has to have some value, so the defaults: each is marked until it is changed."""
+    past = Path(__file__).parents[1] / "engine" / "fixtures" / "past" / "trl"
+    assert main(["runs", "import", str(past), "--json", "--home", str(kept.path)]) == 0
+    app = WorkbenchApp(kept, feed=StoreFeed(kept), start="runs")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await on_runs(pilot, lambda: "trl" in names(app))
+        await press(pilot, "G")
+        await on_runs(pilot, lambda: app.screen.chosen().name == "trl")  # type: ignore[attr-defined]
+        await press(pilot, "e")
+        await on_runs(pilot, lambda: isinstance(app.screen, TrainScreen) and app.screen.form.ready)
+        form = app.screen.form  # type: ignore[attr-defined]
+        await on_runs(pilot, lambda: form.repeated is not None)
+        assert "what is marked ? has the default" in _told(app)
+        assert form.field("name").value == "trl-2"
+        assert "learning_rate              ?" in texts(app), "not told"
+        assert "lora_dropout      ?" not in texts(app), "told"
+        form.sheet.put("data.source", "builtin:catalogue")
+        form.sheet.put("model.model_name_or_path", "builtin:base")
+        form.sheet.put("train.learning_rate", "3e-4")
+        form.show_sheet()
+        assert "learning_rate              ?" not in texts(app), "told by the user"
+        assert "train.max_steps" in form.draft.untold
+        assert "train.learning_rate" not in form.draft.untold
+        await press(pilot, "escape", "s")
+        await on_runs(pilot, lambda: "Train trl again, as trl-2?" in texts(app))
+        told = dict(app.screen.basics)["not known"]  # type: ignore[attr-defined]
+        assert "more: the import did not tell them, these are the defaults" in told
+        assert "not known" in texts(app)
+        await press(pilot, "escape", "a")
+        await on_runs(pilot, lambda: "all" in texts(app) and " ? " in texts(app))
 
 
 async def test_the_editor_changes_the_form(
@@ -357,14 +397,14 @@ async def test_the_editor_changes_the_form(
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         form = app.screen.form  # type: ignore[attr-defined]
-        form.take("run demo", load_recipe("demo"), "demo-id")
+        form.take(Repeated("demo-id", "demo", "demo-2"), load_recipe("demo"))
         await settle(pilot)
         await press(pilot, "V")
-        assert {key: now for key, _, now in form.changes()} == {
+        assert {key: now for key, _, now in form.draft.changes} == {
             "lora.r": "4",
             "lora.lora_alpha": "5",
         }
-        assert form.repeats == "demo-id"
+        assert form.repeated.id == "demo-id"
         script.write_text("#!/bin/sh\nprintf 'r = [' >> $1\n")
         await press(pilot, "V")
         assert "not valid TOML" in _told(app) and form.recipe.lora.r == 4

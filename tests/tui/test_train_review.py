@@ -19,6 +19,7 @@ from tests.tui.wares import recipe as wares_recipe
 from tests.tui.wares import until
 from tui import acts, lookahead
 from tui.app import WorkbenchApp
+from tui.draft import Repeated
 from tui.screens.review import ReviewScreen
 
 MakeApp = Callable[..., WorkbenchApp]
@@ -247,7 +248,7 @@ async def test_why_a_measurement_failed_is_said(
 
 async def ready(pilot: Any, recipe: Recipe) -> None:
     await settle(pilot)
-    pilot.app.screen.form.take("wares", recipe)
+    pilot.app.screen.form.take(Repeated("wares-id", "wares", "wares-2"), recipe)
     await settle(pilot)
 
 

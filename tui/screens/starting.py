@@ -13,7 +13,8 @@ from textual.message import Message
 from engine.edit import edit
 from engine.errors import UserError
 from engine.history.row import ENDS
-from tui import acts
+from tui import acts, lookahead
+from tui.draft import Draft, Repeated
 from tui.screens.ask import AskScreen
 from tui.screens.goingon import GoingOn, Started
 from tui.screens.requests import RunRequests
@@ -28,10 +29,9 @@ __all__ = ["Started", "Starting"]
 
 @dataclass
 class Reviewed(Message):
-    """What is known at once of what would run; ``recipe`` as it will be launched."""
+    """What is known at once of what would run."""
 
-    recipe: "Recipe"
-    name: str | None
+    draft: Draft
     rows: list[tuple[str, str]]
     probe: bool
 
@@ -58,29 +58,19 @@ class Starting(GoingOn, RunRequests):
     # --- a new run
 
     def action_start(self) -> None:
-        form = self.form
-        if form.recipe is not None:
-            probe = not self.workbench.snapshot.live
-            self._review(form.recipe, form.name_given, form.changes(), probe)
+        if (draft := self.form.draft) is not None:
+            self._review(draft, not self.workbench.snapshot.live)
 
     @work(thread=True, group="start", exclusive=True, exit_on_error=False)
-    def _review(
-        self,
-        recipe: "Recipe",
-        name: str | None,
-        changes: list[tuple[str, str, str]],
-        probe: bool,
-    ) -> None:
-        from tui import lookahead
-
+    def _review(self, draft: Draft, probe: bool) -> None:
         try:
             machine = self.workbench.read_system()
-            rows = lookahead.basics(self.workbench.home, recipe, name, changes, machine)
+            rows = lookahead.basics(self.workbench.home, draft, machine)
         except UserError as error:
             self.app.call_from_thread(self.workbench.say, str(error), "error")
             return
-        on_gpu = bool(machine.gpus) and recipe.model.device != "cpu"
-        self.post_message(Reviewed(recipe, name, rows, probe and on_gpu))
+        on_gpu = bool(machine.gpus) and draft.recipe.model.device != "cpu"
+        self.post_message(Reviewed(draft, rows, probe and on_gpu))
 
     def on_reviewed(self, message: Reviewed) -> None:
         from tui.screens.review import Decision, ReviewScreen
@@ -94,15 +84,15 @@ class Starting(GoingOn, RunRequests):
                     form.sheet.put(key, str(value))
                 form.show_sheet()
             if decision.what == "start":
-                begin = partial(acts.start_run, home, decision.recipe, message.name, repeats)
+                begin = partial(acts.start_run, home, decision.recipe, draft.name, repeats)
                 self.begin(begin, "started; it goes on when the workbench is closed")
             elif decision.what == "queue":
-                begin = partial(acts.queue_run, home, decision.recipe, message.name, repeats)
+                begin = partial(acts.queue_run, home, decision.recipe, draft.name, repeats)
                 self.begin(begin, "in the queue; it starts when its turn comes")
 
-        home, repeats = self.workbench.home, self.form.repeats
-        title = f"Start {message.name or message.recipe.name}?"
-        screen = ReviewScreen(title, message.recipe, message.rows, probe=message.probe)
+        home, draft = self.workbench.home, message.draft
+        repeats = draft.repeated.id if draft.repeated else None
+        screen = ReviewScreen(draft.title, draft.recipe, message.rows, probe=message.probe)
         self.app.push_screen(screen, decided)
 
     # --- going on with a run under another recipe
@@ -116,21 +106,30 @@ class Starting(GoingOn, RunRequests):
 
     @work(thread=True, group="start", exclusive=True, exit_on_error=False)
     def _take_recipe(self, row: "RunRow") -> None:
-        from tui.promptrows import recipe_of
-
         try:
-            recipe = recipe_of(self.workbench.home, row.id)
+            found = acts.recipe_again(self.workbench.home, row.id)
         except UserError as error:
             self.app.call_from_thread(self.workbench.say, str(error), "error")
             return
-        self.app.call_from_thread(self.form.take, f"run {row.name}", recipe, row.id)
+        self.app.call_from_thread(self._put_recipe, row, *found)
 
-    def edit_again(self, row: "RunRow", recipe: "Recipe") -> None:
+    def _put_recipe(self, row: "RunRow", recipe: "Recipe", untold: frozenset[str]) -> None:
+        from engine.jobs.create import numbered
+
+        snapshot = self.workbench.snapshot
+        taken = {*(one.name for one in snapshot.rows), *snapshot.sweeps}
+        self.form.take(Repeated(row.id, row.name, numbered(row.name, taken), untold), recipe)
+        if untold:
+            words = "import did not tell all of it; what is marked ? has the default"
+            self.workbench.say(f"the recipe of {row.name}: its {words}", "warning", 12.0)
+
+    def edit_again(self, row: "RunRow", recipe: "Recipe", untold: frozenset[str]) -> None:
         """Put a run's recipe into the form, to be trained again with a change."""
-        self.form.take(f"run {row.name}", recipe, row.id)
+        self._put_recipe(row, recipe, untold)
         self.show_form()
-        words = "change it, here or with esc V in $EDITOR; then esc s says what differs"
-        self.workbench.say(f"the recipe of {row.name}: {words}")
+        if not untold:
+            words = "change it, here or with esc V in $EDITOR; then esc s says what differs"
+            self.workbench.say(f"the recipe of {row.name}: {words}")
 
     def show_form(self) -> None:
         """Bring the form into sight, with a field focused."""

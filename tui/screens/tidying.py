@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual import work
 
 from engine.errors import UserError
-from tui import historyacts
+from tui import acts, historyacts
 from tui.runcolumns import columns_file, load_columns, offered, save_columns
 from tui.screens.ask import AskScreen
 from tui.screens.choose import ChooseScreen
@@ -150,14 +150,12 @@ class Tidying(Comparing):
 
     @work(thread=True, group="start", exclusive=True, exit_on_error=False)
     def _read_recipe(self, row: "RunRow") -> None:
-        from tui.promptrows import recipe_of
-
         try:
-            recipe = recipe_of(self.workbench.home, row.id)
+            found = acts.recipe_again(self.workbench.home, row.id)
         except UserError as error:
             self.app.call_from_thread(self.workbench.say, str(error), "error")
             return
-        self.app.call_from_thread(self.workbench.repeat, row, recipe)
+        self.app.call_from_thread(self.workbench.repeat, row, *found)
 
     def action_descent(self) -> None:
         from tui.screens.descent import DescentScreen

@@ -15,7 +15,7 @@ from engine.text import clip
 
 __all__ = ["Choice", "Field", "PlainInput", "Press", "Toggle"]
 
-QUIET = "#9e9e9e"
+QUIET, WARM = "#9e9e9e", "#ffaf5f"
 
 
 class PlainInput(Input):
@@ -193,12 +193,17 @@ class Field(Widget):
             self.box = PlainInput(select_on_focus=False, placeholder=placeholder)
         self.box.styles.margin = (0, 0, 0, len(self._label))
         self._said = ""
+        self._doubted = False
 
     def compose(self) -> ComposeResult:
         yield self.box
 
     def render(self) -> RenderResult:
-        return Text(self._label, QUIET, no_wrap=True)
+        label = Text(self._label, QUIET, no_wrap=True)
+        if self._doubted:
+            label.right_crop(1)
+            label.append("?", WARM)
+        return label
 
     @property
     def value(self) -> str:
@@ -208,6 +213,12 @@ class Field(Widget):
         """Set the value without the message that a change by hand sends."""
         with self.prevent(Input.Changed, Toggle.Changed, Choice.Changed):
             self.box.value = value
+
+    def doubt(self, doubted: bool) -> None:
+        """Mark the value as one that nobody told, or no longer."""
+        if doubted != self._doubted:
+            self._doubted = doubted
+            self.refresh()
 
     def wrong(self, message: str) -> None:
         """Say what is wrong with the value; empty: nothing."""

@@ -44,9 +44,10 @@ def key_lines(sheet: "RecipeSheet", wanted: str, width: int) -> list[Named]:
             section = key.section
             lines.append(("", Line([Segment(section or "recipe", BOLD)])))
         changed = sheet.is_changed(key.name)
+        mark = "*" if changed else "?" if sheet.is_untold(key.name) else " "
         value = clip(sheet.text(key.name)[:MOST_OF_A_TEXT], cells) or "–"
         parts = [
-            Segment(f" {'*' if changed else ' '} ", WARM),
+            Segment(f" {mark} ", WARM),
             Segment(f"{clip(key.label, LABEL):<{LABEL}} ", PLAIN),
             *Line([Segment(value, WARM if changed else BOLD)]).fitted(cells),
             Segment(
@@ -165,6 +166,8 @@ class KeysView(Vertical):
             if key.choices:
                 about.append(f"; one of {', '.join(key.choices)}")
             about.append(f"; default {clip(key.default, 40) or 'empty'}")
+            if sheet.is_untold(key.name):
+                about.append("; its import did not tell: this is the default")
             if sheet.is_changed(key.name):
                 about.append(f"; in the recipe {clip(sheet.own(key.name), 40) or 'empty'}")
         elif sheet is not None:

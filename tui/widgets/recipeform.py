@@ -12,6 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from engine.text import safe_line
+from tui.draft import Draft, Repeated
 from tui.widgets.field import Field, Toggle
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Loaded(Message):
     sheet: "RecipeSheet | None"
     error: str
     builtins: tuple[str, ...]
-    repeats: str | None = None
+    repeated: Repeated | None = None
 
 
 class RecipeForm(VerticalScroll, can_focus=False):
@@ -80,8 +81,8 @@ class RecipeForm(VerticalScroll, can_focus=False):
         """All keys, as edited; None before a recipe was read."""
         self.read = ""
         """What the recipe was read from, as it was asked for."""
-        self.repeats: str | None = None
-        """The id of the run whose recipe this is, with what was edited; None: no run's."""
+        self.repeated: Repeated | None = None
+        """The run whose recipe this is, with what was edited; None: no run's."""
         self._taken = False
         self._failed = False
         self._fields: dict[str, Field] = {}
@@ -101,15 +102,14 @@ class RecipeForm(VerticalScroll, can_focus=False):
         return self.sheet.recipe if self.sheet and not self._failed else None
 
     @property
-    def name_given(self) -> str | None:
-        """A name for the run, when it was changed by hand."""
-        if self.sheet is None or self.sheet.name == self.sheet.base.name:
+    def draft(self) -> Draft | None:
+        """The run that would start; None while anything in the recipe is wrong."""
+        recipe, sheet = self.recipe, self.sheet
+        if recipe is None or sheet is None:
             return None
-        return self.sheet.name
-
-    def changes(self) -> list[tuple[str, str, str]]:
-        """(key, value in the recipe, value now) of what was edited."""
-        return self.sheet.changes() if self.sheet else []
+        name = None if sheet.name == sheet.proposed else sheet.name
+        untold = [key for key in sheet.keys if sheet.is_untold(key)]
+        return Draft(recipe, name, sheet.changes(), untold, self.repeated)
 
     def _parts(self) -> Iterator[Widget]:
         """The fields; made with the first recipe, because their 60 widgets slow the first paint."""
@@ -150,18 +150,18 @@ class RecipeForm(VerticalScroll, can_focus=False):
         except UserError as error:
             self.post_message(Loaded(name, None, str(error), names))
 
-    def take(self, words: str, recipe: "Recipe", run: str | None = None) -> None:
-        """Edit this recipe from now on; ``words`` say whose it is, ``run`` is the run's id."""
+    def take(self, run: Repeated, recipe: "Recipe") -> None:
+        """Edit this run's recipe from now on."""
         self._taken = True
-        self._take_recipe(words, recipe, run)
+        self._take_recipe(run, recipe)
 
     @work(thread=True, group="recipe", exclusive=True, exit_on_error=False)
-    def _take_recipe(self, words: str, recipe: "Recipe", run: str | None) -> None:
+    def _take_recipe(self, run: Repeated, recipe: "Recipe") -> None:
         from engine.recipe import builtin_recipes
         from tui.recipesheet import RecipeSheet
 
-        names = tuple(builtin_recipes())
-        self.post_message(Loaded(words, RecipeSheet(recipe), "", names, run))
+        sheet = RecipeSheet(recipe, run.next_name, run.untold)
+        self.post_message(Loaded(f"run {run.name}", sheet, "", tuple(builtin_recipes()), run))
 
     async def on_loaded(self, message: Loaded) -> None:
         if not self._fields:
@@ -170,13 +170,15 @@ class RecipeForm(VerticalScroll, can_focus=False):
         self._builtins = message.builtins
         if not self.query("#builtins"):  # the workbench was left while the recipe was read
             return
-        listed = " · ".join(message.builtins)
-        self.query_one("#builtins", Static).update(Text(f"{listed} · or a TOML file"))
+        told = f"{' · '.join(message.builtins)} · or a TOML file"
+        if message.repeated is not None and message.repeated.untold:
+            told = "? its import did not tell: the default"
+        self.query_one("#builtins", Static).update(Text(told))
         self.field("recipe").wrong(message.error)
         self._failed = message.sheet is None
         if message.sheet is not None:
             self.sheet, self.read = message.sheet, message.name
-            self.repeats = message.repeats
+            self.repeated = message.repeated
             self.field("recipe").put(message.name)
             self.field("name").put(message.sheet.name)
         self.show_sheet()
@@ -210,6 +212,7 @@ class RecipeForm(VerticalScroll, can_focus=False):
             for key in keys:
                 shown.add(key)
                 self.field(key).wrong(sheet.wrong.get(key, ""))
+                self.field(key).doubt(sheet.is_untold(key))
         # What has no field here, and what does not fit together, is said below all.
         others = [f"{key}: {words}" for key, words in sheet.wrong.items() if key not in shown]
         below = sheet.crosswise or next(iter(others), "")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.builtin import BUILTIN_CATALOGUE
+from engine.builtin import BUILTIN_CATALOGUE, UNKNOWN
 from engine.data.sources.hub import hub_name, is_hub_id
 from engine.data.sources.recognise import DATA_ENDINGS, PACKED_ENDINGS, plain_name
 from engine.data.sources.unpack import open_file
@@ -43,6 +43,8 @@ def check_source(recipe: "Recipe") -> None:
     dataset_name(data)
     if data.source == BUILTIN_CATALOGUE:
         return
+    if data.source == UNKNOWN:
+        raise UserError("data.source: the run was imported without it; set it to the data's file")
     if data.source.startswith("builtin:"):
         raise UserError(f"data.source: no built-in {data.source!r}; there is {BUILTIN_CATALOGUE}")
     if data.source == STANDARD_INPUT:

@@ -5,11 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["UNKNOWN", "End", "Event", "Past"]
-
-UNKNOWN = "(not known)"
-"""For the model or the data of a run whose source names none: repeating it then fails by name,
-instead of training the built-in ones."""
+__all__ = ["End", "Event", "Past"]
 
 Event = dict[str, Any]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from engine.builtin import UNKNOWN
 from engine.imports.convert import attention, epochs_or_steps, optimizer
 from engine.imports.convert import targets as target_names
-from engine.imports.runs.past import UNKNOWN
 from engine.imports.runs.values import number, step_of
 from engine.recipe import Recipe
 from engine.text import safe

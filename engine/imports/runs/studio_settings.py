@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from engine.builtin import UNKNOWN
 from engine.errors import UserError
 from engine.imports.importing import recipe_of
-from engine.imports.runs.past import UNKNOWN
 from engine.imports.runs.settings import arguments, checked
 from engine.imports.runs.values import number
 from engine.imports.written import line

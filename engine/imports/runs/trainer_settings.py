@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.builtin import UNKNOWN
 from engine.errors import UserError
 from engine.imports.importing import KINDS, recipe_of, recognise
 from engine.imports.reading import read_json, read_mapping
 from engine.imports.runs import trainer_log
 from engine.imports.runs.model_card import Card, read_card
-from engine.imports.runs.past import UNKNOWN
 from engine.imports.runs.places import Place
 from engine.imports.runs.settings import adapter, arguments, checked
 from engine.imports.runs.values import number
