@@ -274,6 +274,13 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         """A short notice; outside text is made safe, nothing is markup."""
         self.notify(safe_line(words[:400]), severity=severity, markup=False, timeout=seconds)
 
+    async def _check_bindings(self, key: str, priority: bool = False) -> bool:
+        """The last that is asked about a key: one that does nothing says why."""
+        done = await super()._check_bindings(key, priority)
+        if not done and not priority and isinstance(self.screen, WorkbenchScreen):
+            self.screen.tell_impossible(key)
+        return done
+
     # --- actions that work everywhere
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -320,7 +327,8 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         if isinstance(self.screen, WorkbenchScreen):
             from tui.screens.help import HelpScreen
 
-            self.push_screen(HelpScreen(self.screen.SCREEN))
+            possible = {action.id for action in available(self.screen)}
+            self.push_screen(HelpScreen(self.screen.SCREEN, possible))
 
     def action_palette(self) -> None:
         if isinstance(self.screen, WorkbenchScreen):

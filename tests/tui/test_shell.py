@@ -21,6 +21,7 @@ from tests.tui.conftest import failed, finished, running, settle
 from tui import keymap
 from tui.app import WorkbenchApp
 from tui.filters import UnsafeText
+from tui.keyneeds import NEEDS, needs
 from tui.screens.base import TooSmall, WorkbenchScreen, hints
 from tui.screens.help import HelpScreen, PaletteScreen
 from tui.widgets.bars import FooterBar, HeaderBar
@@ -158,6 +159,66 @@ async def test_help_is_searchable_and_begins_with_this_screen(frozen_app: MakeAp
         await pilot.press("escape")
         await settle(pilot)
         assert isinstance(app.screen, WorkbenchScreen)
+
+
+async def test_help_greys_what_is_not_possible_now(frozen_app: MakeApp) -> None:
+    app = frozen_app(finished(), mode="runs")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("question_mark")
+        await settle(pilot)
+        options = [one.prompt for one in app.screen.query_one(OptionList).options]
+        assert str(options[0]) == "Runs  this screen; grey: not now"
+        grey = {str(line)[1]: "#9e9e9e" in str(line.spans[0].style) for line in options[1:9]}
+        assert not grey["e"] and grey["c"] and grey["P"], "enter opens; nothing is marked"
+
+
+@pytest.mark.parametrize("detail", [None, finished, running, failed])
+@pytest.mark.parametrize("screen", keymap.SCREENS)
+async def test_a_key_that_is_not_possible_says_what_it_wants(
+    screen: str, detail: Callable[[], Any] | None, frozen_app: MakeApp
+) -> None:
+    app = frozen_app(*([detail()] if detail else []), mode=screen)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        app.screen.set_focus(None)
+        footer = app.screen.query_one(FooterBar)
+        for action in [*keymap.of_screen(screen), *keymap.of_screen("")]:
+            if action.app or app.screen.check_action(action.id, ()):
+                continue
+            told = needs(screen, action.id)
+            assert told, f"{action.id} on {screen}"
+            await pilot.press(action.keys[0])
+            line = str(footer.render())
+            assert line == f" {keymap.shown(action.keys[0])} {action.words}: wants {told}"
+        assert screen == app.screen.SCREEN  # type: ignore[attr-defined]
+
+
+async def test_the_footer_tells_its_hints_again(
+    frozen_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.widgets.bars.TOLD_SECONDS", 0.3)
+    app = frozen_app(finished(), mode="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        footer = app.screen.query_one(FooterBar)
+        before = str(footer.render())
+        await pilot.press("c")
+        assert "wants two runs marked with space" in str(footer.render())
+        await pilot.pause(0.6)
+        assert str(footer.render()) == before
+        await pilot.press("P", "slash")
+        assert "leave the field" in str(footer.render()), "what keys do now comes first"
+        await pilot.press(*"cP")
+        assert app.screen.query_one("#wanted", Input).value == "cP", "letters are text in there"
+        assert "wants" not in str(footer.render())
+
+
+def test_what_actions_want_is_told_of_actions_that_there_are() -> None:
+    everywhere = {action.id for action in keymap.of_screen("")}
+    for screen, told in NEEDS.items():
+        there = {action.id for action in keymap.of_screen(screen)} | everywhere
+        assert told.keys() <= there, told.keys() - there
 
 
 async def test_the_palette_lists_only_what_is_possible_and_runs_it(frozen_app: MakeApp) -> None:

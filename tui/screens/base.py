@@ -12,7 +12,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
-from tui import keymap
+from tui import keymap, keyneeds
 from tui.feed import Snapshot
 from tui.widgets.bars import FooterBar, HeaderBar
 from tui.widgets.field import Choice, Press, Toggle
@@ -124,6 +124,17 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         self.refresh_bars()
+
+    def tell_impossible(self, key: str) -> None:
+        """No binding took the key: where its action is only not possible now, say what it wants."""
+        if isinstance(self.focused, Input | TextArea):
+            return  # there it is a letter
+        for action in [*keymap.of_screen(self.SCREEN), *keymap.of_screen("")]:
+            if key in action.keys and not action.app and not self.check_action(action.id, ()):
+                told = keyneeds.needs(self.SCREEN, action.id)
+                words = f"{action.words}: {f'wants {told}' if told else 'not possible now'}"
+                self.query_one(FooterBar).tell(keymap.shown(key), words)
+                return
 
     # --- moving about: the same keys in every list, table, log and form
 

@@ -1,5 +1,6 @@
 """The keys, searchable (``?``), and everything possible now by name (``:``)."""
 
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -15,6 +16,9 @@ from tui.keymap import Action
 from tui.widgets.field import PlainInput
 
 __all__ = ["Chooser", "HelpScreen", "PaletteScreen"]
+
+
+QUIET = "#9e9e9e"
 
 
 class Chooser(ModalScreen[Any], inherit_bindings=False):
@@ -84,24 +88,30 @@ class Chooser(ModalScreen[Any], inherit_bindings=False):
         self.dismiss(None)
 
 
-def _line(keys: str, words: str, note: str = "") -> Text:
+def _line(keys: str, words: str, note: str = "", grey: bool = False) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(f" {keys:<14}", "bold #5fafff")
-    line.append(words)
+    line.append(f" {keys:<14}", QUIET if grey else "bold #5fafff")
+    line.append(words, QUIET if grey else "")
     if note:
-        line.append(f"  {note}", "#9e9e9e")
+        line.append(f"  {note}", QUIET)
     return line
 
 
 class HelpScreen(Chooser):
-    """All keys, the current screen's first, each with its name in ``keys.toml``."""
+    """All keys, the current screen's first, each with its name in ``keys.toml``.
+
+    ``possible``: the ids of what is so on this screen now; its other keys are grey.
+    """
 
     HEADING = "Keys"
     ASK = "search the keys"
 
-    def __init__(self, screen: str) -> None:
+    def __init__(self, screen: str, possible: Collection[str]) -> None:
         super().__init__()
-        self._screen = screen
+        self._screen, self._possible = screen, possible
+
+    def _grey(self, action: Action) -> bool:
+        return action.screen == self._screen and action.id not in self._possible
 
     def options(self, words: list[str]) -> list[Option]:
         others = [id for id in (*keymap.SCREENS, *keymap.OVER) if id != self._screen]
@@ -114,11 +124,12 @@ class HelpScreen(Chooser):
             rows = [action for action in keymap.of_screen(screen) if _matches(words, action, title)]
             if not rows:
                 continue
-            here = "this screen" if screen == self._screen else ""
+            here = ""
+            if screen == self._screen:
+                here = "this screen" + ("; grey: not now" if any(map(self._grey, rows)) else "")
             made.append(Option(Text(f"{title}  {here}".rstrip(), "bold reverse"), disabled=True))
             made += [
-                Option(_line(" ".join(map(keymap.shown, row.keys)), row.words, row.id))
-                for row in rows
+                Option(_line(_keys(row), row.words, row.id, grey=self._grey(row))) for row in rows
             ]
         return made
 
@@ -140,16 +151,16 @@ class PaletteScreen(Chooser):
     def options(self, words: list[str]) -> list[Option]:
         return [
             Option(
-                _line(
-                    " ".join(map(keymap.shown, action.keys)),
-                    clip(action.words, 70),
-                    keymap.title(action.screen),
-                ),
+                _line(_keys(action), clip(action.words, 70), keymap.title(action.screen)),
                 id=action.id,
             )
             for action in self._actions
             if _matches(words, action, keymap.title(action.screen))
         ]
+
+
+def _keys(action: Action) -> str:
+    return " ".join(map(keymap.shown, action.keys))
 
 
 def _matches(words: list[str], action: Action, title: str) -> bool:

@@ -2,6 +2,7 @@
 
 from rich.text import Text
 from textual.app import RenderResult
+from textual.timer import Timer
 from textual.widget import Widget
 
 from engine.text import clip
@@ -11,6 +12,7 @@ from tui.theme import STATES
 __all__ = ["FooterBar", "HeaderBar", "tail"]
 
 HINTS = 6
+TOLD_SECONDS = 4.0
 
 
 class HeaderBar(Widget):
@@ -60,15 +62,38 @@ class FooterBar(Widget):
 
     DEFAULT_CSS = "FooterBar { dock: bottom; height: 1; background: $panel; }"
     _hints: tuple[tuple[str, str], ...] = ()
+    _told: tuple[str, str] | None = None
+    _over: Timer | None = None
 
     def show(self, hints: list[tuple[str, str]]) -> None:
         """``hints``: (key, words), most important first."""
         if tuple(hints) != self._hints:
             self._hints = tuple(hints)
+            self._told = None
+            self.refresh()
+
+    def tell(self, key: str, words: str) -> None:
+        """Say for a moment, instead of the hints, why a key does nothing."""
+        if self._over is not None:
+            self._over.stop()
+        self._over = self.set_timer(TOLD_SECONDS, self._forget)
+        if (key, words) != self._told:
+            self._told = key, words
+            self.refresh()
+
+    def _forget(self) -> None:
+        if self._told is not None:
+            self._told = None
             self.refresh()
 
     def render(self) -> RenderResult:
         line = Text(" ", no_wrap=True, end="")
+        if self._told is not None:
+            key, words = self._told
+            line.append(key, "bold #ffaf5f")
+            line.append(f" {words}", "#d0d0d0")
+            line.truncate(self.size.width, overflow="ellipsis")
+            return line
         for key, words in self._hints[:HINTS]:
             line.append(key, "bold #5fafff")
             line.append(f" {words}   ", "#d0d0d0")
