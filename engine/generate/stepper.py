@@ -4,13 +4,13 @@
 fixed shapes and addresses, so that it is captured once as a CUDA graph and then replayed.
 """
 
-import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
+from engine.aside import stream_aside
 from engine.generate.mixing import Mixture
 from engine.generate.sampling import Pickers, odds_of
 from engine.generate.slots import SlotCache
@@ -26,12 +26,6 @@ Made = tuple[list[int], list[float] | None]
 
 WARM_UPS = 2
 """Steps before the capture: libraries allocate what they need at first use."""
-
-
-@functools.cache
-def _aside(device: str) -> torch.cuda.Stream:
-    """Where steps are recorded; one, as cuBLAS keeps memory for every stream that it has seen."""
-    return torch.cuda.Stream(device)
 
 
 class Stepper:
@@ -150,7 +144,7 @@ class Stepper:
 
     def _record(self) -> None:
         self._step()  # the cache is made where it will be used, not on a stream of its own
-        aside = _aside(self.device)
+        aside = stream_aside(self.device)
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UPS):

@@ -5,7 +5,6 @@ machine measured, for 100 ms of work on its H200: the GPU waits for the processo
 a little slower. A CUDA graph is launched as one.
 """
 
-import functools
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from engine.aside import stream_aside
 from engine.train.fused.layer import Flow, Layer, run_layer
 
 __all__ = ["Stack"]
@@ -21,12 +21,6 @@ __all__ = ["Stack"]
 MOST_GRAPHS = 32
 """Shapes that are recorded, 0.3 s each; others are launched kernel by kernel."""
 ROWS_MULTIPLE = 8
-
-
-@functools.cache
-def _aside(device: torch.device) -> torch.cuda.Stream:
-    """Where layers are warmed up; one, as cuBLAS keeps memory for every stream that it has seen."""
-    return torch.cuda.Stream(device)
 
 
 class Stack:
@@ -128,7 +122,7 @@ class _Recorded:
             stack.grads = [torch.empty_like(each) for each in leaves]
         self.grads = stack.grads
         here = torch.cuda.current_stream()
-        aside = _aside(x.device)
+        aside = stream_aside(x.device)
         aside.wait_stream(here)
         with torch.cuda.stream(aside):
             stack.warm_up(self.x, self.flow, leaves)
