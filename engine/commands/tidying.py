@@ -13,7 +13,7 @@ from engine.history import marks, queries
 from engine.history.ingest import ingest_all
 from engine.history.row import RunRow
 from engine.history.store import Store
-from engine.home import Home, open_home
+from engine.home import Home, existing_home
 from engine.jobs import trash as jobs_trash
 from engine.jobs.folder import RunFolder
 from engine.jobs.launch import refuse_alive
@@ -131,7 +131,7 @@ def trash(args: argparse.Namespace, out: Output) -> int:
     """What is in the trash; ``--empty`` deletes it for good."""
     if args.days is not None and not args.days >= 0:
         raise UsageError(f"--days {args.days:g}: cannot be less than 0")
-    home = open_home(args.home)
+    home = existing_home(args.home)
     limit = None if args.days is None else time.time() - args.days * DAY
     found = [run for run in jobs_trash.trashed(home) if limit is None or run.t <= limit]
     sizes = [run.bytes for run in found]

@@ -193,7 +193,7 @@ def test_a_disk_that_refuses_is_one_line(shell: Shell, monkeypatch: pytest.Monke
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/home/with\nnewline")
 
-    monkeypatch.setattr("engine.commands.queue.open_home", refuse)
+    monkeypatch.setattr("engine.commands.queue.existing_home", refuse)
     status, out, err = shell("queue", "--json")
     assert (status, out) == (1, "")
     assert "newline: Read-only file system" in err and len(err.splitlines()) == 1
