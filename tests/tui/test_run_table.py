@@ -12,6 +12,7 @@ from textual.events import Key
 from textual.widgets import Input
 
 from engine.history import marks
+from engine.history.question import parse
 from engine.history.settings import Settings
 from engine.home import Home
 from engine.jobs import trash
@@ -30,7 +31,7 @@ from tests.tui.test_runs import texts
 from tui import acts
 from tui.app import WorkbenchApp
 from tui.feed import Snapshot, StoreFeed
-from tui.runcolumns import columns_file, load_columns
+from tui.runcolumns import DIFFERS, USUAL, columns_file, load_columns
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.descent import DescentScreen
 from tui.screens.runcolumns import RunColumnsScreen
@@ -67,6 +68,17 @@ def several() -> Snapshot:
         archived=frozenset({rows[5].id}),
         settings=Settings().updated(made),
     )
+
+
+def test_a_question_may_use_the_headings_of_the_table() -> None:
+    facts = several().facts
+    titles = [one.column.title for _, one in USUAL if one.name != DIFFERS]
+    for title in titles:
+        if title.isalpha():  # "best val" and "tok/s" are no words of a question
+            assert parse(f"{title}!=none", facts.settings.keys).parts
+    assert {"best val", "tok/s"} == {title for title in titles if not title.isalpha()}
+    found = parse("test!=none or step=120", facts.settings.keys).select(several().rows, facts)
+    assert len(found) == 5
 
 
 def names(app: App[Any]) -> list[str]:
