@@ -15,11 +15,14 @@ import pytest
 
 from engine.cli import main
 from engine.history import queries
+from engine.history.agreement import disagreements, read_anew
 from engine.history.compare import differences
+from engine.history.row import seconds
 from engine.imports.runs import trainer_log, writing
 from engine.jobs import lock
 from engine.jobs.folder import RunFolder
 from engine.recipe import read_recipe
+from engine.words import NOTHING
 from tests.engine.importing import MADE, WRITTEN, Imports, Place
 
 NAMES = ("loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy")
@@ -197,6 +200,33 @@ def test_file_times_that_contradict_each_other_tell_nothing(
     made = imports(place.path)
     assert "no more than when the last was written" in made["times"]
     assert {event["t"] for event in imports.events(made)} == {WRITTEN}
+
+
+def test_what_no_source_timed_took_no_time_that_is_known(
+    imports: Imports, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Place(tmp_path, "trl", "untimed")
+    (place.path / "trainer_state.json").unlink()
+    untimed, timed = imports(place.path), imports(Place(tmp_path, "trl").path)
+    assert seconds(imports.row(untimed)) is None and (seconds(imports.row(timed)) or 0) > 1
+
+    def said(*words: str) -> Any:
+        assert main(["runs", *words, "--json", "--home", str(imports.home.path)]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    def told(*words: str) -> list[str]:
+        assert main(["runs", *words, "--home", str(imports.home.path)]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    assert [run["name"] for run in said("list", "took<1h")] == ["trl"]
+    assert [run["name"] for run in said("list", "took=none")] == ["untimed"]
+    assert said("compare", "untimed", "trl")["metrics"]["seconds"][0] is None
+    [line] = [one for one in told("compare", "untimed", "trl") if one.startswith("duration")]
+    assert line.split()[1] == NOTHING and "*" not in line
+    cells = {one.split()[0]: one.split()[1] for one in told("list", "--columns", "name,took")}
+    assert cells["untimed"] == "-" != cells["trl"]
+    with read_anew(imports.home) as again:
+        assert disagreements(imports.store().connection, again.connection) == []
 
 
 def test_a_run_that_was_not_done_is_not_finished(imports: Imports, tmp_path: Path) -> None:
