@@ -372,7 +372,10 @@ def test_what_stands_before_a_break_is_imported(cut: int, imports: Imports, tmp_
     whole = torn.count("}")
     assert imports.curve(made, "loss") == {row["step"]: row["loss"] for row in GOOD[:whole]}
     line = torn.count("\n") + 1
-    assert made["state"] == "stopped" and "breaks off after step" in made["reason"]
+    last = GOOD[whole - 1]["step"] if whole else 0
+    assert made["state"] == "stopped"
+    assert f"breaks off after step {last} of 40: " in made["reason"]
+    assert imports.row(made).step == last, "not the step that the file's head names"
     said = f"line {line}: "
     assert any(said in note and f"{whole} logged steps" in note for note in made["notes"])
 

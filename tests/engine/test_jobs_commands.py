@@ -165,6 +165,10 @@ def test_the_progress_line_says_phase_step_losses_speed_and_time_left() -> None:
     assert following.progress(row, 180.0) == (
         "30/120 25 %  loss 2.3457  validation 2.4000  lr 3.00e-04  12,346 tok/s  3 min 00 s left"
     )
+    row.step = 121  # a trainer may make a step too many
+    assert following.progress(row).startswith("121/120 100 %  loss")
+    row.step, row.max_steps = 1999, 2000
+    assert following.progress(row).startswith("1999/2000 99 %  loss"), "not all of it is done"
     row.state = "stopping"
     assert following.progress(row) == "stopping"
 
