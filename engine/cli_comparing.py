@@ -19,7 +19,7 @@ def comparing_parsers(action: Callable[[str, str, str], argparse.ArgumentParser]
         "--metric",
         default="best_eval_loss",
         metavar="NAME",
-        help="of a sweep's values and --by (default: best_eval_loss)",
+        help="of a sweep's values and --by: best (default), test, took, speed, peak, ...",
     )
     sub.add_argument(
         "--samples",

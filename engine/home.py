@@ -9,6 +9,7 @@ from engine.errors import UserError
 
 __all__ = [
     "Home",
+    "existing_home",
     "home_at",
     "open_home",
     "private_folder",
@@ -81,6 +82,24 @@ def open_home(path: str | os.PathLike[str] | None = None) -> Home:
             f"{chosen}: cannot be used as home ({error.strerror}); name another one with --home DIR"
         ) from None
     return home
+
+
+def existing_home(path: str | os.PathLike[str] | None = None) -> Home:
+    """:func:`open_home` for what only reads or changes a history: a mistyped name makes nothing.
+
+    Raises :class:`UserError` where no folder is there, saying who named it.
+    """
+    try:
+        home_at(path).path.stat()
+    except FileNotFoundError:
+        told = "" if path else "$TUNEBENCH_HOME: "
+        raise UserError(
+            f"{told}{home_at(path).path}: no such folder, so no home; name another one with "
+            "--home DIR ('tunebench demo --home DIR' makes one)"
+        ) from None
+    except OSError:
+        pass  # what is wrong with it, opening it says
+    return open_home(path)
 
 
 def writable_name(path: str) -> str:

@@ -91,6 +91,15 @@ class Recipe(Section):
             _put(tree, key, value, key)
         return _validate(tree, "recipe")
 
+    @classmethod
+    def key_names(cls) -> tuple[str, ...]:
+        """Every key that recipes can have, as :meth:`flat` calls them."""
+        found: list[str] = []
+        for section, field in cls.model_fields.items():
+            inner = getattr(field.annotation, "model_fields", None)
+            found += [section] if inner is None else [f"{section}.{key}" for key in inner]
+        return tuple(found)
+
     def flat(self) -> dict[str, Any]:
         """Every key as ``section.key`` with its value, in order."""
         found: dict[str, Any] = {}

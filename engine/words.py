@@ -4,7 +4,7 @@ import math
 import time
 from typing import Any
 
-__all__ = ["NOTHING", "bytes_words", "counted", "duration", "moment"]
+__all__ = ["NOTHING", "bytes_words", "counted", "duration", "moment", "percent"]
 
 NOTHING = "–"
 """Shown where there is no value yet."""
@@ -27,6 +27,12 @@ def duration(seconds: Any) -> str:
     if minutes:
         return f"{minutes} min {second:02} s"
     return f"{second} s"
+
+
+def percent(done: float, whole: float) -> str:
+    """A share of work: 100 % only when all of it is done, and never more, as of a trainer that
+    made a step too many."""
+    return f"{max(0, min(100, int(100 * done // whole)))} %"
 
 
 def moment(seconds: float) -> str:

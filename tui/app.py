@@ -21,6 +21,7 @@ from textual.widgets import Input, TextArea
 from engine.data.frugal import allocate_frugally
 from engine.home import Home, open_home, private_umask
 from engine.text import safe_line
+from engine.words import percent
 from tui import acts, keymap
 from tui.acts import Reading
 from tui.bandwidth import SLOW_SECONDS, Link, TimedDriver
@@ -244,7 +245,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         row = next((row for row in live if row.state != "queued"), live[0])
         words = f"{row.name} {row.state}"
         if row.state == "running" and row.max_steps:
-            words += f" {100 * (row.step or 0) // row.max_steps} %"
+            words += f" {percent(row.step or 0, row.max_steps)}"
         return row.state, words + (f" +{len(live) - 1}" if len(live) > 1 else "")
 
     # --- the link to the terminal

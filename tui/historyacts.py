@@ -1,10 +1,21 @@
 """What the Runs screen asks of the engine; all of it is called in threads. Raise UserError."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from engine.errors import UserError
 from engine.home import Home
+from engine.words import counted
 
-__all__ = ["empty_trash", "in_trash", "mark", "rename", "restore"]
+__all__ = [
+    "Deleted",
+    "empty_trash",
+    "in_trash",
+    "mark",
+    "rename",
+    "restore",
+    "restore_sweep",
+]
 
 
 def mark(home: Home, what: str, ids: Sequence[str], on: bool) -> str:
@@ -26,17 +37,40 @@ def rename(home: Home, id: str, name: str) -> str:
     return f"it is {name} now"
 
 
-def in_trash(home: Home) -> list[tuple[str, str, float, int]]:
-    """(id, name, when it was deleted, bytes) of what is in the trash, the last deleted first."""
+class Deleted(NamedTuple):
+    """A run in the trash."""
+
+    id: str
+    name: str
+    t: float
+    """When it was deleted."""
+    bytes: int
+    sweep: str | None
+
+
+def in_trash(home: Home) -> list[Deleted]:
+    """What is in the trash, the last deleted first."""
     from engine.jobs import trash
 
-    return [(run.id, run.name, run.t, run.bytes) for run in trash.trashed(home)]
+    found = trash.trashed(home)
+    return [Deleted(run.id, run.name, run.t, run.bytes, run.sweep) for run in found]
 
 
 def restore(home: Home, id: str) -> str:
     from engine.jobs import trash
 
     return f"{trash.restore(home, id).name} is back"
+
+
+def restore_sweep(home: Home, sweep: str) -> str:
+    """Bring back all that the trash has of a sweep."""
+    from engine.jobs import trash
+
+    back, errors = trash.restore_sweep(home, sweep)
+    told = f"{counted(len(back), 'run')} of {sweep} back"
+    if errors:
+        raise UserError("; ".join([told, *errors]))
+    return told
 
 
 def empty_trash(home: Home, ids: Sequence[str]) -> str:

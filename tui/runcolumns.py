@@ -169,7 +169,7 @@ def column_named(name: str, keys: Sequence[str] | set[str]) -> RunColumn:
     """The column of a field, or of a recipe's key. Raises UsageError: there is no such one."""
     if found := _NAMED.get(name):
         return found
-    return _made(field_named(name, keys))
+    return _made(field_named(name, keys, of_runs=True))
 
 
 def _made(one: Field) -> RunColumn:

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from engine.words import NOTHING, bytes_words, duration
+from engine.words import NOTHING, bytes_words, duration, percent
 
 __all__ = [
     "NOTHING",
@@ -13,6 +13,7 @@ __all__ = [
     "loss",
     "number",
     "of_bytes",
+    "percent",
     "rate",
     "when",
 ]

@@ -15,6 +15,8 @@ __all__ = ["backup"]
 ONLY_INDEX = (
     "for reading only: the journals are what a history is rebuilt from; --with-journals copies them"
 )
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".gz", ".tar.zst", ".tar.xz", ".tar.bz2", ".zip")
+"""Names that promise more than an index."""
 NOT_IN_IT = "not in it: checkpoints, results, logs, datasets and the trash"
 
 
@@ -25,6 +27,11 @@ def backup(args: argparse.Namespace, out: Output) -> int:
     path = Path(writable_name(args.file)).expanduser()
     if args.restore:
         return _restore(args, path, out)
+    if not args.with_journals and path.name.lower().endswith(ARCHIVES):
+        raise UsageError(
+            f"{args.file}: the index alone is an SQLite file, from which nothing can be restored; "
+            "add --with-journals for an archive of the journals, or let the name end in .db"
+        )
     from engine.history.backup import back_up_index, back_up_journals
 
     _, store = opened(args, out)
@@ -47,7 +54,7 @@ def backup(args: argparse.Namespace, out: Output) -> int:
 def _restore(args: argparse.Namespace, path: Path, out: Output) -> int:
     from engine.history.restoring import restore_backup
 
-    home, store = opened(args, out)
+    home, store = opened(args, out, make_home=True)
     found = restore_backup(home, path, out.progress)
     out.progress_done()
     ingest_all(home, store)

@@ -15,7 +15,7 @@ from engine.commands.side_tables import Lines
 from engine.errors import UsageError
 from engine.history import queries
 from engine.history.beside import evaluations_beside, samples_beside, votes_between
-from engine.history.compare import MEASURES, METRICS, Yardstick, best_of, measure, yardstick
+from engine.history.compare import MEASURES, Yardstick, best_of, number_named, yardstick
 from engine.history.compare import compare as compare_runs
 from engine.history.differing import differ
 from engine.history.fields import SHORT, names_of_keys
@@ -44,9 +44,10 @@ def compare(args: argparse.Namespace, out: Output) -> int:
     """Metrics of several runs side by side, the best marked; their votes and evaluations."""
     _, store = opened(args, out)
     rows = rows_of(store, args.refs)
-    if args.metric not in METRICS or measure(args.metric).kind == "text":
-        names = ", ".join(one.name for one in MEASURES if one.kind != "text")
-        raise UsageError(f"--metric {args.metric}: no metric; there are {names}")
+    try:
+        metric = number_named(args.metric).name
+    except UsageError as error:
+        raise UsageError(f"--metric {error}") from None
     parameters = parameters_of(rows)
     by = SHORT.get(args.by, args.by)
     by = names_of_keys(parameters).get(by, by)
@@ -64,11 +65,11 @@ def compare(args: argparse.Namespace, out: Output) -> int:
     _print(out, side_tables.metric_lines(rows, judged, width))
     if parameters and len(rows) > 2:
         out.line()
-        _print(out, parallel_words.parallel_lines(rows, args.metric, judged, width))
+        _print(out, parallel_words.parallel_lines(rows, metric, judged, width))
     if by is not None:
         out.line()
         size = width, SCATTER_LINES
-        for line in parallel_words.scatter_lines(rows, by, args.metric, *size):
+        for line in parallel_words.scatter_lines(rows, by, metric, *size):
             out.line(line)
     if evaluations:
         out.line()
@@ -80,7 +81,7 @@ def compare(args: argparse.Namespace, out: Output) -> int:
         out.line()
         _print(out, side_tables.sample_lines(samples, width))
     document = _compared(rows, judged)
-    document["parameters"] = _parameters(rows, parameters, args.metric, judged)
+    document["parameters"] = _parameters(rows, parameters, metric, judged)
     document["votes"] = [
         {**asdict(rate), "a_run": rows[a].id, "b_run": rows[b].id} for a, b, rate in votes
     ]

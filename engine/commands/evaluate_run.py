@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.commands.output import Output
 from engine.errors import UsageError, UserError
-from engine.home import Home, open_home
+from engine.home import Home, existing_home
 from engine.jobs.folder import RunFolder
 from engine.jobs.journal import read_all
 from engine.jobs.launch import find_run
@@ -30,7 +30,7 @@ _SAMPLE_CELLS = 2000
 
 def evaluate_run(args: argparse.Namespace, out: Output) -> int:
     """Base and tuned beside each other on rows that were not trained on."""
-    home = open_home(args.home)
+    home = existing_home(args.home)
     name, _, checkpoint = args.ref.partition("@")
     folder = find_run(home, name)
     # Of another checkpoint than the run's result the losses would be wrong.

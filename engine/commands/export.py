@@ -9,7 +9,7 @@ from engine.errors import UsageError, UserError
 from engine.history import queries
 from engine.history.ingest import ingest_all
 from engine.history.store import open_store
-from engine.home import open_home
+from engine.home import existing_home
 from engine.jobs.launch import find_run
 
 __all__ = ["export"]
@@ -20,7 +20,7 @@ def export(args: argparse.Namespace, out: Output) -> int:
     from engine.export.adapter import copy_adapter
     from engine.generate.errand import run_errand
 
-    home = open_home(args.home)
+    home = existing_home(args.home)
     folder = find_run(home, args.ref)
     target = Path(args.out).expanduser().absolute()
     if target.exists():

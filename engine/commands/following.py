@@ -20,7 +20,7 @@ from engine.jobs.folder import RunFolder
 from engine.jobs.launch import adopt
 from engine.jobs.lock import has_supervisor, is_alive
 from engine.text import clip
-from engine.words import duration
+from engine.words import duration, percent
 
 __all__ = ["document", "exit_status", "follow", "interrupts_noted", "request", "summary", "why"]
 
@@ -153,7 +153,7 @@ def progress(row: RunRow, left: float | None = None) -> str:
     if row.phase or row.state != "running":
         return row.phase or row.state
     step, steps = row.step or 0, row.max_steps or 0
-    parts = [f"{step}/{steps} {100 * step / steps:.0f} %" if steps else f"step {step}"]
+    parts = [f"{step}/{steps} {percent(step, steps)}" if steps else f"step {step}"]
     if row.loss is not None:
         parts.append(f"loss {row.loss:.4f}")
     if row.eval_loss is not None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.commands.output import Output
 from engine.errors import UsageError
-from engine.home import open_home
+from engine.home import existing_home
 from engine.recipe import Recipe, load_recipe
 from engine.text import clip
 
@@ -29,7 +29,7 @@ def preview(args: argparse.Namespace, out: Output) -> int:
         if args.recipe
         else Recipe(name="preview").with_settings(args.settings)
     )
-    dataset = open_dataset(open_home(args.home), args.dataset)
+    dataset = open_dataset(existing_home(args.home), args.dataset)
     formatter = Formatter.of(recipe)
     completion_only = recipe.train.completion_only_loss
 

@@ -35,7 +35,7 @@ def add(args: argparse.Namespace, out: Output) -> int:
     """Save the prompts of a file or split under a name."""
     from engine.generate.prompt_files import read_prompt_rows
 
-    home, store = opened(args, out)
+    home, store = opened(args, out, make_home=True)
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"--limit {args.limit}: at least 1")
     there = {each.name for each in history.prompt_sets(store)}

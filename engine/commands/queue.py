@@ -8,7 +8,7 @@ from typing import Any
 from engine.commands.output import Output
 from engine.errors import UsageError, UserError
 from engine.history.follow import state_of
-from engine.home import Home, open_home
+from engine.home import Home, existing_home, open_home
 from engine.jobs import launch, leases, queue
 from engine.jobs.check import check_model, check_packages, check_processes
 from engine.jobs.create import Plan, create_queued
@@ -27,7 +27,7 @@ DISPATCH_SECONDS = 5.0
 
 def list_queue(args: argparse.Namespace, out: Output) -> int:
     """Who waits, in order, and for what."""
-    home = open_home(args.home)
+    home = existing_home(args.home)
     dispatch(home)
     _tell(home, out)
     return 0
@@ -155,7 +155,7 @@ def _entered(home: Home, folder: RunFolder, out: Output) -> int:
 
 def move(args: argparse.Namespace, out: Output) -> int:
     """Move a waiting run: first, last, up, down or to a position from 1."""
-    home = open_home(args.home)
+    home = existing_home(args.home)
     queue.move(home, launch.find_run(home, args.ref), args.where)
     dispatch(home)
     _tell(home, out)
@@ -164,7 +164,7 @@ def move(args: argparse.Namespace, out: Output) -> int:
 
 def remove(args: argparse.Namespace, out: Output) -> int:
     """Take a run, or all waiting runs of a sweep, off the queue; they stay in the history."""
-    home = open_home(args.home)
+    home = existing_home(args.home)
     sweep, folders = launch.find_runs(home, args.ref)
     if sweep:
         folders = [folder for folder in folders if folder.queue_entry.exists()]
@@ -188,7 +188,7 @@ def remove(args: argparse.Namespace, out: Output) -> int:
 
 def pause(args: argparse.Namespace, out: Output) -> int:
     """Start nothing more; what runs goes on."""
-    home = open_home(args.home)
+    home = existing_home(args.home)
     queue.pause(home)
     _tell(home, out)
     return 0
@@ -196,7 +196,7 @@ def pause(args: argparse.Namespace, out: Output) -> int:
 
 def resume(args: argparse.Namespace, out: Output) -> int:
     """Let the queue go on after a pause."""
-    home = open_home(args.home)
+    home = existing_home(args.home)
     queue.unpause(home)
     dispatch(home)
     _tell(home, out)
@@ -208,7 +208,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     Exit status 1 when it is paused.
     """
-    home = open_home(args.home)
+    home = existing_home(args.home)
     outcome = dispatch(home)
     _say(outcome, out)
     looked = time.monotonic()

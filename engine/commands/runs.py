@@ -18,7 +18,7 @@ from engine.history.ingest import reindex as reindex_store
 from engine.history.notes import add_note, add_tag, remove_tag
 from engine.history.row import RunRow, scalar
 from engine.history.store import Store, open_store
-from engine.home import Home, open_home
+from engine.home import Home, existing_home
 from engine.jobs.folder import RunFolder
 from engine.jobs.lock import is_alive
 
@@ -151,7 +151,7 @@ def tag(args: argparse.Namespace, out: Output) -> int:
 
 def reindex(args: argparse.Namespace, out: Output) -> int:
     """Rebuild runs.db from the journals."""
-    home = open_home(args.home)
+    home = existing_home(args.home)
     store = open_store(home)
     began = time.perf_counter()
     runs = reindex_store(home, store)

@@ -13,7 +13,7 @@ from engine.history import marks, queries
 from engine.history.ingest import ingest_all
 from engine.history.row import RunRow
 from engine.history.store import Store
-from engine.home import Home, open_home
+from engine.home import Home, existing_home
 from engine.jobs import trash as jobs_trash
 from engine.jobs.folder import RunFolder
 from engine.jobs.launch import refuse_alive
@@ -100,8 +100,8 @@ def _agreed(args: argparse.Namespace, out: Output, verb: str, question: str, wha
 def restore(args: argparse.Namespace, out: Output) -> int:
     """Bring a run, or what is there of a sweep, back from the trash."""
     home, store = opened(args, out)
-    if runs := jobs_trash.trashed_of(home, args.ref):
-        return _restore_all(home, store, args.ref, runs, out)
+    if jobs_trash.trashed_of(home, args.ref):
+        return _restore_all(home, store, args.ref, out)
     folder = jobs_trash.restore(home, args.ref)
     ingest_all(home, store)
     out.line(f"{folder.name} ({folder.id}) is back")
@@ -109,17 +109,11 @@ def restore(args: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _restore_all(
-    home: Home, store: Store, sweep: str, runs: Sequence[jobs_trash.TrashedRun], out: Output
-) -> int:
-    """One that cannot come back keeps no other in the trash."""
-    back, errors = [], []
-    for run in runs:
-        try:
-            back.append(jobs_trash.restore(home, run.id).id)
-        except UserError as error:
-            errors.append(str(error))
-            out.error(str(error))
+def _restore_all(home: Home, store: Store, sweep: str, out: Output) -> int:
+    folders, errors = jobs_trash.restore_sweep(home, sweep)
+    back = [folder.id for folder in folders]
+    for words in errors:
+        out.error(words)
     ingest_all(home, store)
     out.line(f"{counted(len(back), 'run')} of {sweep}: back")
     document = {"sweep": sweep, "runs": back, "restored": not errors}
@@ -131,7 +125,7 @@ def trash(args: argparse.Namespace, out: Output) -> int:
     """What is in the trash; ``--empty`` deletes it for good."""
     if args.days is not None and not args.days >= 0:
         raise UsageError(f"--days {args.days:g}: cannot be less than 0")
-    home = open_home(args.home)
+    home = existing_home(args.home)
     limit = None if args.days is None else time.time() - args.days * DAY
     found = [run for run in jobs_trash.trashed(home) if limit is None or run.t <= limit]
     sizes = [run.bytes for run in found]

@@ -9,7 +9,7 @@ from engine.commands import queue as queue_commands
 from engine.commands.output import Output
 from engine.errors import UsageError, UserError
 from engine.history.follow import state_of
-from engine.home import open_home
+from engine.home import existing_home, open_home
 from engine.jobs import launch, queue
 from engine.jobs.branch import branch, changes, suggested_settings
 from engine.jobs.check import check_model, check_packages, check_processes
@@ -56,7 +56,7 @@ def resume(args: argparse.Namespace, out: Output) -> int:
 
     With ``--set`` or ``--suggested`` as a child run of it, after saying what changes.
     """
-    home = open_home(args.home)
+    home = existing_home(args.home)
     folder = launch.find_run(home, args.ref)
     settings = [*(suggested_settings(folder) if args.suggested else []), *args.settings]
     if not settings and args.name:
@@ -115,7 +115,7 @@ def begun(folder: RunFolder, detach: bool, out: Output, new_only: bool = False) 
 
 def tail(args: argparse.Namespace, out: Output) -> int:
     """Tell of a run or sweep until it ends; Ctrl+C leaves it alone. Exit status as ``train``."""
-    home = open_home(args.home)
+    home = existing_home(args.home)
     sweep, folders = launch.find_runs(home, args.ref)
     if sweep:
         return group.follow(home, sweep, folders, out)
@@ -131,7 +131,7 @@ def stop(args: argparse.Namespace, out: Output) -> int:
 
     A run that waits in the queue is taken off it. Of a sweep: every run that has not ended.
     """
-    home = open_home(args.home)
+    home = existing_home(args.home)
     sweep, folders = launch.find_runs(home, args.ref)
     asked = []
     for folder in folders:

@@ -1,10 +1,13 @@
 """Several runs side by side: what came of them, the best of each metric, what they differ in."""
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from engine.errors import UsageError
+from engine.history.fields import SHORT
 from engine.history.row import RunRow, is_ended, seconds
 from engine.jobs.folder import RunFolder
 
@@ -18,6 +21,7 @@ __all__ = [
     "differences",
     "is_number",
     "measure",
+    "number_named",
     "value_of",
     "yardstick",
 ]
@@ -73,6 +77,32 @@ _BY_NAME = {measure.name: measure for measure in MEASURES}
 def measure(name: str) -> Measure:
     """The measure of this name; KeyError when there is none."""
     return _BY_NAME[name]
+
+
+_OF_FIELDS = {
+    "peak": "peak_memory_bytes",
+    "took": "seconds",
+    "steps": "max_steps",
+    "parameters": "trainable_parameters",
+}
+"""Fields of questions that are called otherwise there."""
+
+
+def number_named(word: str) -> Measure:
+    """The measure of a number by its name, or as questions call it: ``peak``, ``best``, ``took``.
+
+    Raises :class:`UsageError`: there is no such one.
+    """
+    field = SHORT.get(word.lower(), word.lower())
+    name = word if word in _BY_NAME else _OF_FIELDS.get(field, field)
+    found = _BY_NAME.get(name)
+    if found is not None and found.kind != "text":
+        return found
+    names = [one.name for one in MEASURES if one.kind != "text"]
+    short = [one for one in SHORT if _OF_FIELDS.get(SHORT[one], SHORT[one]) in names]
+    near = difflib.get_close_matches(word, [*names, *_OF_FIELDS, *short], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UsageError(f"{word}: no metric; there are {', '.join(names)}{hint}")
 
 
 def compare(runs: Sequence[RunRow]) -> dict[str, list[Any]]:

@@ -4,6 +4,7 @@ import difflib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from engine.errors import UsageError
@@ -69,6 +70,7 @@ FIELDS: tuple[Field, ...] = (
     Field("train_loss", _of("train_loss"), "number", "mean training loss"),
     Field("loss", _of("loss"), "number", "training loss of the last step"),
     Field("step", _of("step"), "number", "optimiser steps done"),
+    Field("steps", _of("max_steps"), "number", "optimiser steps that there are to be"),
     Field("epoch", _of("epoch"), "number", "epochs done"),
     Field("best_step", _of("best_step"), "number", "the step of the lowest validation loss"),
     Field("attempt", _of("attempt"), "number", "attempts, resuming counts one more"),
@@ -92,7 +94,11 @@ FIELDS: tuple[Field, ...] = (
 )
 SHORT = {
     "best": "best_eval_loss",
+    "valid": "best_eval_loss",
     "test": "test_loss",
+    "train": "loss",
+    "run": "id",
+    "begun": "created",
     "data": "dataset",
     "peak_memory_bytes": "peak",
     "peak_memory": "peak",
@@ -104,7 +110,7 @@ SHORT = {
     "batch_size": "per_device_train_batch_size",
     "speed": "tokens_per_second",
 }
-"""Other words for fields and keys."""
+"""Other words for fields and keys, the headings of the tables among them."""
 
 _BY_NAME = {one.name: one for one in FIELDS}
 OTHERS = ("is", "has", "text", *KINDS)
@@ -117,28 +123,52 @@ def names_of_keys(keys: Collection[str]) -> dict[str, str]:
     for key in keys:
         ends.setdefault(key.rsplit(".", 1)[-1], []).append(key)
     short = {end: found[0] for end, found in ends.items() if len(found) == 1}
-    return {end: key for end, key in short.items() if end not in _BY_NAME and end not in OTHERS}
+    taken = {*_BY_NAME, *SHORT, *OTHERS}
+    return {end: key for end, key in short.items() if end not in taken}
 
 
-def field_named(name: str, keys: Collection[str]) -> Field:
-    """The field, or the recipe's key, of this name. ``keys``: all that recipes have.
+def field_named(name: str, keys: Collection[str], *, of_runs: bool = False) -> Field:
+    """The field, or the recipe's key, of this name. ``keys``: those of the runs' recipes; with
+    ``of_runs`` no others, else also a key that recipes can have and no run here has.
 
     Raises :class:`UsageError`: no such field, or a name that several keys end with.
     """
-    low = name.lower()
+    low = name.lower().rstrip(".")  # "valid." is a heading
     low = SHORT.get(low, low)
     if found := _BY_NAME.get(low):
         return found
-    short = names_of_keys(keys)
-    key = low if low in keys else short.get(low)
+    key = _key_named(low, keys)
     if key is None:
-        several = sorted(one for one in keys if one.rsplit(".", 1)[-1] == low)
-        if several:
-            raise UsageError(f"{name!r} could be any of {', '.join(several)}; write which")
-        known = [*_BY_NAME, *SHORT, *short, *keys]
-        near = difflib.get_close_matches(low, known, n=2, cutoff=0.6)
-        raise UsageError(
-            f"no field {name!r}"
-            + (f"; did you mean {' or '.join(near)}?" if near else "; a recipe's key, or a column")
-        )
+        every = keys if of_runs else {*keys, *_schema_keys()}
+        key = _key_named(low, every)
+        if key is None:
+            raise _no_field(name, low, keys, every)
     return Field(name, lambda row, facts: facts.settings.get(row.id, key), "any", key=key)
+
+
+def _key_named(low: str, keys: Collection[str]) -> str | None:
+    """Raises :class:`UsageError` for the end of several keys."""
+    if low in keys:
+        return low
+    several = sorted(one for one in keys if one.rsplit(".", 1)[-1] == low)
+    if len(several) > 1:
+        raise UsageError(f"{low!r} could be any of {', '.join(several)}; write which")
+    return names_of_keys(several).get(low)
+
+
+@cache
+def _schema_keys() -> tuple[str, ...]:
+    from engine.recipe import Recipe  # with pydantic, which most questions do without
+
+    return Recipe.key_names()
+
+
+def _no_field(name: str, low: str, keys: Collection[str], every: Collection[str]) -> UsageError:
+    """What the runs here have is meant rather than another key that recipes can have."""
+    known = [*_BY_NAME, *SHORT, *names_of_keys(keys), *keys]
+    near = difflib.get_close_matches(low, known, n=2, cutoff=0.6)
+    nearest = difflib.get_close_matches(low, [*known, *names_of_keys(every), *every], n=1)
+    if nearest and nearest[0] not in near:
+        near = nearest
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; a recipe's key, or a column"
+    return UsageError(f"no field {name!r}{hint}")

@@ -13,7 +13,7 @@
 - ``and`` (may be left out), ``or``, ``not``, parentheses; quotes around what has spaces.
 """
 
-import datetime
+import difflib
 import math
 import operator
 import re
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import UsageError
 from engine.history import texts
 from engine.history.fields import OTHERS, Facts, Field, field_named
+from engine.history.quantities import number_of, wanted_words
 from engine.history.row import ENDS, RunRow
 
 if TYPE_CHECKING:
@@ -43,11 +44,6 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_SIZES = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-_SIZES |= {"kb": 2**10, "mb": 2**20, "gb": 2**30, "tb": 2**40, "b": 1}
-_TIMES = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_MANY = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
-_NUMBER = re.compile(r"([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -247,20 +243,32 @@ def _has(wanted: str) -> Test:
 _ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
+def _refuse_no_state(op: str, low: str) -> None:
+    """A mistyped state would find nothing, in silence; ``~`` takes any word."""
+    known = op not in ("=", "!=", ":") or low == "none" or low in STATES
+    if known or (op == ":" and any(low in state for state in STATES)):
+        return
+    near = difflib.get_close_matches(low, STATES, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UsageError(f"state{op}{low}: there are {', '.join(STATES)}{hint}")
+
+
 def _compared(one: Field, op: str, wanted: str) -> Test:
     value = one.value
+    if one.name == "state":
+        _refuse_no_state(op, wanted.lower())
     if wanted.lower() == "none" and op in ("=", "!=", ":"):
         is_none = op != "!="
         return lambda row, facts: (value(row, facts) in (None, "", ())) == is_none
     if one.kind == "words":
         return _of_tags(one, op, wanted.lower())
-    number = _number(one, wanted)
+    number = number_of(one.kind, wanted)
     if op in ("<", "<=", ">", ">="):
         if number is None:
-            raise UsageError(f"{one.name}{op}{wanted}: {_wanted(one)} is wanted")
+            raise UsageError(f"{one.name}{op}{wanted}: {wanted_words(one.kind)} is wanted")
         return _ordered(value, op, number)
     if number is None and one.kind in ("number", "bytes", "seconds", "time") and op != "~":
-        raise UsageError(f"{one.name}{op}{wanted}: {_wanted(one)} is wanted")
+        raise UsageError(f"{one.name}{op}{wanted}: {wanted_words(one.kind)} is wanted")
     low = wanted.lower()
     contains = op == "~" or (op == ":" and one.kind in ("word", "any"))
 
@@ -301,30 +309,3 @@ def _ordered(value: Callable[[RunRow, Facts], Any], op: str, number: float) -> T
         )
 
     return test
-
-
-def _wanted(one: Field) -> str:
-    return {
-        "bytes": "a size as 16gib",
-        "seconds": "a time as 90min or 2h",
-        "time": "a date as 2026-11-30",
-    }.get(one.kind, "a number")
-
-
-def _number(one: Field, wanted: str) -> float | None:
-    """The wanted value in the field's unit; None: it is no number."""
-    if one.kind == "time":
-        try:
-            return datetime.datetime.fromisoformat(wanted).timestamp()
-        except (ValueError, OverflowError, OSError):
-            return None
-    if wanted.lower() in ("nan", "inf", "infinity"):
-        return float(wanted)
-    match = _NUMBER.fullmatch(wanted)
-    if match is None:
-        return None
-    units = {"bytes": _SIZES, "seconds": _TIMES}.get(one.kind, _MANY)
-    unit = match[2].lower()
-    if unit and unit not in units:
-        return None
-    return float(match[1].replace("_", "")) * (units[unit] if unit else 1)

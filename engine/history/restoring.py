@@ -37,6 +37,7 @@ SMALL_BYTES = 8 << 20
 SPARE_BYTES = 64 << 20
 """So much of the disk stays free."""
 STAGING = ".new-restored-"
+SQLITE = b"SQLite format 3\0"
 
 
 class _Plain(tarfile.TarInfo):
@@ -70,6 +71,7 @@ def restore_backup(
 
     Raises UserError: no such copy, a damaged one, one with anything else in it, or no room.
     """
+    _refuse_index(file)
     try:
         home.runs.mkdir(mode=0o700, parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=home.runs))
@@ -88,6 +90,21 @@ def restore_backup(
         ) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _refuse_index(file: Path) -> None:
+    try:
+        if not file.is_file():  # of a pipe nothing may be read twice
+            return
+        with file.open("rb") as opened:
+            head = opened.read(len(SQLITE))
+    except OSError:
+        return  # unpacking it says what is wrong
+    if head == SQLITE:
+        raise UserError(
+            f"{file}: is a copy of the index, for reading only: nothing can be restored from it; "
+            "'tunebench runs backup FILE --with-journals' copies what can"
+        )
 
 
 def _unpack(file: Path, staging: Path, telling: Callable[[str], None]) -> None:

@@ -147,8 +147,14 @@ def is_ended(row: RunRow) -> bool:
 def seconds(row: RunRow, now: float | None = None) -> float | None:
     """What all attempts took, without the pauses between them; up to ``now`` when one runs.
 
-    None when no worker has begun, or (without ``now``) the first one has not ended.
+    None when no worker has begun, or (without ``now``) the first one has not ended, and of an
+    imported run whose source told no times: it begins and ends in the same moment.
     """
+    found = _spent(row, now)
+    return None if row.imported is not None and not found else found
+
+
+def _spent(row: RunRow, now: float | None) -> float | None:
     end = now if row.ended is None else row.ended
     if row.started is None or end is None:
         return row.earlier_seconds
@@ -194,7 +200,7 @@ def fold(row: RunRow, event: Event) -> None:
     if not isinstance(attempt, int) or attempt < row.attempt:
         return
     if attempt > row.attempt:
-        row.earlier_seconds, row.started = seconds(row, row.last_event), None
+        row.earlier_seconds, row.started = _spent(row, row.last_event), None
         row.attempt = attempt
         row.state, row.phase, row.ended = "queued", "", None
         row.exit_code = row.signal = row.signal_name = row.reason = row.error_kind = None

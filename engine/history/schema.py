@@ -96,7 +96,8 @@ is lost with the next reindex.
 
     datasette runs.db
     sqlite-utils query runs.db "SELECT * FROM run_summary WHERE starred" --table
-    sqlite3 -readonly -header runs.db "SELECT name, best_eval_loss FROM runs ORDER BY 2 LIMIT 10"
+    sqlite3 -readonly -header runs.db \\
+        "SELECT name, best_eval_loss FROM runs WHERE best_eval_loss IS NOT NULL ORDER BY 2 LIMIT 10"
 
 Times are Unix seconds, sizes bytes, durations seconds, unless a column says otherwise. A number
 that is not finite is one of the texts `NaN`, `Infinity`, `-Infinity`. Where a column is JSON,

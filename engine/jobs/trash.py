@@ -30,6 +30,7 @@ __all__ = [
     "move_to_trash",
     "purge",
     "restore",
+    "restore_sweep",
     "trashed",
     "trashed_of",
 ]
@@ -46,6 +47,8 @@ class TrashedRun:
     t: float
     """When it was deleted (the folder's ctime, which the rename set)."""
     path: Path
+    sweep: str | None = None
+    """The one that it belongs to."""
 
     @property
     def bytes(self) -> int:
@@ -97,10 +100,17 @@ def trashed(home: Home) -> list[TrashedRun]:
         for entry in there:
             with suppress(FileNotFoundError):  # one that goes meanwhile hides no other
                 if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                    name = RunFolder(Path(entry.path)).name
+                    folder = RunFolder(Path(entry.path))
                     when = entry.stat(follow_symlinks=False).st_ctime
-                    found.append(TrashedRun(entry.name, name, when, Path(entry.path)))
+                    sweep = _sweep(folder)
+                    found.append(TrashedRun(folder.id, folder.name, when, folder.path, sweep))
     return sorted(found, key=lambda run: (-run.t, run.id))
+
+
+def _sweep(folder: RunFolder) -> str | None:
+    with suppress(OSError, ValueError, AttributeError):
+        return sweep_of(folder.read_identity())
+    return None
 
 
 def find_trashed(home: Home, ref: str) -> TrashedRun:
@@ -116,12 +126,7 @@ def find_trashed(home: Home, ref: str) -> TrashedRun:
 
 def trashed_of(home: Home, sweep: str) -> list[TrashedRun]:
     """The runs of this sweep in the trash, the first deleted first."""
-    found = []
-    for run in trashed(home):
-        with suppress(OSError, ValueError, AttributeError):
-            if sweep_of(RunFolder(run.path).read_identity()) == sweep:
-                found.append(run)
-    return found[::-1]
+    return [run for run in trashed(home) if run.sweep == sweep][::-1]
 
 
 def restore(home: Home, ref: str) -> RunFolder:
@@ -145,6 +150,18 @@ def restore(home: Home, ref: str) -> RunFolder:
     except OSError as error:
         raise UserError(f"{run.path}: cannot be moved back ({error.strerror})") from None
     return folder
+
+
+def restore_sweep(home: Home, sweep: str) -> tuple[list[RunFolder], list[str]]:
+    """Bring back what is there of a sweep; returns the runs, and why others stay in the trash: one
+    that cannot come back keeps no other there."""
+    back, errors = [], []
+    for run in trashed_of(home, sweep):
+        try:
+            back.append(restore(home, run.id))
+        except UserError as error:
+            errors.append(str(error))
+    return back, errors
 
 
 def empty(home: Home, ids: Collection[str] | None = None) -> list[TrashedRun]:

@@ -6,6 +6,7 @@ import os
 import resource
 import sqlite3
 import tarfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -365,3 +366,37 @@ def test_the_command(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert cli.main(["runs", "backup", str(file), "--restore", "--force", *other]) == 2
     assert cli.main(["runs", "backup", str(tmp_path / "none"), "--restore", *other]) == 1
     assert "No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.TGZ", "x.tar"])
+def test_no_index_under_the_name_of_an_archive(
+    name: str, home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / name
+    command = ["runs", "backup", str(file), "--home", str(home.path)]
+    assert cli.main(command) == 2
+    said = capsys.readouterr().err
+    assert "--with-journals" in said and ".db" in said and str(file) in said
+    assert not file.exists()
+    assert cli.main([*command, "--with-journals"]) == 0
+
+
+def test_a_copy_of_the_index_says_that_nothing_can_be_restored_from_it(
+    home: Home, tmp_path: Path
+) -> None:
+    file = tmp_path / "copy.tar.gz"  # as older versions named it
+    back_up_index(opened(home), file)
+    other = open_home(tmp_path / "other")
+    with pytest.raises(UserError, match=r"copy of the index.*for reading only.*--with-journals"):
+        restore_backup(other, file)
+    assert list(other.runs.iterdir()) == []
+
+
+def test_a_copy_comes_back_through_a_pipe(home: Home, tmp_path: Path) -> None:
+    file, pipe = tmp_path / "copy.tar.gz", tmp_path / "pipe"
+    back_up_journals(opened(home), file)
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(file.read_bytes()))
+    writer.start()
+    assert len(restore_backup(open_home(tmp_path / "other"), pipe).runs) == 3
+    writer.join()

@@ -12,7 +12,7 @@ from engine.cli import main
 from engine.commands import difference_words, parallel_words, side_tables
 from engine.history import queries
 from engine.history.beside import evaluations_beside, samples_beside, votes_between
-from engine.history.compare import MEASURES, METRICS, best_of, compare, yardstick
+from engine.history.compare import MEASURES, METRICS, best_of, compare, number_named, yardstick
 from engine.history.differing import Differences, differ
 from engine.history.evaluated import add_evaluation
 from engine.history.ingest import ingest_all
@@ -377,6 +377,12 @@ def failed(capsys: pytest.CaptureFixture[str], home: Home, *argv: str) -> str:
     return capsys.readouterr().err
 
 
+METRIC_WORDS = {
+    "peak": "peak_memory_bytes", "best": "best_eval_loss", "test": "test_loss", "took": "seconds",
+    "speed": "tokens_per_second", "duration": "seconds", "steps": "max_steps",
+}  # fmt: skip
+
+
 def test_compare_tells_metrics_the_best_and_the_parameters(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -393,6 +399,12 @@ def test_compare_tells_metrics_the_best_and_the_parameters(
     assert len(document["samples"]) == 1 and len(document["samples"][0]["answers"]) == 9
     words = told(capsys, home, "compare", "tune", "--by", "lora.r", "--metric", "tokens_per_second")
     assert "tokens/s by parameter (higher is better)" in words and "lora.r" in words
+    for word, name in METRIC_WORDS.items():
+        assert number_named(word).name == name
+        whole, short = (
+            told(capsys, home, "compare", "tune", "--metric", one) for one in (name, word)
+        )
+        assert whole == short
     for short, key in (("r", "lora.r"), ("lr", "train.learning_rate")):
         assert told(capsys, home, "compare", "tune", "--by", short).split()[-1] == key
 
@@ -423,6 +435,9 @@ def test_wrong_usage_is_said(home: Home, capsys: pytest.CaptureFixture[str]) -> 
     error = failed(capsys, home, "compare", "tune", "--by", "lora.alpha")
     assert "lora.r, train.learning_rate" in error
     assert "no metric; there are" in failed(capsys, home, "compare", "tune", "--metric", "model")
+    for word, meant in (("peek", "peak"), ("tst_loss", "test_loss")):
+        said = failed(capsys, home, "compare", "tune", "--metric", word)
+        assert f"--metric {word}: no metric" in said and f"did you mean {meant}?" in said
     single = write(home, "single")
     assert "none: name a sweep" in failed(capsys, home, "compare", single, "--by", "lora.r")
 

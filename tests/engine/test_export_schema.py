@@ -1,6 +1,7 @@
 """``runs.db`` as others see it: documented whole, and open to their tools as it is."""
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from engine import cli
 from engine.history import described, schema
 from engine.history.store import MIGRATIONS
 from tests.engine import exporting
+from tests.engine.fakes import runs
 
 PAGE = Path(schema.__file__).with_name("SCHEMA.md")
 
@@ -72,3 +74,18 @@ def test_sqlite_utils_opens_it_as_it_is(tmp_path: Path) -> None:
         )
         assert rate == {"value": 2e-4}
         assert db["metrics"].count == 3 * exporting.STEPS
+
+
+def test_the_examples_of_the_page_do_what_they_are_there_for(tmp_path: Path) -> None:
+    home = exporting.hostile_home(tmp_path)
+    runs.write_run(home, "begun", steps=0, end=None)
+    exporting.opened(home).close()
+    starred, best = re.findall(r'"(SELECT [^"]*)"', PAGE.read_text(encoding="utf-8"))
+    with sqlite3.connect(f"file:{home.database}?mode=ro", uri=True) as connection:
+        assert len(connection.execute(starred).fetchall()) == 1
+        found = connection.execute(best).fetchall()
+        [(without,)] = connection.execute(
+            "SELECT count(*) FROM runs WHERE best_eval_loss IS NULL"
+        ).fetchall()
+    losses = [loss for _, loss in found]
+    assert without >= 1 and len(found) == 3 and losses == sorted(losses)

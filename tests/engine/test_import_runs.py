@@ -15,11 +15,14 @@ import pytest
 
 from engine.cli import main
 from engine.history import queries
+from engine.history.agreement import disagreements, read_anew
 from engine.history.compare import differences
+from engine.history.row import seconds
 from engine.imports.runs import trainer_log, writing
 from engine.jobs import lock
 from engine.jobs.folder import RunFolder
 from engine.recipe import read_recipe
+from engine.words import NOTHING
 from tests.engine.importing import MADE, WRITTEN, Imports, Place
 
 NAMES = ("loss", "learning_rate", "grad_norm", "epoch", "mean_token_accuracy")
@@ -199,6 +202,33 @@ def test_file_times_that_contradict_each_other_tell_nothing(
     assert {event["t"] for event in imports.events(made)} == {WRITTEN}
 
 
+def test_what_no_source_timed_took_no_time_that_is_known(
+    imports: Imports, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Place(tmp_path, "trl", "untimed")
+    (place.path / "trainer_state.json").unlink()
+    untimed, timed = imports(place.path), imports(Place(tmp_path, "trl").path)
+    assert seconds(imports.row(untimed)) is None and (seconds(imports.row(timed)) or 0) > 1
+
+    def said(*words: str) -> Any:
+        assert main(["runs", *words, "--json", "--home", str(imports.home.path)]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    def told(*words: str) -> list[str]:
+        assert main(["runs", *words, "--home", str(imports.home.path)]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    assert [run["name"] for run in said("list", "took<1h")] == ["trl"]
+    assert [run["name"] for run in said("list", "took=none")] == ["untimed"]
+    assert said("compare", "untimed", "trl")["metrics"]["seconds"][0] is None
+    [line] = [one for one in told("compare", "untimed", "trl") if one.startswith("duration")]
+    assert line.split()[1] == NOTHING and "*" not in line
+    cells = {one.split()[0]: one.split()[1] for one in told("list", "--columns", "name,took")}
+    assert cells["untimed"] == "-" != cells["trl"]
+    with read_anew(imports.home) as again:
+        assert disagreements(imports.store().connection, again.connection) == []
+
+
 def test_a_run_that_was_not_done_is_not_finished(imports: Imports, tmp_path: Path) -> None:
     place = Place(tmp_path, "trl")
     (place.path / "trainer_state.json").unlink()
@@ -342,7 +372,10 @@ def test_what_stands_before_a_break_is_imported(cut: int, imports: Imports, tmp_
     whole = torn.count("}")
     assert imports.curve(made, "loss") == {row["step"]: row["loss"] for row in GOOD[:whole]}
     line = torn.count("\n") + 1
-    assert made["state"] == "stopped" and "breaks off after step" in made["reason"]
+    last = GOOD[whole - 1]["step"] if whole else 0
+    assert made["state"] == "stopped"
+    assert f"breaks off after step {last} of 40: " in made["reason"]
+    assert imports.row(made).step == last, "not the step that the file's head names"
     said = f"line {line}: "
     assert any(said in note and f"{whole} logged steps" in note for note in made["notes"])
 
@@ -558,16 +591,23 @@ def test_a_hundred_megabytes_take_little_memory(imports: Imports, tmp_path: Path
             file.write(json.dumps({"loss": 2 + 1 / step, "step": step, **values}, indent=1) + ",\n")
         file.write(json.dumps({"loss": 1.0, "step": step + 1}) + "\n], ")
         file.write(f'"global_step": {step + 1}, "max_steps": {step + 1}}}')
+    # Not ru_maxrss: a process has that from the one that started it, and this one may be large.
     code = (
-        "import resource, sys\nfrom engine.cli import main\n"
-        "assert main(['runs', 'import', sys.argv[1], '--home', sys.argv[2]]) == 0\n"
-        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
-        "print(used.ru_utime, used.ru_maxrss)"
+        "import resource, sys\nfrom pathlib import Path\nfrom engine.cli import main\n"
+        "def peak():\n"
+        "    return Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]\n"
+        "home = ['--home', sys.argv[2]]\n"
+        "assert main(['runs', 'import', sys.argv[3], *home]) == 0\n"
+        "before = peak()\n"
+        "assert main(['runs', 'import', sys.argv[1], *home]) == 0\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_utime, before, peak())"
     )
-    command = [sys.executable, "-c", code, str(folder), str(imports.home.path)]
+    small = Place(tmp_path, "trl").path  # what is imported for every run is there before
+    command = [sys.executable, "-c", code, str(folder), str(imports.home.path), str(small)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds, memory = done.stdout.splitlines()[-1].split()
-    assert float(seconds) < 60 and int(memory) < 150_000  # KiB; the file has 100,000
-    [run] = [name for name in imports.runs() if not name.startswith(".")]
-    loss = imports.curve({"run": run}, "loss")
+    seconds, before, after = map(float, done.stdout.splitlines()[-1].split())
+    size = (folder / "trainer_state.json").stat().st_size / 1024
+    assert seconds < 60 and after - before < size / 4, (before, after)  # KiB
+    curves = [imports.curve({"run": run}, "loss") for run in imports.runs() if run[0] != "."]
+    loss = max(curves, key=len)
     assert len(loss) == step + 1 and loss[1000] == 2 + 1 / 1000

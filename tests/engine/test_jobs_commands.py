@@ -165,6 +165,10 @@ def test_the_progress_line_says_phase_step_losses_speed_and_time_left() -> None:
     assert following.progress(row, 180.0) == (
         "30/120 25 %  loss 2.3457  validation 2.4000  lr 3.00e-04  12,346 tok/s  3 min 00 s left"
     )
+    row.step = 121  # a trainer may make a step too many
+    assert following.progress(row).startswith("121/120 100 %  loss")
+    row.step, row.max_steps = 1999, 2000
+    assert following.progress(row).startswith("1999/2000 99 %  loss"), "not all of it is done"
     row.state = "stopping"
     assert following.progress(row) == "stopping"
 
@@ -193,7 +197,7 @@ def test_a_disk_that_refuses_is_one_line(shell: Shell, monkeypatch: pytest.Monke
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/home/with\nnewline")
 
-    monkeypatch.setattr("engine.commands.queue.open_home", refuse)
+    monkeypatch.setattr("engine.commands.queue.existing_home", refuse)
     status, out, err = shell("queue", "--json")
     assert (status, out) == (1, "")
     assert "newline: Read-only file system" in err and len(err.splitlines()) == 1

@@ -14,7 +14,7 @@ from engine.cli import main
 from engine.errors import UsageError, UserError
 from engine.history import marks
 from engine.history.completion import complete
-from engine.history.fields import FIELDS, Facts
+from engine.history.fields import FIELDS, Facts, field_named
 from engine.history.question import parse
 from engine.history.row import RunRow
 from engine.history.settings import Settings
@@ -32,7 +32,8 @@ ROWS = [
     RunRow("b", "amazon-2", state="failed", model="meta-llama/Llama-3.2-1B", dataset="amazon",
            error_kind="out_of_memory", reason="out of memory", created=NOW - 3600, parent="a"),
     RunRow("c", "demo", state="running", model="builtin:base", dataset="catalogue", sweep="grid",
-           best_eval_loss=float("nan"), loss=3.0, created=NOW - 60, started=NOW - 50),
+           best_eval_loss=float("nan"), loss=3.0, created=NOW - 60, started=NOW - 50,
+           max_steps=400),
     RunRow("d", "old", state="finished", model="gpt2", dataset="amazon", best_eval_loss=2.1),
 ]  # fmt: skip
 FACTS = Facts(
@@ -96,6 +97,17 @@ KEYS = FACTS.settings.keys
         ("sweep:grid", "c"),
         ("id=a or (id=b and not id=b)", "a"),
         ("https://example.org/x", ""),
+        ("state:FIN", "a"),
+        ("state!=finished", "bc"),
+        ("state~finshed", ""),
+        ("state!=none", "abc"),
+        ("lora.lora_alpha=16", ""),
+        ("neftune_noise_alpha>1", ""),
+        ("lora_alpha!=16", "abc"),
+        ("steps<500", "c"),
+        ("steps>=400 or valid.<2.3", "ac"),
+        ("train>2", "c"),
+        ("run=b or begun>2025-11-24T15:58", "bc"),
     ],
 )
 def test_what_is_found(question: str, found: str) -> None:
@@ -121,6 +133,11 @@ def test_what_is_found(question: str, found: str) -> None:
         ("tag<b", "no order"),
         ('name:"half', "quotation mark"),
         ("text:--", "write a word"),
+        ("state=finshed", "did you mean finished?"),
+        ("state!=faild", "did you mean failed?"),
+        ("state:runing", "there are queued, starting, running"),
+        ("lora_alhpa=16", "did you mean lora_alpha"),
+        ("layout=1 or target=2", "no field 'target'"),
     ],
 )
 def test_what_is_wrong_is_said(question: str, words: str) -> None:
@@ -132,6 +149,37 @@ def test_what_is_wrong_is_said(question: str, words: str) -> None:
 def test_a_name_that_several_keys_end_with_is_not_guessed() -> None:
     with pytest.raises(UsageError, match=r"data\.seed, train\.seed; write which"):
         parse("seed=1", {"data.seed", "train.seed"})
+    with pytest.raises(UsageError, match=r"data\.revision, model\.revision; write"):
+        parse("revision=main")
+
+
+@pytest.mark.parametrize("keys", [set(), {"train.learning_rate"}])
+def test_a_key_that_no_run_here_has_finds_nothing(keys: set[str]) -> None:
+    """As in a home of imported runs, or without any."""
+    for question in ("r=8", "lora.r=8", "rank>4", "learning_rate>1e-4", "max_length~1"):
+        assert parse(question, keys).select(ROWS[3:], replace(FACTS, archived=())) == []
+    with pytest.raises(UsageError):
+        field_named("lora.r", keys, of_runs=True)
+
+
+def test_the_words_of_the_tables_headings_are_fields(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = open_home(tmp_path)
+    folder = create_run(home, load_recipe("demo"), "one")
+    with contextlib.closing(Journal(folder.journal)) as journal:
+        journal.append("state", state="running", max_steps=30)
+        journal.append("metrics", step=3, loss=2.5)
+    assert main(["runs", "list", "--home", str(tmp_path)]) == 0
+    heads = capsys.readouterr().out.splitlines()[0].split()
+    assert {"run", "name", "state", "steps", "train", "valid.", "begun"} <= {*heads}
+    for word in heads:
+        assert main(["runs", "list", f"{word}!=none", "--home", str(tmp_path)]) == 0, word
+        assert main(["runs", "list", "--sort", word, "--home", str(tmp_path)]) == 0, word
+    for question in ("steps=30", "train=2.5", "valid.=none", "step<4 steps>4"):
+        capsys.readouterr()
+        assert main(["runs", "list", question, "--json", "--home", str(tmp_path)]) == 0
+        assert len(json.loads(capsys.readouterr().out)) == 1, question
 
 
 def test_searches_are_looked_up_once_and_combined() -> None:
@@ -231,6 +279,7 @@ def test_the_command_lists_what_is_asked_for(
     assert "none of 3 runs is asked for" in say("name:nobody")
     assert "did you mean" in say("besteval<2", status=2)
     assert "no field 'hope'" in say("--columns", "hope", status=2)
+    assert names("lora.r=none") == [] and names("neftune_noise_alpha=7") == []
     assert "at least 1" in say("--limit", "0", status=2)
 
 

@@ -12,11 +12,15 @@ from textual.events import Key
 from textual.widgets import Input
 
 from engine.cli import main
+from engine.errors import UserError
 from engine.history import marks
+from engine.history.question import parse
 from engine.history.settings import Settings
 from engine.home import Home
 from engine.jobs import trash
+from engine.jobs.folder import RunFolder
 from engine.recipe import load_recipe
+from tests.compared import write
 from tests.engine.fakes import runs
 from tests.tui.conftest import (
     HOSTILE,
@@ -28,11 +32,11 @@ from tests.tui.conftest import (
     settle,
 )
 from tests.tui.test_runs import texts
-from tui import acts
+from tui import acts, historyacts
 from tui.app import WorkbenchApp
 from tui.draft import Repeated
 from tui.feed import Snapshot, StoreFeed
-from tui.runcolumns import columns_file, load_columns
+from tui.runcolumns import DIFFERS, USUAL, columns_file, load_columns
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.descent import DescentScreen
 from tui.screens.runcolumns import RunColumnsScreen
@@ -69,6 +73,17 @@ def several() -> Snapshot:
         archived=frozenset({rows[5].id}),
         settings=Settings().updated(made),
     )
+
+
+def test_a_question_may_use_the_headings_of_the_table() -> None:
+    facts = several().facts
+    titles = [one.column.title for _, one in USUAL if one.name != DIFFERS]
+    for title in titles:
+        if title.isalpha():  # "best val" and "tok/s" are no words of a question
+            assert parse(f"{title}!=none", facts.settings.keys).parts
+    assert {"best val", "tok/s"} == {title for title in titles if not title.isalpha()}
+    found = parse("test!=none or step=120", facts.settings.keys).select(several().rows, facts)
+    assert len(found) == 5
 
 
 def names(app: App[Any]) -> list[str]:
@@ -301,6 +316,41 @@ async def test_star_rename_archive_trash_by_keys(kept: Home) -> None:
         assert "better" in texts(app)
         await press(pilot, "y", "enter")
         await on_runs(pilot, lambda: trash.trashed(kept) == [])
+
+
+async def test_a_sweep_comes_back_from_the_trash_whole_or_run_by_run(kept: Home) -> None:
+    for name, number in (("tune-a", 1), ("tune-b", 2), ("tune-c", 3)):
+        write(kept, name, number=number, sweep={"id": "tune", "values": {"lora.r": number}})
+    app = WorkbenchApp(kept, feed=StoreFeed(kept), start="runs")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await on_runs(pilot, lambda: sorted(names(app)) == ["[tune]", "one", "two"])
+        await press(pilot, "slash", *"sweep=tune", "enter", "D")
+        await on_runs(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        assert "u brings all of them back, or one" in " ".join(texts(app).split())
+        await press(pilot, "y", "enter")
+        await on_runs(pilot, lambda: len(trash.trashed(kept)) == 3)
+        await press(pilot, "escape", "u")
+        await on_runs(pilot, lambda: "Bring back" in texts(app))
+        assert texts(app).count("all 3 runs of the sweep") == 1
+        await press(pilot, *"tune-b", "enter")
+        await on_runs(pilot, lambda: len(trash.trashed(kept)) == 2)
+        assert "tune-b is back" in _told(app)
+        await press(pilot, "u")
+        await on_runs(pilot, lambda: "all 2 runs of the sweep" in texts(app))
+        await press(pilot, "enter")
+        await on_runs(pilot, lambda: trash.trashed(kept) == [])
+        assert "2 runs of tune back" in _told(app)
+        await on_runs(pilot, lambda: "[tune]" in names(app))
+
+
+def test_what_of_a_sweep_cannot_come_back_is_told(kept: Home) -> None:
+    for number in (1, 2):
+        run = write(kept, f"tune-{number}", number=number, sweep={"id": "tune", "values": {}})
+        trash.move_to_trash(kept, RunFolder(kept.runs / run))
+    taken = write(kept, "tune-1", number=3)
+    with pytest.raises(UserError, match=f"1 run of tune back; .*'tune-1' is taken by {taken}"):
+        historyacts.restore_sweep(kept, "tune")
+    assert [run.name for run in trash.trashed(kept)] == ["tune-1"]
 
 
 async def test_the_full_text_search_is_asked_by_the_filter(kept: Home) -> None:

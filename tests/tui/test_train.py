@@ -67,6 +67,14 @@ def words(app: WorkbenchApp, width: int = 100) -> str:
     return "\n".join(line.plain for line in state_lines(shown, width, NOW))
 
 
+def test_a_step_too_many_is_not_more_than_all() -> None:
+    """As trainers of other programs may make one."""
+    shown = finished()
+    shown = replace(shown, row=replace(shown.row, step=31, max_steps=30))
+    for width in (72, 112):
+        assert any("31/30  100 %" in line.plain for line in state_lines(shown, width, NOW))
+
+
 async def put(pilot: Any, key: str, value: str) -> Field:
     """Type ``value`` into the field of a recipe key."""
     field = pilot.app.screen.query_one(RecipeForm).field(key)

@@ -122,7 +122,7 @@ class GroupActions(GoingOn):
             f"Delete all {_runs(len(ids))} of {name}?",
             [
                 f"The folders of {_runs(len(ids))} go to the trash: journals, logs, checkpoints, "
-                f"adapters ({size}). u brings back one after the other; Z empties the trash."
+                f"adapters ({size}). u brings all of them back, or one; Z empties the trash."
             ],
             partial(queueacts.delete_all, home, ids),
         )

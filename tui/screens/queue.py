@@ -247,7 +247,7 @@ def _live_words(live: "list[RunRow]", width: int, now: float) -> Text:
         rest = []
         if row.max_steps:
             step = row.step or 0
-            rest.append(f"step {step}/{row.max_steps}, {100 * step // row.max_steps} %")
+            rest.append(f"step {step}/{row.max_steps}, {words.percent(step, row.max_steps)}")
         if row.device:
             rest.append(f"on {row.gpu or row.device}")
         if row.started:

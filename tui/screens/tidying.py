@@ -80,18 +80,28 @@ class Tidying(Comparing):
         if not found:
             self.app.call_from_thread(self.workbench.say, "nothing is in the trash")
             return
-        now = self.workbench.clock()
-        lines = [
-            (id, f"{name:<24} {bytes_words(size):>9}  deleted {when(t, now)}  {id}")
-            for id, name, t, size in found
-        ]
-        self.app.call_from_thread(self._choose_deleted, lines)
+        self.app.call_from_thread(self._choose_deleted, found)
 
-    def _choose_deleted(self, lines: list[tuple[str, str]]) -> None:
-        def chosen(id: str | None) -> None:
-            if id is not None:
-                self.do(partial(historyacts.restore, self.workbench.home, id))
+    def _choose_deleted(self, found: Sequence[historyacts.Deleted]) -> None:
+        """Each run, and above the last deleted one of a sweep all that are there of it."""
+        now, home = self.workbench.clock(), self.workbench.home
+        offers: list[tuple[str, Callable[[], str]]] = []
+        for sweep, runs in _of_sweeps(found):
+            if sweep is not None and len(runs) > 1:
+                size = bytes_words(sum(run.bytes for run in runs))
+                told = f"deleted {when(runs[0].t, now)}  all {len(runs)} runs of the sweep"
+                line = f"{sweep:<24} {size:>9}  {told}"
+                offers.append((line, partial(historyacts.restore_sweep, home, sweep)))
+            for run in runs:
+                told = f"deleted {when(run.t, now)}  {run.id}"
+                line = f"{run.name:<24} {bytes_words(run.bytes):>9}  {told}"
+                offers.append((line, partial(historyacts.restore, home, run.id)))
 
+        def chosen(place: str | None) -> None:
+            if place is not None:
+                self.do(offers[int(place)][1])
+
+        lines = [(str(place), line) for place, (line, _) in enumerate(offers)]
         self.app.push_screen(ChooseScreen("Bring back from the trash", lines), chosen)
 
     @work(thread=True, group="act", exit_on_error=False)
@@ -101,14 +111,14 @@ class Tidying(Comparing):
         if not found:
             self.app.call_from_thread(self.workbench.say, "nothing is in the trash")
             return
-        names = ", ".join(name for _, name, _, _ in found[:6])
+        names = ", ".join(run.name for run in found[:6])
         more = f" and {len(found) - 6} more" if len(found) > 6 else ""
-        size = bytes_words(sum(size for _, _, _, size in found))
+        size = bytes_words(sum(run.bytes for run in found))
         self.app.call_from_thread(
             self.confirm,
             f"Delete what is in the trash for good ({size})?",
             [f"{names}{more}.", "This cannot be taken back; notes, tags and votes stay."],
-            partial(historyacts.empty_trash, home, [id for id, _, _, _ in found]),
+            partial(historyacts.empty_trash, home, [run.id for run in found]),
         )
 
     # --- how the table is arranged
@@ -168,6 +178,17 @@ class Tidying(Comparing):
 
         row = self.chosen()
         self.app.push_screen(DescentScreen(row.id if row else None), opened)
+
+
+def _of_sweeps(
+    found: Sequence[historyacts.Deleted],
+) -> list[tuple[str | None, list[historyacts.Deleted]]]:
+    """The runs of a sweep together, at the place of the first of them; others alone."""
+    groups: dict[str, tuple[str | None, list[historyacts.Deleted]]] = {}
+    for run in found:
+        key = f"sweep {run.sweep}" if run.sweep else f"run {run.id}"
+        groups.setdefault(key, (run.sweep, []))[1].append(run)
+    return list(groups.values())
 
 
 def _kept(save: Callable[[], None]) -> str:

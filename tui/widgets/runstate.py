@@ -156,7 +156,7 @@ def _progress(detail: RunDetail, width: int, now: float) -> Text:
     tail = Text(end="")
     if last:
         tail.append(f" {step}/{last}", "bold")
-        tail.append(f"  {100 * step // last} %")
+        tail.append(f"  {words.percent(step, last)}")
     else:
         tail.append(" no step yet")
     if row.epoch is not None and width >= 56:

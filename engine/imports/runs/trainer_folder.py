@@ -123,7 +123,8 @@ def _best(state: State) -> int | None:
 
 def _end(state: State) -> End:
     """Finished only when the state says that the last step of all was made."""
-    step, steps = max(state.step, 0), state.max_steps
+    # Of a broken file its head may name a later step than what can be read of its log.
+    step, steps = max(state.last if state.broken else state.step, 0), state.max_steps
     of = f"step {step:,} of {steps:,}" if steps else f"step {step:,}"
     more: dict[str, Any] = {"steps": step}
     if state.summary is not None and state.summary.train_loss is not None:
