@@ -37,7 +37,7 @@ def run(job: Job, clock: Clock) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
     from trl import SFTConfig, SFTTrainer
 
-    from engine.train.arguments import resolve_optim
+    from engine.train.optim import resolve_optim
     from engine.train.transformers_backend import compute_dtype
 
     recipe = job.read_recipe()

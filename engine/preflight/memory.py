@@ -12,6 +12,7 @@ from engine.preflight import fused_memory
 from engine.preflight.shape import ModelShape
 from engine.recipe import Recipe
 from engine.train.all_logits import takes_all_logits
+from engine.train.optim import resolve_optim
 
 __all__ = [
     "MemoryEstimate",
@@ -214,10 +215,7 @@ def _weights(recipe: Recipe, shape: ModelShape, setup: Setup) -> int:
 def optimizer_bytes(recipe: Recipe, shape: ModelShape, setup: Setup) -> int:
     """State of the optimiser for what is trained."""
     trained = shape.trainable(recipe)
-    optim = recipe.train.optim
-    if optim == "auto":
-        plain = setup.device == "cpu" or recipe.lora.enabled
-        optim = "adamw_torch" if plain else "adamw_8bit"
+    optim = resolve_optim(recipe, setup.device)
     if optim in ("sgd", "lomo"):
         return 0
     if optim.startswith("adafactor"):

@@ -65,10 +65,10 @@ class _Probe:
         import torch  # noqa: F401
 
         from engine.preflight.probe_rows import ProbeRows
-        from engine.train.arguments import resolve_optim
         from engine.train.backend import choose_backend
         from engine.train.facts import count_parameters, gpu_name, versions
         from engine.train.memory import MemoryReader
+        from engine.train.optim import resolve_optim
 
         backend = choose_backend(recipe)
         self.tell(f"importing {backend.name}")

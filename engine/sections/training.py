@@ -67,7 +67,10 @@ class TrainSection(Section):
         "schedule_free_adamw",
         "schedule_free_sgd",
         "stable_adamw",
-    ] = Field("auto", description="auto: adamw_8bit on a GPU, adamw_torch on a CPU")
+    ] = Field(
+        "auto",
+        description="auto: adamw_torch (fused on a GPU); adamw_8bit to train all weights on a GPU",
+    )
     optim_args: str = Field("", description='what the optimiser takes besides, e.g. "rank=64"')
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the gradients' mean")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="AdamW's decay of their squares' mean")

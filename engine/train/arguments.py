@@ -4,24 +4,13 @@ from trl import SFTConfig
 
 from engine.jobs.context import RunContext
 from engine.jobs.ranks import is_sharded
-from engine.recipe import Recipe
 from engine.train.all_logits import takes_all_logits
 from engine.train.backend import Loaded
+from engine.train.optim import resolve_optim
 from engine.train.sharded import mixed_precision
 from engine.train.trackers import PROJECT
 
-__all__ = ["resolve_optim", "training_arguments"]
-
-
-def resolve_optim(recipe: Recipe, device: str) -> str:
-    """``train.optim``; auto: plain AdamW for adapters (all of them in one launch on a GPU), on a
-    CPU, and for sharded weights; else 8-bit AdamW, whose state is a quarter."""
-    optim = recipe.train.optim
-    if optim != "auto":
-        return optim
-    if device == "cpu" or is_sharded(recipe):
-        return "adamw_torch"
-    return "adamw_torch_fused" if recipe.lora.enabled else "adamw_8bit"
+__all__ = ["training_arguments"]
 
 
 def training_arguments(context: RunContext, loaded: Loaded) -> SFTConfig:

@@ -256,7 +256,7 @@ class _Session:
     def _facts(
         self, backend: Backend, loaded: Loaded, dataset: Any, splits: dict[str, Encoded]
     ) -> dict[str, Any]:
-        from engine.train.arguments import resolve_optim
+        from engine.train.optim import resolve_optim
 
         total, trainable = count_parameters(loaded.model)
         return {

@@ -11,6 +11,7 @@ from engine.errors import UserError
 from engine.preflight.memory import Setup, estimate, layer_bytes, optimizer_bytes
 from engine.preflight.shape import ModelShape, _by_config, _json, read_shape
 from engine.recipe import Recipe
+from engine.train.optim import resolve_optim
 from tests import tiny
 
 Make = Callable[..., Recipe]
@@ -176,6 +177,27 @@ def test_the_optimiser_holds_about_these_bytes(tiny_recipe: Make, optim: str) ->
     held = trained_bytes(model, made) - trained_bytes(model, None)
     guessed = optimizer_bytes(recipe, read_shape(recipe), Setup("transformers", "cpu", "float32"))
     assert guessed == pytest.approx(held, rel=0.05, abs=4096)
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "expected", "bytes_each"),
+    [
+        ([], "cuda", "adamw_torch_fused", 8),
+        ([], "cpu", "adamw_torch", 8),
+        (["lora.enabled=false"], "cuda", "adamw_8bit", 2 * (1 + 4 / 256)),
+        (["lora.enabled=false"], "cpu", "adamw_torch", 8),
+        (["lora.enabled=false", "train.num_processes=2"], "cuda", "adamw_torch", 8),
+        (["train.optim=sgd"], "cuda", "sgd", 0),
+    ],
+)
+def test_what_is_estimated_is_the_optimiser_that_runs(
+    tiny_recipe: Make, settings: list[str], device: str, expected: str, bytes_each: float
+) -> None:
+    recipe = tiny_recipe(*settings)
+    assert resolve_optim(recipe, device) == expected
+    shape = read_shape(recipe)
+    guessed = optimizer_bytes(recipe, shape, Setup("transformers", device, "float32"))
+    assert guessed == int(shape.trainable(recipe) * bytes_each)
 
 
 def llama(size: str) -> ModelShape:

@@ -122,7 +122,7 @@ def bare(recipe: Recipe, home: Path) -> tuple[float, float]:
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from engine.train.arguments import resolve_optim
+    from engine.train.optim import resolve_optim
     from engine.train.rows import encode
 
     loaded = backend.load(recipe)

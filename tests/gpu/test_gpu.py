@@ -87,7 +87,7 @@ def test_a_run(home: Home, recipe: Callable[..., Recipe], backend: str, four_bit
     assert all(m["peak_memory_bytes"] >= m["memory_bytes"] > 0 for m in metrics)
     running = next(s for s in events(folder, "state") if s["state"] == "running")
     assert running["backend"] == backend and running["device"] == "cuda:0"
-    assert running["gpu"] and running["optim"] == "adamw_8bit"
+    assert running["gpu"] and running["optim"] == "adamw_torch_fused"
     before, after = (e["loss"] for e in events(folder, "evaluation") if e["split"] == "test")
     assert after < before
     assert (folder.adapter / "adapter_model.safetensors").is_file()
