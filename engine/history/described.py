@@ -336,7 +336,7 @@ WORDS: dict[str, Described] = {
             "test_loss": "as in `runs`",
             "tokens_per_second": "of the last step",
             "peak_gib": "peak memory in GiB",
-            "hours": "of all attempts, up to the last event of one that goes on",
+            "hours": "of all attempts, up to the last event; none where an import tells no times",
             "tags": "with spaces between them",
             "notes": "how many",
             "reason": "why it ended",

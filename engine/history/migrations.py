@@ -105,8 +105,9 @@ SELECT runs.id, runs.name, runs.state, stars.run IS NOT NULL AS starred,
   runs.train_loss, runs.best_eval_loss, runs.best_step, runs.test_loss_before, runs.test_loss,
   round(runs.tokens_per_second, 1) AS tokens_per_second,
   round(runs.peak_memory_bytes / 1073741824.0, 2) AS peak_gib,
-  round((coalesce(runs.earlier_seconds, 0) + coalesce(runs.ended, runs.last_event) - runs.started)
-    / 3600, 3) AS hours,
+  CASE WHEN runs.imported IS NULL OR runs.ended > runs.started THEN
+    round((coalesce(runs.earlier_seconds, 0) + coalesce(runs.ended, runs.last_event) - runs.started)
+    / 3600, 3) END AS hours,
   (SELECT group_concat(tag, ' ') FROM tags WHERE tags.run = runs.id) AS tags,
   (SELECT count(*) FROM notes WHERE notes.run = runs.id) AS notes, runs.reason
 FROM runs LEFT JOIN stars ON stars.run = runs.id LEFT JOIN archived ON archived.run = runs.id
@@ -227,6 +228,11 @@ def m009_marks_and_search(db: Database) -> None:
     for name, sql in VIEWS.items():
         db.create_view(name, sql)
     db.execute("DELETE FROM journals")  # so that all are read again, for the recipes and texts
+
+
+@migrations()
+def m010_no_hours_where_no_times_are_told(db: Database) -> None:
+    db.create_view("run_summary", VIEWS["run_summary"], replace=True)
 
 
 def _create(db: Database, name: str, columns: dict[str, type], key: str | Sequence[str]) -> None:

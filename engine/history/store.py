@@ -40,6 +40,7 @@ MIGRATIONS = (
     "m007_votes_and_prompts",
     "m008_evaluations_of_answers",
     "m009_marks_and_search",
+    "m010_no_hours_where_no_times_are_told",
 )
 """Names of the migrations that this program knows, in order."""
 
