@@ -225,6 +225,8 @@ def test_what_no_source_timed_took_no_time_that_is_known(
     assert line.split()[1] == NOTHING and "*" not in line
     cells = {one.split()[0]: one.split()[1] for one in told("list", "--columns", "name,took")}
     assert cells["untimed"] == "-" != cells["trl"]
+    hours = dict(imports.store().query("SELECT name, hours FROM run_summary"))
+    assert hours["untimed"] is None and hours["trl"] > 0
     with read_anew(imports.home) as again:
         assert disagreements(imports.store().connection, again.connection) == []
 
