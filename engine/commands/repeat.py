@@ -2,7 +2,9 @@
 
 import argparse
 import shutil
+from typing import Any
 
+from engine.builtin import UNKNOWN
 from engine.commands import queue as queue_commands
 from engine.commands.opened import opened
 from engine.commands.output import Output
@@ -38,8 +40,7 @@ def repeat(args: argparse.Namespace, out: Output) -> int:
     out.note(f"{row.name} again, " + ("with" if found else "with nothing changed"))
     for key, old, new in found:
         out.note(f"  {key}: {old} -> {new}")
-    if untold := run.untold() - {key for key, _, _ in found}:
-        out.note(f"  {counted(len(untold), 'value')} that its import did not tell: the defaults")
+    _tell_untold(run, recipe, found, out)
     if args.dry_run:
         changed = [{"key": key, "before": old, "after": new} for key, old, new in found]
         out.document({"repeats": row.id, "changes": changed})
@@ -50,6 +51,17 @@ def repeat(args: argparse.Namespace, out: Output) -> int:
         return queue_commands.enter(home, recipe, args.name, out, repeats=row.id)
     folder = launch.begin(home, recipe, args.name, args.now, repeats=row.id)
     return begun(folder, args.detach, out)
+
+
+def _tell_untold(
+    run: RunFolder, recipe: Recipe, found: list[tuple[str, Any, Any]], out: Output
+) -> None:
+    untold = run.untold() - {key for key, _, _ in found}
+    lacking = {key for key, value in recipe.flat().items() if value == UNKNOWN}
+    for key in sorted(lacking):
+        out.note(f"  {key}: not known, has to be set")
+    if untold := untold - lacking:
+        out.note(f"  {counted(len(untold), 'value')} that its import did not tell: the defaults")
 
 
 def _edited(recipe: Recipe) -> Recipe:

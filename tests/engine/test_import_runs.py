@@ -392,6 +392,9 @@ def test_of_a_broken_state_an_older_checkpoint_tells_the_rest(
     path.write_text(text[: text.index('"step": 31,')])
     made = imports(place.path)
     assert max(imports.curve(made, "loss")) == 30 and imports.row(made).max_steps == 40
+    path.write_text(text[: text.index('"step": 11,')])
+    made = imports(place.path, "--again")
+    assert max(imports.curve(made, "loss")) == 20, "the checkpoint's tells more"
     path.write_text(text[:30])  # nothing at all: the older one is the newest that can be read
     made = imports(place.path, "--again")
     assert max(imports.curve(made, "loss")) == 20
@@ -552,11 +555,12 @@ def test_repeating_says_how_much_of_the_recipe_is_not_known(
     made = imports(Place(tmp_path, "trl").path)
     folder = imports.folder(made)
     unknown = len([key for key in read_recipe(folder.recipe_file).flat() if "." in key])
-    unknown -= len(folder.settings()) + 1
+    unknown -= len(folder.settings()) + 1  # of the known ones data.source is none, one is changed
     words = ["runs", "repeat", "trl", "--set", "train.learning_rate=1e-3", "--dry-run"]
     assert main([*words, "--home", str(imports.home.path)]) == 0
     said = "".join(capsys.readouterr())
     assert f"{unknown} values that its import did not tell: the defaults" in said
+    assert "data.source: not known, has to be set" in said
 
 
 def test_nothing_tells_of_an_adapter_where_there_is_none(imports: Imports, tmp_path: Path) -> None:

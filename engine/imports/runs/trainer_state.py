@@ -130,7 +130,8 @@ def choose(place: Place, checkpoints: dict[int, str]) -> State | None:
         states.append(read(path))
     if not states:
         return None
-    best = max(states, key=lambda state: state.step)  # the first of several
+    # The first of several; of a broken one its head tells of steps that nobody can read.
+    best = max(states, key=lambda state: state.last if state.broken else state.step)
     for other in states:
         if not other.broken and best.broken:
             best.header = {**other.header, **best.header, "global_step": best.last}
