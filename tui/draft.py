@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.text import clip
+
 if TYPE_CHECKING:
     from engine.recipe import Recipe
 
@@ -47,7 +49,8 @@ class Draft:
         """The question whether to start it."""
         if self.repeated is None:
             return f"Start {self.name or self.recipe.name}?"
-        return f"Train {self.repeated.name} again, as {self.name or self.repeated.next_name}?"
+        old, new = self.repeated.name, self.name or self.repeated.next_name
+        return f"Train {clip(old, 22)} again, as {clip(new, 22)}?"
 
     @property
     def changed_words(self) -> list[str]:

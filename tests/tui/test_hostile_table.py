@@ -64,7 +64,7 @@ PLACES = (
     page("log, by level", "F", "F", shows=r"Train: Log"),
     page("every key of a recipe", "escape", "escape", "2", "a", shows=r"all \d+ keys"),
     page("recipe of the run in the form", "escape", "u", shows="run EVIL"),
-    page("review of that recipe", "s", shows=r"(?s)Start .*EVIL"),
+    page("review of that recipe", "s", shows=r"Train .*EVIL.* again, as"),
     page("its file's name", "escape", "w", shows="enter takes it"),
     page(
         "runs and their filter", "escape", "3", "slash", *"EVIL", "enter", shows=r"(?s)3 Runs.*EVIL"
