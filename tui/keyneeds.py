@@ -3,6 +3,10 @@
 A key that does nothing and says nothing looks broken.
 """
 
+import re
+
+from tui import keymap
+
 __all__ = ["NEEDS", "needs"]
 
 _CHART = {
@@ -13,7 +17,7 @@ _CHART = {
     "pin": "a run",
 }
 _LOG = {
-    **dict.fromkeys(("next_match", "previous_match"), "a log that was searched with /"),
+    **dict.fromkeys(("next_match", "previous_match"), "a log that was searched with <find>"),
     **dict.fromkeys(("level", "wrap"), "a log in sight"),
 }
 _LIVE, _BROKEN_OFF = "a run that is alive", "a run that ended before it was finished"
@@ -24,7 +28,7 @@ NEEDS: dict[str, dict[str, str]] = {
             ("find", "jump", "filter", "previous_view", "next_view", "compare", "lengths"),
             "a dataset in sight",
         ),
-        **dict.fromkeys(("next_row", "previous_row"), "a search, or one row opened with enter"),
+        **dict.fromkeys(("next_row", "previous_row"), "a search, or one row opened with <open>"),
         "open": "a list, or an estimate of lengths",
         "rules": "a dataset or a source",
         "cancel": "a cleaning under way",
@@ -52,8 +56,8 @@ NEEDS: dict[str, dict[str, str]] = {
     "runs": {
         "open": "a run or a sweep in the table",
         "mark": "a run in the table",
-        "compare": "two runs marked with space, or a sweep",
-        **dict.fromkeys(("parameter", "metric"), "a sweep opened with enter"),
+        "compare": "two runs marked with <mark>, or a sweep",
+        **dict.fromkeys(("parameter", "metric"), "a sweep opened with <open>"),
         "find": "the table of runs, or a log",
         **dict.fromkeys(("sort", "turn_order", "group_by", "columns"), "the table of runs"),
         **dict.fromkeys(("repeat", "rename"), "one run, not a sweep or a group"),
@@ -83,7 +87,7 @@ NEEDS: dict[str, dict[str, str]] = {
                 *("send", "write", "next_row", "random_row", "sampling", "formatted", "marks"),
                 *("system_prompt", "chat", "blind", "keep_prompt", "free", "stay"),
             ),
-            "a column: c adds one",
+            "a column: <columns> adds one",
         ),
         **dict.fromkeys(
             ("vote_left", "vote_right", "vote_tie", "vote_bad"), "a blind round that was answered"
@@ -93,9 +97,14 @@ NEEDS: dict[str, dict[str, str]] = {
         "halt": "answers under way",
     },
 }
-"""Screen -> action -> what it wants."""
+"""Screen -> action -> what it wants; ``<open>`` is the key of the screen's action of this name."""
 
 
 def needs(screen: str, id: str) -> str:
-    """What an action of this screen wants; "": nothing, or nobody knows."""
-    return NEEDS.get(screen, {}).get(id, "")
+    """What an action of this screen wants, with the keys as they are; "": nothing is known."""
+
+    def key(found: re.Match[str]) -> str:
+        actions = keymap.of_screen(screen)
+        return next(keymap.shown(one.keys[0]) for one in actions if one.id == found[1])
+
+    return re.sub(r"<(\w+)>", key, NEEDS.get(screen, {}).get(id, ""))

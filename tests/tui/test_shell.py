@@ -219,6 +219,7 @@ def test_what_actions_want_is_told_of_actions_that_there_are() -> None:
     for screen, told in NEEDS.items():
         there = {action.id for action in keymap.of_screen(screen)} | everywhere
         assert told.keys() <= there, told.keys() - there
+        assert "<" not in "".join(needs(screen, id) for id in told)
 
 
 async def test_the_palette_lists_only_what_is_possible_and_runs_it(frozen_app: MakeApp) -> None:
