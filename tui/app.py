@@ -277,9 +277,13 @@ class WorkbenchApp(App[int], inherit_bindings=False):
 
     async def _check_bindings(self, key: str, priority: bool = False) -> bool:
         """The last that is asked about a key: one that does nothing says why."""
+        screen = self.screen
         done = await super()._check_bindings(key, priority)
-        if not done and not priority and isinstance(self.screen, WorkbenchScreen):
-            self.screen.tell_impossible(key)
+        if isinstance(screen, WorkbenchScreen):
+            if done:
+                screen.forget_told()
+            elif not priority and screen is self.screen:
+                screen.tell_impossible(key)
         return done
 
     # --- actions that work everywhere

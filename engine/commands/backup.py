@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engine.commands.opened import opened
 from engine.commands.output import Output
-from engine.errors import UsageError
+from engine.errors import UsageError, UserError
 from engine.history.ingest import ingest_all
 from engine.home import writable_name
 from engine.words import bytes_words, counted
@@ -15,7 +15,20 @@ __all__ = ["backup"]
 ONLY_INDEX = (
     "for reading only: the journals are what a history is rebuilt from; --with-journals copies them"
 )
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".gz", ".tar.zst", ".tar.xz", ".tar.bz2", ".zip")
+ARCHIVES = (
+    ".tar",
+    ".gz",
+    ".tgz",
+    ".zst",
+    ".tzst",
+    ".xz",
+    ".txz",
+    ".bz2",
+    ".tbz2",
+    ".lz4",
+    ".7z",
+    ".zip",
+)
 """Names that promise more than an index."""
 NOT_IN_IT = "not in it: checkpoints, results, logs, datasets and the trash"
 
@@ -52,8 +65,11 @@ def backup(args: argparse.Namespace, out: Output) -> int:
 
 
 def _restore(args: argparse.Namespace, path: Path, out: Output) -> int:
-    from engine.history.restoring import restore_backup
+    from engine.history.restoring import refuse_index, restore_backup
 
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    refuse_index(path)
     home, store = opened(args, out, make_home=True)
     found = restore_backup(home, path, out.progress)
     out.progress_done()

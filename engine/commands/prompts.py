@@ -3,6 +3,7 @@
 import argparse
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 from engine.commands.opened import opened
 from engine.commands.output import Output
@@ -35,9 +36,9 @@ def add(args: argparse.Namespace, out: Output) -> int:
     """Save the prompts of a file or split under a name."""
     from engine.generate.prompt_files import read_prompt_rows
 
-    home, store = opened(args, out, make_home=True)
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"--limit {args.limit}: at least 1")
+    home, store = opened(args, out, make_home=Path(args.source).is_file())
     there = {each.name for each in history.prompt_sets(store)}
     if args.name in there and not args.force:
         raise UserError(f"{args.name}: is a saved set already; choose another name, or add --force")

@@ -83,8 +83,8 @@ def _place(place: queue.Place) -> dict[str, Any]:
 
 def add(args: argparse.Namespace, out: Output) -> int:
     """Put a run that ended, or a new run of a recipe, last in the queue."""
-    home = open_home(args.home)
     is_recipe = args.ref in builtin_recipes() or Path(args.ref).is_file()
+    home = open_home(args.home) if is_recipe else existing_home(args.home)
     try:
         folder = launch.find_run(home, args.ref)
     except UserError:

@@ -84,6 +84,7 @@ _OF_FIELDS = {
     "took": "seconds",
     "steps": "max_steps",
     "parameters": "trainable_parameters",
+    "loss": "train_loss",
 }
 """Fields of questions that are called otherwise there."""
 
@@ -93,7 +94,8 @@ def number_named(word: str) -> Measure:
 
     Raises :class:`UsageError`: there is no such one.
     """
-    field = SHORT.get(word.lower(), word.lower())
+    low = word.lower().rstrip(".")  # "valid." is a heading
+    field = SHORT.get(low, low)
     name = word if word in _BY_NAME else _OF_FIELDS.get(field, field)
     found = _BY_NAME.get(name)
     if found is not None and found.kind != "text":

@@ -11,6 +11,7 @@ from engine.errors import UsageError
 from engine.history.row import RunRow, seconds
 from engine.history.settings import Settings
 from engine.history.texts import KINDS
+from engine.jobs.sweep import SHORT as SWEPT
 
 __all__ = ["FIELDS", "SHORT", "Facts", "Field", "field_named", "names_of_keys"]
 
@@ -110,9 +111,11 @@ SHORT = {
     "batch_size": "per_device_train_batch_size",
     "speed": "tokens_per_second",
 }
-"""Other words for fields and keys, the headings of the tables among them."""
+"""Other words for fields and keys: headings of the tables, and keys as the names of a sweep's runs
+and the column "differs" have them."""
 
 _BY_NAME = {one.name: one for one in FIELDS}
+SHORT |= {word: key for key, word in SWEPT.items() if word not in _BY_NAME and word not in SHORT}
 OTHERS = ("is", "has", "text", *KINDS)
 """What else may stand before a colon."""
 

@@ -29,7 +29,7 @@ from engine.jobs.lock import locked
 from engine.text import clip
 from engine.whole import sync
 
-__all__ = ["Restored", "restore_backup"]
+__all__ = ["Restored", "refuse_index", "restore_backup"]
 
 OF_RUN = re.compile(f"runs/({RUN_ID})/({'|'.join(map(re.escape, FILES))})")
 SMALL_BYTES = 8 << 20
@@ -71,7 +71,7 @@ def restore_backup(
 
     Raises UserError: no such copy, a damaged one, one with anything else in it, or no room.
     """
-    _refuse_index(file)
+    refuse_index(file)
     try:
         home.runs.mkdir(mode=0o700, parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=home.runs))
@@ -92,7 +92,8 @@ def restore_backup(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _refuse_index(file: Path) -> None:
+def refuse_index(file: Path) -> None:
+    """Raise UserError where ``file`` is a copy of the index."""
     try:
         if not file.is_file():  # of a pipe nothing may be read twice
             return

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # pydantic: 20 MB that a dispatcher has no use for
     from engine.recipe import Recipe
 
 __all__ = [
+    "LONGEST_NAME",
     "Plan",
     "as_kept",
     "create_queued",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 RESERVE_BYTES = 64 << 10
+LONGEST_NAME = 64
 STAGED, WRITING = ".queued-", ".new-queued-"
 
 
@@ -282,23 +285,30 @@ def _taken(home: Home) -> dict[str, RunFolder]:
 
 
 def _called(home: Home, recipe: "Recipe", repeats: str | None) -> str:
-    """What a run without a name of its own is called: as the one that it repeats, or its recipe."""
-    repeated = RunFolder(home.runs / repeats) if repeats else None
-    return repeated.name if repeated and repeated.identity.exists() else recipe.name
+    """What a run without a name of its own is called: as the one that it repeats, unless the recipe
+    was renamed meanwhile; else as its recipe."""
+    if repeats is None:
+        return recipe.name
+    repeated = RunFolder(home.runs / repeats)
+    with suppress(UserError, OSError, ValueError, KeyError, TypeError):
+        if repeated.read_recipe().name == recipe.name:
+            return str(repeated.read_identity()["name"])
+    return recipe.name
 
 
 def numbered(name: str, taken: Container[str]) -> str:
-    """``name``, with -2, -3, ... when it is taken."""
+    """``name``, with -2, -3, ... when it is taken; the end of a long one gives way to it."""
     found, number = name, 1
     while found in taken:
         number += 1
-        found = f"{name}-{number}"
+        ending = f"-{number}"
+        found = name[: LONGEST_NAME - len(ending)] + ending
     return found
 
 
 def refuse_bad_name(name: str) -> None:
     """Raise UserError when no run can have this name."""
-    if not name or len(name) > 64 or not all(c.isalnum() or c in "_.-" for c in name):
+    if not name or len(name) > LONGEST_NAME or not all(c.isalnum() or c in "_.-" for c in name):
         raise UserError(f"name {name!r}: use letters, digits, '.', '_' and '-', at most 64")
     if name.startswith("-") or not any(c.isalnum() for c in name):  # an option, a folder
         raise UserError(f"name {name!r}: begin with another character, and have a letter or digit")

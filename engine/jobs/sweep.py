@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import UsageError
 from engine.home import Home
 from engine.jobs import leases
-from engine.jobs.create import Plan, create_queued
+from engine.jobs.create import LONGEST_NAME, Plan, create_queued
 from engine.jobs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ SHORT = {
     "label_smoothing_factor": "smooth",
 }
 """What a key is called in the name of a run; others by their last word."""
-NAME_LENGTH = 64
 DATA_SECTIONS = ("data", "clean", "split")
 
 
@@ -86,7 +85,7 @@ def parse(
         points.append(
             Point(_unique(name or recipe.name, words, len(points) + 1, taken), made, values)
         )
-    return Sweep(name or f"{recipe.name[: NAME_LENGTH - 10]}-sweep", tuple(points))
+    return Sweep(name or f"{recipe.name[: LONGEST_NAME - 10]}-sweep", tuple(points))
 
 
 def _axes(options: Sequence[str], settings: Sequence[str]) -> dict[str, list[str]]:
@@ -169,10 +168,10 @@ def _plain(text: str) -> str:
 
 def _unique(base: str, words: list[str], number: int, taken: set[str]) -> str:
     name = "-".join([base, *words])
-    if len(name) > NAME_LENGTH:
-        name = f"{base[: NAME_LENGTH - 6]}-{number}"
+    if len(name) > LONGEST_NAME:
+        name = f"{base[: LONGEST_NAME - 6]}-{number}"
     while name in taken:
-        name = f"{name[: NAME_LENGTH - 6]}-{number}"
+        name = f"{name[: LONGEST_NAME - 6]}-{number}"
         number += 1
     taken.add(name)
     return name

@@ -365,7 +365,7 @@ def test_the_command(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert len(told["runs"]) == 3 and told["events"] == 4
     assert cli.main(["runs", "backup", str(file), "--restore", "--force", *other]) == 2
     assert cli.main(["runs", "backup", str(tmp_path / "none"), "--restore", *other]) == 1
-    assert "No such file" in capsys.readouterr().err
+    assert "no such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.TGZ", "x.tar"])

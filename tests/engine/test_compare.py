@@ -378,6 +378,7 @@ def failed(capsys: pytest.CaptureFixture[str], home: Home, *argv: str) -> str:
 
 
 METRIC_WORDS = {
+    "train": "train_loss", "valid.": "best_eval_loss",
     "peak": "peak_memory_bytes", "best": "best_eval_loss", "test": "test_loss", "took": "seconds",
     "speed": "tokens_per_second", "duration": "seconds", "steps": "max_steps",
 }  # fmt: skip

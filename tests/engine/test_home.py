@@ -78,12 +78,22 @@ def test_what_begins_something_makes_its_home(tmp_path: Path) -> None:
     begun = {
         "clean": ["clean", "builtin:catalogue", "--dry-run"],
         "prompts": ["prompts", "add", "mine", str(tmp_path / "prompts.txt")],
-        "restore": ["runs", "backup", str(tmp_path / "none.tar.gz"), "--restore"],
+        "restore": ["runs", "backup", str(tmp_path / "copy.tar.gz"), "--restore"],
         "import": ["runs", "import", str(tmp_path / "nothing-here")],
     }
     (tmp_path / "prompts.txt").write_text("Write.\n")
+    (tmp_path / "copied").mkdir()
+    copy = ["runs", "backup", str(tmp_path / "copy.tar.gz"), "--with-journals"]
+    assert main([*copy, "--home", str(tmp_path / "copied")]) == 0
     for name, words in begun.items():
         main([*words, "--home", str(tmp_path / name)])
         assert (tmp_path / name / "runs").is_dir(), name
+    for words in (
+        ["prompts", "add", "mine", str(tmp_path / "none.txt")],
+        ["runs", "backup", str(tmp_path / "none.tar.gz"), "--restore"],
+        ["queue", "add", "nobody"],
+    ):
+        assert main([*words, "--home", str(tmp_path / "nowhere")]) == 1, words
+        assert not (tmp_path / "nowhere").exists(), words
     (tmp_path / "bare").mkdir()
     assert main(["runs", "list", "--home", str(tmp_path / "bare")]) == 0

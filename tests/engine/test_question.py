@@ -105,6 +105,7 @@ KEYS = FACTS.settings.keys
         ("neftune_noise_alpha>1", ""),
         ("lora_alpha!=16", "abc"),
         ("steps<500", "c"),
+        ("alpha=16", ""),
         ("steps>=400 or valid.<2.3", "ac"),
         ("train>2", "c"),
         ("run=b or begun>2025-11-24T15:58", "bc"),

@@ -12,7 +12,7 @@ from engine.history.lineage import lineage
 from engine.history.row import RunRow
 from engine.home import Home, open_home
 from engine.jobs import launch
-from engine.jobs.create import create_run
+from engine.jobs.create import create_run, numbered, refuse_bad_name
 from engine.recipe import load_recipe
 from tests.engine.fakes import runs
 
@@ -71,6 +71,9 @@ def test_a_repeated_run_is_made_with_the_change_and_knows_its_origin(
     again = launch.find_run(say.home, made["run"])
     assert again.name == "two-2", "after the run that it repeats, not after their recipe"
     assert again.read_recipe().name == old.read_recipe().name
+    for expected in ("new-word", "new-word-2"):
+        made = say("repeat", "two", "--set", "name=new-word", "--detach")
+        assert launch.find_run(say.home, made["run"]).name == expected
     say("repeat", "one", "--set", "lora.no=1", status=2)
     assert "lora.no" in say.err
     say("repeat", "nobody", status=1)
@@ -99,6 +102,13 @@ def test_the_editor_changes_the_recipe_and_a_wrong_one_is_kept(
     monkeypatch.setenv("VISUAL", "'half")
     say("repeat", "one", "--edit", status=1)
     assert "$VISUAL" in say.err
+
+
+def test_a_number_fits_behind_the_longest_name() -> None:
+    name = "n" * 64
+    assert numbered(name, {name}) == "n" * 62 + "-2"
+    assert numbered(name, {name, "n" * 62 + "-2"}) == "n" * 62 + "-3"
+    refuse_bad_name(numbered(name, {name}))
 
 
 def test_the_queue_keeps_the_origin(say: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

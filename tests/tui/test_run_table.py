@@ -455,6 +455,7 @@ async def test_the_editor_changes_the_form(
             "lora.lora_alpha": "5",
         }
         assert form.repeated.id == "demo-id"
+        assert form.field("name").value == "demo-2" and form.draft.name is None, "nobody renamed it"
         script.write_text("#!/bin/sh\nprintf 'r = [' >> $1\n")
         await press(pilot, "V")
         assert "not valid TOML" in _told(app) and form.recipe.lora.r == 4

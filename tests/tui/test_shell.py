@@ -190,7 +190,7 @@ async def test_a_key_that_is_not_possible_says_what_it_wants(
             assert told, f"{action.id} on {screen}"
             await pilot.press(action.keys[0])
             line = str(footer.render())
-            assert line == f" {keymap.shown(action.keys[0])} {action.words}: wants {told}"
+            assert line == f" {keymap.shown(action.keys[0])} wants {told}  ·  {action.words}"[:119]
         assert screen == app.screen.SCREEN  # type: ignore[attr-defined]
 
 
@@ -207,7 +207,11 @@ async def test_the_footer_tells_its_hints_again(
         assert "wants two runs marked with space" in str(footer.render())
         await pilot.pause(0.6)
         assert str(footer.render()) == before
-        await pilot.press("P", "slash")
+        await pilot.press("P", "s")
+        assert str(footer.render()) == before, "another key did something"
+        await pilot.press("z", "P")
+        assert any("P wants a sweep" in one.message for one in app._notifications)
+        await pilot.press("z", "P", "slash")
         assert "leave the field" in str(footer.render()), "what keys do now comes first"
         await pilot.press(*"cP")
         assert app.screen.query_one("#wanted", Input).value == "cP", "letters are text in there"

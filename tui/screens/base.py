@@ -132,9 +132,17 @@ class WorkbenchScreen(Screen[None], inherit_bindings=False):
         for action in [*keymap.of_screen(self.SCREEN), *keymap.of_screen("")]:
             if key in action.keys and not action.app and not self.check_action(action.id, ()):
                 told = keyneeds.needs(self.SCREEN, action.id)
-                words = f"{action.words}: {f'wants {told}' if told else 'not possible now'}"
-                self.query_one(FooterBar).tell(keymap.shown(key), words)
+                words = f"{f'wants {told}' if told else 'not possible now'}  ·  {action.words}"
+                if self.maximized is None:
+                    self.query_one(FooterBar).tell(keymap.shown(key), words)
+                else:  # a pane on the whole screen lies over the footer
+                    self.workbench.say(f"{keymap.shown(key)} {words}")
                 return
+
+    def forget_told(self) -> None:
+        """Another key did something: the footer says what keys do again."""
+        for footer in self.query(FooterBar):
+            footer.forget()
 
     # --- moving about: the same keys in every list, table, log and form
 

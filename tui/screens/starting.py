@@ -1,7 +1,7 @@
 """Beginning runs from the recipe form: new ones, queued ones, and ones that go on with a run."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,8 +58,17 @@ class Starting(GoingOn, RunRequests):
     # --- a new run
 
     def action_start(self) -> None:
-        if (draft := self.form.draft) is not None:
-            self._review(draft, not self.workbench.snapshot.live)
+        if (draft := self.form.draft) is None:
+            return
+        if run := draft.repeated:  # its name may have been given away since it was proposed
+            draft = replace(draft, repeated=replace(run, next_name=self._free_name(run.name)))
+        self._review(draft, not self.workbench.snapshot.live)
+
+    def _free_name(self, name: str) -> str:
+        from engine.jobs.create import numbered
+
+        snapshot = self.workbench.snapshot
+        return numbered(name, {*(row.name for row in snapshot.rows), *snapshot.sweeps})
 
     @work(thread=True, group="start", exclusive=True, exit_on_error=False)
     def _review(self, draft: Draft, probe: bool) -> None:
@@ -114,11 +123,7 @@ class Starting(GoingOn, RunRequests):
         self.app.call_from_thread(self._put_recipe, row, *found)
 
     def _put_recipe(self, row: "RunRow", recipe: "Recipe", untold: frozenset[str]) -> None:
-        from engine.jobs.create import numbered
-
-        snapshot = self.workbench.snapshot
-        taken = {*(one.name for one in snapshot.rows), *snapshot.sweeps}
-        self.form.take(Repeated(row.id, row.name, numbered(row.name, taken), untold), recipe)
+        self.form.take(Repeated(row.id, row.name, self._free_name(row.name), untold), recipe)
         if untold:
             words = "import did not tell all of it; what is marked ? has the default"
             self.workbench.say(f"the recipe of {row.name}: its {words}", "warning", 12.0)
@@ -172,16 +177,17 @@ class Starting(GoingOn, RunRequests):
         texts = RecipeSheet(recipe)
         changed = [key for key, _, _ in before.changes(recipe) if key in texts.keys]
         found = {key: texts.text(key) for key in changed}
-        self.app.call_from_thread(self._put_edited, found, recipe.name)
+        renamed = recipe.name if recipe.name != before.name else ""
+        self.app.call_from_thread(self._put_edited, found, renamed)
 
-    def _put_edited(self, found: dict[str, str], name: str) -> None:
+    def _put_edited(self, found: dict[str, str], renamed: str) -> None:
         sheet = self.form.sheet
         if sheet is None:
             return
         for key, text in found.items():
             sheet.put(key, text)
-        if name != sheet.name:
-            sheet.rename(name)
+        if renamed:
+            sheet.rename(renamed)
         self.form.show_sheet()
         self.form.field("name").put(sheet.name)
         self.workbench.say(f"{len(found)} changed in the editor" if found else "nothing changed")

@@ -76,12 +76,13 @@ class FooterBar(Widget):
         """Say for a moment, instead of the hints, why a key does nothing."""
         if self._over is not None:
             self._over.stop()
-        self._over = self.set_timer(TOLD_SECONDS, self._forget)
+        self._over = self.set_timer(TOLD_SECONDS, self.forget)
         if (key, words) != self._told:
             self._told = key, words
             self.refresh()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Say the hints again."""
         if self._told is not None:
             self._told = None
             self.refresh()

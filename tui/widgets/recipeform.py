@@ -172,7 +172,7 @@ class RecipeForm(VerticalScroll, can_focus=False):
             return
         told = f"{' · '.join(message.builtins)} · or a TOML file"
         if message.repeated is not None and message.repeated.untold:
-            told = "? its import did not tell: the default"
+            told = "? not told by its import"
         self.query_one("#builtins", Static).update(Text(told))
         self.field("recipe").wrong(message.error)
         self._failed = message.sheet is None
