@@ -57,7 +57,8 @@ NEEDS: dict[str, dict[str, str]] = {
         "open": "a run or a sweep in the table",
         "mark": "a run in the table",
         "compare": "two runs marked with <mark>, or a sweep",
-        **dict.fromkeys(("parameter", "metric"), "a sweep opened with <open>"),
+        "parameter": "a sweep's view chart: <open>, then <next_view>",
+        "metric": "a sweep's view values or chart: <open>, then <next_view>",
         "find": "the table of runs, or a log",
         **dict.fromkeys(("sort", "turn_order", "group_by", "columns"), "the table of runs"),
         **dict.fromkeys(("repeat", "rename"), "one run, not a sweep or a group"),
@@ -97,14 +98,14 @@ NEEDS: dict[str, dict[str, str]] = {
         "halt": "answers under way",
     },
 }
-"""Screen -> action -> what it wants; ``<open>`` is the key of the screen's action of this name."""
+"""Screen -> action -> what it wants; ``<open>`` is the key of the action of this name."""
 
 
 def needs(screen: str, id: str) -> str:
     """What an action of this screen wants, with the keys as they are; "": nothing is known."""
 
     def key(found: re.Match[str]) -> str:
-        actions = keymap.of_screen(screen)
+        actions = [*keymap.of_screen(screen), *keymap.of_screen("")]
         return next(keymap.shown(one.keys[0]) for one in actions if one.id == found[1])
 
     return re.sub(r"<(\w+)>", key, NEEDS.get(screen, {}).get(id, ""))

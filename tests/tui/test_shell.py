@@ -210,7 +210,7 @@ async def test_the_footer_tells_its_hints_again(
         await pilot.press("P", "s")
         assert str(footer.render()) == before, "another key did something"
         await pilot.press("z", "P")
-        assert any("P wants a sweep" in one.message for one in app._notifications)
+        assert any("P wants a sweep's view chart" in one.message for one in app._notifications)
         await pilot.press("z", "P", "slash")
         assert "leave the field" in str(footer.render()), "what keys do now comes first"
         await pilot.press(*"cP")

@@ -147,7 +147,9 @@ async def test_enter_shows_the_sweep_then_a_run_and_esc_goes_back_the_same_way(
         assert len(feed.watched) == 6 and set(best[:5]) <= feed.watched
         names = [line.name for line in app.screen.query_one("#losses", Chart).lines]
         assert names[:2] == ["r=8 lr=3e-3", "r=8 lr=3e-4"] and len(names) == 5
-        await with_keys("j", "enter")(pilot)
+        await with_keys("j")(pilot)
+        assert app.screen.check_action("repeat", ()) and app.screen._one.id == best[1]  # type: ignore[attr-defined]
+        await with_keys("enter")(pilot)
         assert feed.watched == {best[1]}
         await with_keys("escape", "escape")(pilot)
         assert app.screen.query_one("#table").display

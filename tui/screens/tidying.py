@@ -11,7 +11,7 @@ from tui import acts, historyacts
 from tui.runcolumns import columns_file, load_columns, offered, save_columns
 from tui.screens.ask import AskScreen
 from tui.screens.choose import ChooseScreen
-from tui.screens.comparing import TABLE, Comparing
+from tui.screens.comparing import SWEEP, TABLE, Comparing
 from tui.words import bytes_words, when
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ class Tidying(Comparing):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in ON_ROWS:
             return bool(self._them)
-        if action in ("rename", "repeat"):
+        if action == "rename":
             return self.chosen() is not None
+        if action == "repeat":
+            return self._one is not None
         if action in ON_TABLE:
             return self._page == TABLE and bool(self.workbench.snapshot.rows)
         if action == "descent":
@@ -155,8 +157,15 @@ class Tidying(Comparing):
 
     def action_repeat(self) -> None:
         """Its recipe into the form of the Train screen, where s says what differs."""
-        if row := self.chosen():
+        if row := self._one:
             self._read_recipe(row)
+
+    @property
+    def _one(self) -> "RunRow | None":
+        """The run that is chosen, on the page of a sweep too."""
+        if self._page == SWEEP and self.is_mounted:
+            return self.sweep_page.row
+        return self.chosen()
 
     @work(thread=True, group="start", exclusive=True, exit_on_error=False)
     def _read_recipe(self, row: "RunRow") -> None:
