@@ -1,4 +1,4 @@
-"""What actions want before they are possible: said when a key is pressed too early, and in help.
+"""What actions want before they are possible: said when their key is pressed too early.
 
 A key that does nothing and says nothing looks broken.
 """
