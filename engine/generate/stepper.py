@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from engine.aside import stream_aside
 from engine.generate.mixing import Mixture
 from engine.generate.sampling import Pickers, odds_of
 from engine.generate.slots import SlotCache
 from engine.recipe import GenerateSection
+from engine.train.aside import stream_aside
 
 if TYPE_CHECKING:
     from engine.generate.models import Base

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from engine.aside import stream_aside
+from engine.train.aside import stream_aside
 from engine.train.fused.layer import Flow, Layer, run_layer
 
 __all__ = ["Stack"]
