@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from textual import events
-from textual._context import active_app
 from textual.app import App, SystemCommand
 from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
@@ -30,6 +29,7 @@ from tui.filters import UnsafeText
 from tui.garbage import IdleCollector, collect_rarely
 from tui.hangup import can_come_back, end_politely, end_with_terminal
 from tui.history import History
+from tui.lazyscreens import import_screens, lazy_screen
 from tui.light import LightColours
 from tui.notices import Notices
 from tui.ring import ring
@@ -53,36 +53,6 @@ NOTICE_SECONDS = 5.0
 """How often it is asked whether a run that writes no line has stalled."""
 
 
-def _screen(module: str, name: str) -> Callable[[], Screen]:
-    """Imports a screen when it is first shown: start-up pays only for the first one.
-
-    Textual styles the screen that is being left all over again, twice, for one that it has not seen
-    yet: 40 ms for nothing. It leaves out what knows all style sheets already, and these screens
-    have none but their widgets', which are read when those are mounted.
-    """
-
-    def make() -> Screen:
-        import importlib
-
-        screen: Screen = getattr(importlib.import_module(f"tui.screens.{module}"), name)()
-        screen._css_update_count = active_app.get()._css_update_count
-        return screen
-
-    return make
-
-
-def _import_screens() -> None:
-    """The other screens' modules, before their keys are pressed: importing one takes 0.1 s.
-
-    Frozen afterwards: a pass of the garbage collector over all modules takes 0.1 s too.
-    """
-    import importlib
-
-    for module in (*keymap.SCREENS, *keymap.OVER):
-        importlib.import_module(f"tui.screens.{module}")
-    gc.freeze()
-
-
 class WorkbenchApp(App[int], inherit_bindings=False):
     """The terminal workbench over one home.
 
@@ -96,11 +66,11 @@ class WorkbenchApp(App[int], inherit_bindings=False):
     BINDINGS = keymap.bindings("", app=True)
     ENABLE_COMMAND_PALETTE = False
     MODES = {  # noqa: RUF012
-        "data": _screen("data", "DataScreen"),
-        "train": _screen("train", "TrainScreen"),
-        "runs": _screen("runs", "RunsScreen"),
-        "play": _screen("play", "PlayScreen"),
-        "system": _screen("system", "SystemScreen"),
+        "data": lazy_screen("data", "DataScreen"),
+        "train": lazy_screen("train", "TrainScreen"),
+        "runs": lazy_screen("runs", "RunsScreen"),
+        "play": lazy_screen("play", "PlayScreen"),
+        "system": lazy_screen("system", "SystemScreen"),
     }
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny-w"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-tiny-h"), (20, "-short"), (32, "-tall")]  # noqa: RUF012
@@ -175,7 +145,7 @@ class WorkbenchApp(App[int], inherit_bindings=False):
         if not self.is_headless:
             end_politely(self)
         self.when_painted(lambda: self.feed.start(self.post_message))
-        self.when_painted(lambda: threading.Thread(target=_import_screens, daemon=True).start())
+        self.when_painted(lambda: threading.Thread(target=import_screens, daemon=True).start())
         self.set_interval(SAMPLE_SECONDS, self._sample)
 
     # --- what waits until something is to be seen

@@ -136,7 +136,7 @@ class RunFolder:
         return {key: value for key, value in flat.items() if key in known}
 
     def untold(self) -> frozenset[str]:
-        """The recipe's keys (``section.key``) that an import left at their defaults.
+        """The recipe's keys (``section.key``) that an import did not tell.
 
         None of tunebench's own runs. Raises as :meth:`read_recipe` does.
         """
